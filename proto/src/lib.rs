@@ -1,0 +1,26 @@
+//! The wire of Commonhold: what client and daemon say to each other, and the words both use.
+//!
+//! This crate holds the [messages](message), the checked [names], the [limits], the [faults](fault), and the bytes
+//! they travel as: [`frame`], [`hello`] and [`codec`]. It does no I/O, reads no clock and starts no threads, so it can
+//! be tested with byte strings alone. `PROTOCOL.md` beside it describes the same bytes for those who write a client in
+//! another language, and `golden/` holds one frame of every message for them to check against.
+//!
+//! **Version rule.** Enum variants are only ever appended and their fields never change. A changed request is a new
+//! variant; a request the daemon does not know is answered [`Fault::Unsupported`].
+
+pub mod codec;
+pub mod fault;
+pub mod frame;
+pub mod hello;
+pub mod limits;
+pub mod message;
+pub mod names;
+
+pub use codec::DecodeError;
+pub use fault::Fault;
+pub use frame::{FrameHeader, FrameKind};
+pub use hello::{Hello, HelloError, StoreIdentity};
+pub use message::{
+    Answer, Condition, Cursor, Durability, Entry, Event, Found, NamespaceInfo, Op, Request, Space, Verb, Write,
+};
+pub use names::{NameError, Namespace, Place, Seq, Workspace};

@@ -1,0 +1,45 @@
+//! Every number that bounds what may travel, in one place and with its unit in its name.
+//!
+//! A length that comes from outside meets one of these before it becomes a buffer. The limits bind requests; a record
+//! that is longer because it was loaded from a file is kept, flushed and exported all the same.
+
+/// Largest frame, counted from after its length field: 64 MiB. Larger replies are streamed in parts.
+pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest value a request may carry, in bytes of canonical JSON text: 32 MiB.
+pub const MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Longest key a request may carry, in bytes of UTF-8: 64 KiB. The empty key is a key.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+
+/// Most operations (or keys, in a read) in one request.
+pub const MAX_OPERATIONS: usize = 10_000;
+
+/// Most characters in the name of a namespace; all of them are ASCII.
+pub const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// Most bytes in the name of a workspace: what one path component may have on common file systems.
+pub const MAX_WORKSPACE_BYTES: usize = 255;
+
+/// Deepest nesting of a JSON value: the scalar has depth 0, `[]` has depth 1.
+pub const MAX_NESTING: usize = 1_024;
+
+/// Most records one page of a scan visits, whether they match or not.
+pub const MAX_SCAN_VISITS: usize = 10_000;
+
+/// About how many bytes of keys and values one page of a scan carries before it ends (a single larger record travels
+/// in a page of its own): 1 MiB.
+pub const SCAN_PAGE_BYTES: usize = 1024 * 1024;
+
+/// About how many bytes one part of a streamed reply carries before the next part begins: 1 MiB.
+pub const REPLY_PART_BYTES: usize = 1024 * 1024;
+
+/// Largest journal record, in bytes: 128 MiB. A write request that would pass it is refused before anything is written.
+pub const MAX_RECORD_BYTES: usize = 128 * 1024 * 1024;
+
+/// Most requests of one session that may be in flight; a client that has sent more is not read from until some are
+/// answered.
+pub const MAX_IN_FLIGHT: usize = 1_024;
+
+/// How long a new connection may take to send its hello, in milliseconds.
+pub const HELLO_TIMEOUT_MS: u64 = 5_000;

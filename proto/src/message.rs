@@ -1,0 +1,333 @@
+//! What client and daemon say: one enum a direction, encoded by [`codec`](crate::codec).
+//!
+//! Values and keys travel as text that is borrowed from the frame, so that nothing is copied between the socket and
+//! the record. Variants are only ever appended, and the fields of a variant never change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::names::Seq;
+
+/// One request: how long the client will wait for it, and what it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request<'a> {
+    /// Milliseconds from the daemon's reading of the request after which it is answered [`Fault::TimedOut`] instead of
+    /// being begun; 0 is no deadline. What was begun is finished.
+    pub deadline_ms: u32,
+    /// What is asked.
+    #[serde(borrow)]
+    pub verb: Verb<'a>,
+}
+
+/// Where an operation takes place: the names as they travel. [`Place`](crate::Place) is the checked pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space<'a> {
+    /// The workspace; empty for the store's own directory.
+    pub workspace: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+}
+
+/// What a request asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb<'a> {
+    /// Nothing; answered [`Answer::Done`]. Tells that the daemon lives.
+    Ping,
+    /// One value; answered [`Answer::Got`].
+    Get {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Which.
+        key: &'a str,
+    },
+    /// Several values as they are at one moment; answered [`Answer::GotMany`].
+    GetMany {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Which, in the order of the answer.
+        keys: Vec<&'a str>,
+    },
+    /// Which of these keys have no record; answered [`Answer::Missing`].
+    FilterMissing {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Which.
+        keys: Vec<&'a str>,
+    },
+    /// Whether a key has a record; answered [`Answer::Contains`].
+    Contains {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Which.
+        key: &'a str,
+    },
+    /// How many records there are; answered [`Answer::Len`].
+    Len {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+    },
+    /// A page of records in insertion order; answered [`Answer::Page`].
+    Scan {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Where the page before this one ended; none begins at the first record.
+        cursor: Option<Cursor<'a>>,
+        /// Only keys that begin so; empty for all.
+        prefix: &'a str,
+        /// Most records in the page; 0 leaves it to the daemon.
+        limit: u32,
+        /// Whether values are wanted beside the keys.
+        values: bool,
+    },
+    /// An atomic write; answered [`Answer::Written`].
+    #[serde(borrow)]
+    Write(Write<'a>),
+    /// Puts every write that was acknowledged before on the platter; answered [`Answer::Committed`].
+    Commit,
+    /// Commits, and brings the namespace's JSON file up to date; answered [`Answer::Flushed`].
+    Flush {
+        /// One namespace, or none for all.
+        #[serde(borrow)]
+        space: Option<Space<'a>>,
+        /// Rewrite the file even if it is up to date, as after a change of format.
+        rewrite: bool,
+        /// Whether the answer waits for the file. Without it the answer is [`Answer::Done`], at once.
+        wait: bool,
+    },
+    /// The namespaces of the store, loaded or not; answered [`Answer::Namespaces`].
+    Namespaces,
+    /// How the daemon is; answered [`Answer::Status`].
+    Status,
+    /// Flush everything and end; answered [`Answer::Done`] when all files are up to date, just before the daemon ends.
+    Stop,
+}
+
+/// An atomic write: all of it takes effect, under one [`Seq`], or none of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write<'a> {
+    /// The client that numbers this write. Kept in the journal, so that a repeated write is recognised.
+    pub client: u128,
+    /// The client's number for this write, from 1, rising.
+    pub number: u64,
+    /// The client knows the outcome of all its writes below this number: the daemon may forget them.
+    pub settled: u64,
+    /// How durable it must be before the answer leaves; none is as the store has it, and less than that gives that.
+    pub durability: Option<Durability>,
+    /// Only if this fencing token's grant is live.
+    pub if_token: Option<u64>,
+    /// The namespaces that the operations name by their index here.
+    #[serde(borrow)]
+    pub spaces: Vec<Space<'a>>,
+    /// What to do, in order; each sees the effects of those before it.
+    #[serde(borrow)]
+    pub ops: Vec<Op<'a>>,
+}
+
+/// One operation of a [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op<'a> {
+    /// Stores a value. A key that exists keeps its place in the order, a new one goes to the end.
+    Put {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// The value as JSON text.
+        value: &'a str,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Removes a record if there is one.
+    Delete {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Removes every record of the namespace.
+    Clear {
+        /// Index into [`Write::spaces`].
+        space: u32,
+    },
+}
+
+/// What must hold for an operation; if it does not, nothing of the whole request is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Always,
+    /// The record exists and this Seq wrote it. Across a restart of the daemon it may refuse but never matches falsely.
+    IfSeq(Seq),
+    /// There is no such record.
+    IfAbsent,
+}
+
+/// How far a write has got when its answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Durability {
+    /// In the daemon's memory. A killed daemon may lose it.
+    Memory,
+    /// In the operating system's hands. A killed daemon loses nothing, a power cut about the last 2 seconds.
+    Buffered,
+    /// On the platter. Nothing loses it.
+    Synced,
+}
+
+/// Where a scan goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor<'a> {
+    /// Which load of the namespace the ordinal belongs to.
+    pub load: u64,
+    /// The insertion ordinal of the last record visited.
+    pub ordinal: u64,
+    /// The key of the last record visited.
+    pub key: &'a str,
+}
+
+/// A value that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found<'a> {
+    /// Canonical JSON text.
+    pub value: &'a str,
+    /// The write that stored it.
+    pub seq: Seq,
+}
+
+/// A record of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The write that stored it.
+    pub seq: Seq,
+    /// Canonical JSON text, if values were asked for.
+    pub value: Option<&'a str>,
+}
+
+/// What a near cache compares before it serves a value again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// The version table's epoch.
+    pub epoch: u64,
+    /// The namespace's clear count.
+    pub clear_count: u64,
+    /// The count of the key's slot.
+    pub slot_count: u64,
+}
+
+/// One namespace in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceInfo {
+    /// The workspace; empty for the store's own directory.
+    pub workspace: String,
+    /// The namespace.
+    pub namespace: String,
+    /// Whether it is in memory, and if so how many records it has.
+    pub records: Option<u64>,
+    /// Bytes of keys and values in memory.
+    pub bytes: u64,
+    /// Bytes of its file, if it has one.
+    pub file_bytes: Option<u64>,
+    /// Whether the file lacks something that the namespace holds.
+    pub dirty: bool,
+    /// Why it is closed, if it is.
+    pub closed: Option<String>,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer<'a> {
+    /// It was not done.
+    Fault(Fault),
+    /// It was done, and there is nothing to tell.
+    Done,
+    /// To [`Verb::Get`].
+    Got {
+        /// The value, if there is a record.
+        #[serde(borrow)]
+        found: Option<Found<'a>>,
+        /// For a near cache.
+        tag: Option<Tag>,
+    },
+    /// To [`Verb::GetMany`], in the order of the keys. A long one comes in parts, each the next piece of the list.
+    GotMany {
+        /// The values.
+        #[serde(borrow)]
+        found: Vec<Option<Found<'a>>>,
+    },
+    /// To [`Verb::FilterMissing`]: indexes into the request's keys, rising.
+    Missing {
+        /// The indexes.
+        keys: Vec<u32>,
+    },
+    /// To [`Verb::Contains`].
+    Contains {
+        /// Whether there is a record.
+        found: bool,
+    },
+    /// To [`Verb::Len`].
+    Len {
+        /// Number of records.
+        records: u64,
+    },
+    /// To [`Verb::Scan`]. An empty page may carry a cursor; only a missing cursor is the end.
+    Page {
+        /// The records, in insertion order.
+        #[serde(borrow)]
+        entries: Vec<Entry<'a>>,
+        /// Where to go on.
+        #[serde(borrow)]
+        next: Option<Cursor<'a>>,
+        /// The last write that this page has seen: what to watch from.
+        seq: Seq,
+    },
+    /// To [`Verb::Write`].
+    Written {
+        /// The write's number in the order of the store.
+        seq: Seq,
+        /// How many keys were new.
+        new: u64,
+        /// How many keys were found: replaced, deleted or cleared.
+        found: u64,
+        /// How many lone surrogates were removed from strings and keys.
+        surrogates_removed: u64,
+    },
+    /// To [`Verb::Commit`].
+    Committed {
+        /// Everything up to this write is on the platter.
+        seq: Seq,
+    },
+    /// To [`Verb::Flush`].
+    Flushed {
+        /// How many files were rewritten; the others were up to date.
+        rewritten: u32,
+        /// The files hold everything up to this write.
+        seq: Seq,
+    },
+    /// To [`Verb::Namespaces`].
+    Namespaces {
+        /// Workspace by workspace, in order of name.
+        list: Vec<NamespaceInfo>,
+    },
+    /// To [`Verb::Status`]: a JSON object, because it is read by people and tools and gains members over time.
+    Status {
+        /// The object's text; its members are described in `docs/cli.md`.
+        json: &'a str,
+    },
+}
+
+/// What the daemon says unasked, in a frame with request id 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The daemon closes this connection, for this reason.
+    Closing(Fault),
+}

@@ -1,0 +1,4 @@
+//! (room under construction)
+pub mod blocking {
+    //! (room under construction)
+}

@@ -1,0 +1,22 @@
+//! Commonhold keeps JSON values for many processes and does not lose them.
+//!
+//! One daemon owns a directory of JSON namespaces and holds them in memory; worker processes share them through the
+//! client library in this crate. `docs/architecture.md` shows the rooms of the code and which may know which.
+
+pub mod json;
+
+#[cfg(feature = "daemon")]
+pub mod engine;
+#[cfg(feature = "daemon")]
+pub mod lock;
+
+pub mod client;
+pub mod ipc;
+
+#[cfg(feature = "daemon")]
+pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+
+pub use client::blocking;
+pub use commonhold_proto as proto;

@@ -1,0 +1,5 @@
+//! The binary: everything it does is in [`commonhold::cli`].
+
+fn main() -> std::process::ExitCode {
+    commonhold::cli::main()
+}
