@@ -5,28 +5,41 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::Seq;
+use crate::limits::MAX_KEY_BYTES;
+use crate::names::{NameError, Seq};
 
 /// A refusal or failure, as it crosses the wire. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// The request's bytes do not decode. The session goes on when the frame itself was whole.
-    #[error("the request cannot be read: {reason}")]
+    #[error(
+        "the request cannot be read: {reason}. Nothing of it was done; use client and daemon of the same release, and report it if they are"
+    )]
     Malformed {
         /// What was wrong with the bytes.
         reason: String,
     },
-    /// The request is of a kind that this daemon does not know: the client is newer than the daemon.
-    #[error("the daemon does not know request {tag}: it is older than this client; restart it with the newer version")]
+    /// The request, or something in it, is of a kind that this daemon does not know: the client is newer than the daemon.
+    #[error(
+        "the daemon does not know {what} number {tag}: it is older than this client. Nothing was done; restart the daemon with the client's version"
+    )]
     Unsupported {
+        /// What it does not know, as `verb` or `part of the request`.
+        what: String,
         /// The variant's number.
         tag: u32,
     },
-    /// A name breaks its rule.
-    #[error("{reason}")]
-    InvalidName {
-        /// The name and its rule.
-        reason: String,
+    /// The name of a namespace breaks its rule.
+    #[error("{}", NameError::namespace_rule(name))]
+    InvalidNamespace {
+        /// The name as it was given, shortened when very long.
+        name: String,
+    },
+    /// The name of a workspace breaks its rule.
+    #[error("{}", NameError::workspace_rule(name))]
+    InvalidWorkspace {
+        /// The name as it was given, shortened when very long.
+        name: String,
     },
     /// A namespace of the same name in other letter case exists; on some file systems the two would be one file.
     #[error(
@@ -39,7 +52,7 @@ pub enum Fault {
         existing: String,
     },
     /// A value is not JSON.
-    #[error("the value of key {key:?} is not JSON: {reason} at byte {offset}")]
+    #[error("the value of key {key:?} is not JSON: {reason} at byte {offset} of it; nothing was changed")]
     InvalidJson {
         /// The key, shortened when long.
         key: String,
@@ -49,9 +62,9 @@ pub enum Fault {
         reason: String,
     },
     /// Something is larger than its limit. Nothing was done.
-    #[error("{what} has {got}, the limit is {limit}: nothing was changed")]
+    #[error("too many {what}: {got}, and the limit is {limit}. Nothing was changed; ask for less at once")]
     TooLarge {
-        /// What is too large, with its unit, as "value of key \"a\" (bytes)".
+        /// What there is too much of, its unit first, as `bytes in the value of key "a"` or `operations in the request`.
         what: String,
         /// Its size.
         got: u64,
@@ -59,7 +72,10 @@ pub enum Fault {
         limit: u64,
     },
     /// A condition (`if_seq`, `if_absent`) did not hold. Nothing of the request was done.
-    #[error("operation {operation} was refused by its condition: {}, nothing was changed", found_words(*.found))]
+    #[error(
+        "operation {operation} of the request (from 0) was refused by its condition: {}. Nothing of the request was done; read the record and decide anew",
+        found_words(*.found)
+    )]
     ConditionFailed {
         /// Which operation of the request, from 0.
         operation: u32,
@@ -85,7 +101,7 @@ pub enum Fault {
         path: String,
     },
     /// The disk refused an operation; what was asked was undone.
-    #[error("{action} {path} failed: {reason}")]
+    #[error("{action} {path} failed: {reason}. What was asked was undone; mend the cause and repeat it")]
     DiskError {
         /// What was being done, as "append to".
         action: String,
@@ -107,11 +123,11 @@ pub enum Fault {
         reason: String,
     },
     /// The deadline passed before the request was done.
-    #[error("timed out after {waited_ms} ms: {waiting_for}")]
+    #[error("timed out after waiting {waited_ms} ms for {waiting_for}; repeat it, with a later deadline if need be")]
     TimedOut {
         /// How long it waited.
         waited_ms: u64,
-        /// What it waited for.
+        /// What it waited for, as `the namespace to be loaded`.
         waiting_for: String,
     },
     /// The flush lock of a namespace is held by another program.
@@ -127,7 +143,10 @@ pub enum Fault {
         waited_ms: u64,
     },
     /// Some namespaces could not be written to their files. Their records are safe in the journal.
-    #[error("{} could not be flushed: {reason}. What they hold is safe in the journal", .places.join(", "))]
+    #[error(
+        "could not flush {}: {reason}. What is not in the files is safe in the journal; mend the cause and flush again",
+        .places.join(", ")
+    )]
     FlushFailed {
         /// The namespaces.
         places: Vec<String>,
@@ -138,21 +157,21 @@ pub enum Fault {
     #[error("the cursor has expired: the namespace was loaded anew since; begin the scan again")]
     CursorExpired,
     /// The daemon is stopping and takes no further requests.
-    #[error("the daemon is stopping and takes no further requests")]
+    #[error("the daemon is stopping and takes no further requests; repeat it when the daemon has been started again")]
     Stopping,
     /// No protocol version that both sides speak.
     #[error(
-        "no common protocol version: the other side speaks {lowest} to {highest}, this side {own_lowest} to {own_highest}; use client and daemon of the same release"
+        "no common protocol version: the client speaks {client_lowest} to {client_highest}, the daemon {daemon_lowest} to {daemon_highest}; use client and daemon of the same release"
     )]
     Version {
-        /// The lowest version the other side speaks.
-        lowest: u16,
-        /// The highest version the other side speaks.
-        highest: u16,
-        /// The lowest version this side speaks.
-        own_lowest: u16,
-        /// The highest version this side speaks.
-        own_highest: u16,
+        /// The lowest version the client speaks.
+        client_lowest: u16,
+        /// The highest version the client speaks.
+        client_highest: u16,
+        /// The lowest version the daemon speaks.
+        daemon_lowest: u16,
+        /// The highest version the daemon speaks.
+        daemon_highest: u16,
     },
     /// The daemon behind the socket owns another directory than the client means: the directory was copied or moved.
     #[error(
@@ -165,21 +184,30 @@ pub enum Fault {
         inode: u64,
     },
     /// The peer's user may not use this store.
-    #[error("user {uid} may not use this store: it belongs to user {owner}")]
+    #[error(
+        "user {uid} may not use this store: it belongs to user {owner}, who can start the daemon with `--allow-uid {uid}`"
+    )]
     Forbidden {
         /// The peer's user id.
         uid: u32,
         /// The owner's user id.
         owner: u32,
     },
-    /// A value that exists cannot be given in the form asked for; the raw form always can.
-    #[error("the value of key {key:?} cannot be represented as the type asked for: {reason}; read it raw")]
-    NotRepresentable {
-        /// The key, shortened when long.
-        key: String,
-        /// Why not.
-        reason: String,
-    },
+    /// The client cancelled the request before the daemon began it.
+    #[error("the request was cancelled before it began; nothing was done")]
+    Cancelled,
+}
+
+impl From<NameError> for Fault {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::Namespace { name } => Self::InvalidNamespace { name },
+            NameError::Workspace { name } => Self::InvalidWorkspace { name },
+            NameError::Key { bytes } => {
+                Self::TooLarge { what: "bytes in a key".to_owned(), got: bytes as u64, limit: MAX_KEY_BYTES as u64 }
+            }
+        }
+    }
 }
 
 fn found_words(found: Option<Seq>) -> String {

@@ -15,12 +15,14 @@ pub mod hello;
 pub mod limits;
 pub mod message;
 pub mod names;
+mod tags;
 
-pub use codec::DecodeError;
+pub use codec::{DecodeError, EncodeError};
 pub use fault::Fault;
-pub use frame::{FrameHeader, FrameKind};
-pub use hello::{Hello, HelloError, StoreIdentity};
+pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
+pub use hello::{HELLO_BYTES, Hello, HelloError, LOWEST_VERSION, PROTOCOL_VERSION, StoreIdentity};
 pub use message::{
-    Answer, Condition, Cursor, Durability, Entry, Event, Found, NamespaceInfo, Op, Request, Space, Verb, Write,
+    Answer, Condition, Cursor, Durability, Entry, Event, Found, Kind, NamespaceInfo, Op, Request, Space, Tag, Verb,
+    Write,
 };
 pub use names::{NameError, Namespace, Place, Seq, Workspace};

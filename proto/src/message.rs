@@ -1,12 +1,14 @@
 //! What client and daemon say: one enum a direction, encoded by [`codec`](crate::codec).
 //!
 //! Values and keys travel as text that is borrowed from the frame, so that nothing is copied between the socket and
-//! the record. Variants are only ever appended, and the fields of a variant never change.
+//! the record. Variants are only ever appended, and the fields of a variant never change. The order of the variants is
+//! their number on the wire; `tags.rs` lists their names in the same order.
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::list;
 use crate::fault::Fault;
-use crate::names::Seq;
+use crate::names::{NameError, Place, Seq};
 
 /// One request: how long the client will wait for it, and what it asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +21,39 @@ pub struct Request<'a> {
     pub verb: Verb<'a>,
 }
 
-/// Where an operation takes place: the names as they travel. [`Place`](crate::Place) is the checked pair.
+/// Where an operation takes place: the names as they travel, not yet checked. [`Place`] is the checked pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space<'a> {
+    /// Which kind of namespace is meant, so that no request ever makes one of another kind by accident.
+    pub kind: Kind,
     /// The workspace; empty for the store's own directory.
     pub workspace: &'a str,
     /// The namespace.
     pub namespace: &'a str,
+}
+
+impl<'a> Space<'a> {
+    /// The persistent namespace at `place`.
+    pub fn persistent(place: &'a Place) -> Self {
+        Self { kind: Kind::Persistent, workspace: place.workspace.as_str(), namespace: place.namespace.as_str() }
+    }
+
+    /// The checked names.
+    ///
+    /// # Errors
+    /// [`NameError`] for the name that breaks its rule; as a [`Fault`] it is the answer.
+    pub fn place(&self) -> Result<Place, NameError> {
+        Place::new(self.workspace, self.namespace)
+    }
+}
+
+/// What becomes of a namespace when the daemon ends. Later kinds are appended; a daemon that does not know one answers
+/// [`Fault::Unsupported`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// It is kept, in the journal and in its file.
+    #[default]
+    Persistent,
 }
 
 /// What a request asks.
@@ -47,6 +75,7 @@ pub enum Verb<'a> {
         #[serde(borrow)]
         space: Space<'a>,
         /// Which, in the order of the answer.
+        #[serde(borrow, deserialize_with = "list::cut")]
         keys: Vec<&'a str>,
     },
     /// Which of these keys have no record; answered [`Answer::Missing`].
@@ -55,6 +84,7 @@ pub enum Verb<'a> {
         #[serde(borrow)]
         space: Space<'a>,
         /// Which.
+        #[serde(borrow, deserialize_with = "list::cut")]
         keys: Vec<&'a str>,
     },
     /// Whether a key has a record; answered [`Answer::Contains`].
@@ -122,10 +152,10 @@ pub struct Write<'a> {
     /// Only if this fencing token's grant is live.
     pub if_token: Option<u64>,
     /// The namespaces that the operations name by their index here.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list::cut")]
     pub spaces: Vec<Space<'a>>,
     /// What to do, in order; each sees the effects of those before it.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list::cut")]
     pub ops: Vec<Op<'a>>,
 }
 
@@ -227,6 +257,8 @@ pub struct Tag {
 /// One namespace in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceInfo {
+    /// What becomes of it when the daemon ends.
+    pub kind: Kind,
     /// The workspace; empty for the store's own directory.
     pub workspace: String,
     /// The namespace.
@@ -258,15 +290,19 @@ pub enum Answer<'a> {
         /// For a near cache.
         tag: Option<Tag>,
     },
-    /// To [`Verb::GetMany`], in the order of the keys. A long one comes in parts, each the next piece of the list.
+    /// To [`Verb::GetMany`], in the order of the keys. A long one comes in parts, each the next piece of the lists.
     GotMany {
         /// The values.
-        #[serde(borrow)]
+        #[serde(borrow, deserialize_with = "list::whole")]
         found: Vec<Option<Found<'a>>>,
+        /// For a near cache: one for each element of `found`, or none at all.
+        #[serde(deserialize_with = "list::whole")]
+        tags: Vec<Tag>,
     },
     /// To [`Verb::FilterMissing`]: indexes into the request's keys, rising.
     Missing {
         /// The indexes.
+        #[serde(deserialize_with = "list::whole")]
         keys: Vec<u32>,
     },
     /// To [`Verb::Contains`].
@@ -282,7 +318,7 @@ pub enum Answer<'a> {
     /// To [`Verb::Scan`]. An empty page may carry a cursor; only a missing cursor is the end.
     Page {
         /// The records, in insertion order.
-        #[serde(borrow)]
+        #[serde(borrow, deserialize_with = "list::whole")]
         entries: Vec<Entry<'a>>,
         /// Where to go on.
         #[serde(borrow)]
@@ -313,7 +349,7 @@ pub enum Answer<'a> {
         /// The files hold everything up to this write.
         seq: Seq,
     },
-    /// To [`Verb::Namespaces`].
+    /// To [`Verb::Namespaces`]. A long one comes in parts, each the next piece of the list.
     Namespaces {
         /// Workspace by workspace, in order of name.
         list: Vec<NamespaceInfo>,

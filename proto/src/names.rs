@@ -36,27 +36,41 @@ impl fmt::Display for Seq {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name of a namespace breaks its rule.
-    #[error(
-        "{name:?} cannot name a namespace: a name has 1 to {MAX_NAMESPACE_BYTES} of the characters A-Z a-z 0-9 . _ - and does not begin with a dot"
-    )]
+    #[error("{}", Self::namespace_rule(name))]
     Namespace {
         /// The name as it was given, shortened when very long.
         name: String,
     },
     /// The name of a workspace breaks its rule.
-    #[error(
-        "{name:?} cannot name a workspace: a name is one path component of 1 to {MAX_WORKSPACE_BYTES} bytes, without slash, backslash or NUL, is neither . nor .. and does not begin with .commonhold"
-    )]
+    #[error("{}", Self::workspace_rule(name))]
     Workspace {
         /// The name as it was given, shortened when very long.
         name: String,
     },
     /// A key is longer than a request may carry.
-    #[error("a key of {bytes} bytes is too long: the limit is {MAX_KEY_BYTES} bytes")]
+    #[error(
+        "a key of {bytes} bytes is too long: the limit is {MAX_KEY_BYTES} bytes; use a shorter one, as a hash of it"
+    )]
     Key {
         /// The key's length.
         bytes: usize,
     },
+}
+
+impl NameError {
+    pub(crate) fn namespace_rule(name: &str) -> String {
+        format!(
+            "{name:?} cannot name a namespace: a name has 1 to {MAX_NAMESPACE_BYTES} of the characters A-Z a-z 0-9 . _ - \
+             and does not begin with a dot"
+        )
+    }
+
+    pub(crate) fn workspace_rule(name: &str) -> String {
+        format!(
+            "{name:?} cannot name a workspace: a name is one path component of at most {MAX_WORKSPACE_BYTES} bytes, \
+             without slash, backslash or NUL, is neither . nor .. and does not begin with .commonhold"
+        )
+    }
 }
 
 /// Longest piece of a refused name that is repeated in an error.

@@ -1,0 +1,87 @@
+//! The name of each variant of each enum on the wire, in the order of their numbers: for logs, for the golden frames and
+//! for the tables of `PROTOCOL.md`, which tests compare with these.
+
+use crate::fault::Fault;
+use crate::message::{Answer, Condition, Durability, Event, Kind, Op, Verb};
+
+/// Gives an enum `NAMES`, its variants in the order of their numbers, and `name()`. A variant that is missing here does
+/// not compile; one in the wrong place fails the test of the golden frames.
+macro_rules! tags {
+    ($enum:ty { $($variant:ident),+ $(,)? }) => {
+        impl $enum {
+            /// The names of the variants; the place in this list is the number on the wire.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
+
+            /// The name of this variant.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => stringify!($variant),)+
+                }
+            }
+        }
+    };
+}
+
+tags!(Verb<'_> {
+    Ping,
+    Get,
+    GetMany,
+    FilterMissing,
+    Contains,
+    Len,
+    Scan,
+    Write,
+    Commit,
+    Flush,
+    Namespaces,
+    Status,
+    Stop,
+});
+tags!(Op<'_> {
+    Put,
+    Delete,
+    Clear,
+});
+tags!(Condition { Always, IfSeq, IfAbsent });
+tags!(Durability { Memory, Buffered, Synced });
+tags!(Kind { Persistent });
+tags!(Answer<'_> {
+    Fault,
+    Done,
+    Got,
+    GotMany,
+    Missing,
+    Contains,
+    Len,
+    Page,
+    Written,
+    Committed,
+    Flushed,
+    Namespaces,
+    Status,
+});
+tags!(Event { Closing });
+tags!(Fault {
+    Malformed,
+    Unsupported,
+    InvalidNamespace,
+    InvalidWorkspace,
+    NameClash,
+    InvalidJson,
+    TooLarge,
+    ConditionFailed,
+    NeedsRepair,
+    Full,
+    DiskError,
+    Unavailable,
+    OutcomeUnknown,
+    TimedOut,
+    FlushLockTimeout,
+    FlushFailed,
+    CursorExpired,
+    Stopping,
+    Version,
+    OtherStore,
+    Forbidden,
+    Cancelled,
+});
