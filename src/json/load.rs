@@ -1,0 +1,91 @@
+//! Reading a namespace file: everything that Python's `json.dump` can have written, record by record.
+
+use super::error::{FileError, Reason};
+use super::reader::{Reader, Scratch, Text};
+use super::write::unescape;
+
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
+/// What was noticed while a namespace file was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadReport {
+    /// Records in the file; of those with the same key each is counted.
+    pub records_seen: u64,
+    /// Lone surrogates (`\ud800` without its other half) removed from strings and keys, those of records included.
+    pub surrogates_removed: u64,
+    /// Members left out inside values because a later one of the same object has the same key.
+    pub duplicate_keys_inside: u64,
+}
+
+/// Reads the bytes of a namespace file and hands each record, in the order of the file, to `record`: its key, and its
+/// value in canonical text (see [`canonical`](super::canonical())). A key that is there twice is handed over twice.
+///
+/// A byte order mark may lead; a file that is empty or blank has no records. No limit on lengths applies, only that on
+/// nesting. Nothing is allocated for a record; the strings are valid during the call only.
+///
+/// # Errors
+/// [`FileError`], with byte, line and column, if the bytes are not one JSON object in UTF-8. Records before the error may
+/// have been handed over.
+pub fn load_object(bytes: &[u8], record: &mut dyn FnMut(&str, &str)) -> Result<LoadReport, FileError> {
+    let text = utf8(bytes)?;
+    let mut scratch = Scratch::default();
+    let mut key_text = String::new();
+    let mut report = LoadReport::default();
+    let at = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let mut reader = Reader::new(text, at, &mut scratch);
+    let mut members = || {
+        match reader.after_blank() {
+            None => return Ok(()),
+            Some(b'{') => reader.pass(),
+            Some(_) => return Err(reader.unexpected("the `{` of a namespace file")),
+        }
+        let mut more = reader.after_blank() != Some(b'}');
+        while more {
+            let key = match reader.string()? {
+                Text::Input(from, to) if memchr::memchr(b'\\', &bytes[from..to]).is_none() => &text[from + 1..to - 1],
+                Text::Input(from, to) => unescape(&text[from + 1..to - 1], &mut key_text),
+                Text::Scratch => {
+                    let quoted = reader.scratch().written();
+                    unescape(&quoted[1..quoted.len() - 1], &mut key_text)
+                }
+            };
+            if reader.after_blank() != Some(b':') {
+                return Err(reader.unexpected("`:`"));
+            }
+            reader.pass();
+            reader.after_blank();
+            let value = match reader.value()? {
+                Text::Input(from, to) => &text[from..to],
+                Text::Scratch => reader.scratch().written(),
+            };
+            record(key, value);
+            report.records_seen += 1;
+            more = match reader.after_blank() {
+                Some(b',') => true,
+                Some(b'}') => false,
+                _ => return Err(reader.unexpected("`,` or `}`")),
+            };
+            if more {
+                reader.pass();
+                reader.after_blank();
+            }
+        }
+        reader.pass();
+        match reader.after_blank() {
+            None => Ok(()),
+            Some(_) => Err(reader.unexpected("the end of the file")),
+        }
+    };
+    members().map_err(|error| FileError::at(bytes, &error))?;
+    report.surrogates_removed = scratch.surrogates_removed;
+    report.duplicate_keys_inside = scratch.duplicate_keys;
+    Ok(report)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, FileError> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        let reason = if error.error_len().is_none() { Reason::CutUtf8 } else { Reason::NotUtf8(bytes[offset]) };
+        FileError::new(bytes, offset, &reason)
+    })
+}
