@@ -1,0 +1,283 @@
+//! Finds a record by its key: many small hash tables, so that growing never moves more than one of them.
+//!
+//! The hash chooses one of eight regions, and in a region linear hashing chooses a table: each time the region has
+//! grown by [`TARGET`] records, the next table in turn is split in two. Tables have a power of two of buckets, so evenly
+//! filled tables would all be half empty at the same time, just after they all had to grow, and cost twice what they
+//! cost before. The regions' shares differ by steps of 2^(1/8): at any number of records some regions have full tables
+//! and some have half empty ones, and the index costs about 14.5 bytes a record at every size.
+//!
+//! Bits of the hash: 0 to 15 and 57 to 63 belong to the small tables, 16 to 47 choose the table, 48 to 55 the region.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use super::Record;
+
+/// Records a table holds on average; those whose turn to be split has not come hold up to twice as many.
+const TARGET: usize = 400;
+
+/// Buckets of the smallest table worth shrinking.
+const SMALLEST: usize = 32;
+
+/// Shares of the regions in 256ths: each 2^(1/8) times the one before, so that the last is nearly twice the first.
+const SHARES: [u8; 8] = [23, 25, 28, 30, 33, 36, 39, 42];
+
+/// The region of each value of the hash's bits 48 to 55.
+const REGION_OF: [u8; 256] = {
+    let mut regions = [0; 256];
+    let (mut at, mut region, mut left) = (0, 0, SHARES[0]);
+    while at < 256 {
+        if left == 0 {
+            region += 1;
+            left = SHARES[region];
+        }
+        regions[at] = region as u8;
+        left -= 1;
+        at += 1;
+    }
+    regions
+};
+
+/// The records of a map by key.
+pub(super) struct Index {
+    hasher: RandomState,
+    regions: [Region; SHARES.len()],
+}
+
+/// One share of the hashes. Has no table until its first record.
+#[derive(Default)]
+struct Region {
+    tables: Vec<HashTable<Record>>,
+    records: usize,
+    allocated: usize,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self { hasher: RandomState::default(), regions: std::array::from_fn(|_| Region::default()) }
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        hash(&self.hasher, key)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<&Record> {
+        let region = &self.regions[region_of(hash)];
+        region.tables.get(region.table_of(hash))?.find(hash, |record| record.key_bytes() == key)
+    }
+
+    #[inline]
+    pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Record> {
+        let region = &mut self.regions[region_of(hash)];
+        let at = region.table_of(hash);
+        region.tables.get_mut(at)?.find_mut(hash, |record| record.key_bytes() == key)
+    }
+
+    /// Adds a record whose key is not in the index.
+    pub(super) fn insert(&mut self, hash: u64, record: Record) {
+        let region = &mut self.regions[region_of(hash)];
+        if region.records >= region.tables.len() * TARGET {
+            region.split(&self.hasher);
+        }
+        let at = region.table_of(hash);
+        let table = &mut region.tables[at];
+        if table.len() == table.capacity() {
+            region.allocated -= table.allocation_size();
+            refit(table, table.len() + 1, &self.hasher);
+            region.allocated += table.allocation_size();
+        }
+        table.insert_unique(hash, record, |record| hash_of(&self.hasher, record));
+        region.records += 1;
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Record> {
+        let region = &mut self.regions[region_of(hash)];
+        let at = region.table_of(hash);
+        let table = region.tables.get_mut(at)?;
+        let (record, _) = table.find_entry(hash, |record| record.key_bytes() == key).ok()?.remove();
+        region.records -= 1;
+        if table.num_buckets() >= SMALLEST && table.len() < table.num_buckets() / 16 * 5 {
+            region.allocated -= table.allocation_size();
+            refit(table, table.len(), &self.hasher);
+            region.allocated += table.allocation_size();
+        }
+        if region.tables.len() > 1 && region.records < (region.tables.len() - 1) * TARGET / 2 {
+            region.merge(&self.hasher);
+        }
+        Some(record)
+    }
+
+    /// Bytes asked of the allocator.
+    pub(super) fn allocated(&self) -> usize {
+        self.regions.iter().map(|r| r.allocated + r.tables.capacity() * size_of::<HashTable<Record>>()).sum()
+    }
+
+    /// Drops whole tables until at least `records` records are gone, and tells how many were; 0 when none is left.
+    pub(super) fn drop_some(&mut self, records: usize) -> usize {
+        let mut dropped = 0;
+        for region in &mut self.regions {
+            while dropped < records
+                && let Some(table) = region.tables.pop()
+            {
+                dropped += table.len();
+            }
+        }
+        dropped
+    }
+}
+
+impl Region {
+    /// The table of a hash: as many bits as there are tables, and one less where that table does not exist yet.
+    #[inline]
+    fn table_of(&self, hash: u64) -> usize {
+        let bits = (hash >> 16) as u32 as usize;
+        let tables = self.tables.len();
+        let mask = tables.next_power_of_two().wrapping_sub(1);
+        let at = bits & mask;
+        if at < tables { at } else { at & (mask >> 1) }
+    }
+
+    /// Adds a table and moves to it what is now its own, all of it from one other table.
+    fn split(&mut self, hasher: &RandomState) {
+        let new = self.tables.len();
+        self.tables.push(HashTable::new());
+        if new == 0 {
+            return;
+        }
+        let donor = new & ((new + 1).next_power_of_two() / 2 - 1);
+        let old = std::mem::take(&mut self.tables[donor]);
+        self.allocated -= old.allocation_size();
+        let mut parts = [Vec::with_capacity(old.len()), Vec::with_capacity(old.len())];
+        for record in old {
+            let hash = hash_of(hasher, &record);
+            parts[usize::from(self.table_of(hash) == new)].push((hash, record));
+        }
+        for (at, part) in [donor, new].into_iter().zip(parts) {
+            let table = &mut self.tables[at];
+            *table = HashTable::with_capacity(part.len());
+            for (hash, record) in part {
+                table.insert_unique(hash, record, |record| hash_of(hasher, record));
+            }
+            self.allocated += table.allocation_size();
+        }
+    }
+
+    /// Takes the last split back.
+    fn merge(&mut self, hasher: &RandomState) {
+        let Some(last) = self.tables.pop() else { return };
+        let at = self.tables.len();
+        let donor = &mut self.tables[at & ((at + 1).next_power_of_two() / 2 - 1)];
+        self.allocated -= last.allocation_size() + donor.allocation_size();
+        refit(donor, donor.len() + last.len(), hasher);
+        for record in last {
+            donor.insert_unique(hash_of(hasher, &record), record, |record| hash_of(hasher, record));
+        }
+        self.allocated += donor.allocation_size();
+        if self.tables.len() < self.tables.capacity() / 4 {
+            self.tables.shrink_to(self.tables.len() * 2);
+        }
+    }
+}
+
+/// Builds `table` anew for `records` records (at least as many as it has), in as few buckets as will do.
+///
+/// hashbrown itself would double a table in which deleted entries have used up the room; under steady churn every table
+/// would end up at twice its size. Where there are deleted entries an eighth more room is left, so that the next few of
+/// them do not cause this again.
+fn refit(table: &mut HashTable<Record>, records: usize, hasher: &RandomState) {
+    let full = table.num_buckets() / 8 * 7;
+    let room = if records <= full { records + records / 8 } else { records };
+    let old = std::mem::replace(table, HashTable::with_capacity(room));
+    for record in old {
+        table.insert_unique(hash_of(hasher, &record), record, |record| hash_of(hasher, record));
+    }
+}
+
+#[inline]
+fn region_of(hash: u64) -> usize {
+    usize::from(REGION_OF[usize::from((hash >> 48) as u8)])
+}
+
+#[inline]
+fn hash(hasher: &RandomState, key: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+fn hash_of(hasher: &RandomState, record: &Record) -> u64 {
+    hash(hasher, record.key_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: usize) -> Record {
+        Record::new(&format!("key-{number}"), "0")
+    }
+
+    fn allocated_anew(index: &Index) -> usize {
+        let tables = |r: &Region| r.tables.iter().map(HashTable::allocation_size).sum::<usize>();
+        index.regions.iter().map(|r| tables(r) + r.tables.capacity() * size_of::<HashTable<Record>>()).sum()
+    }
+
+    #[test]
+    fn no_table_outgrows_a_thousand_records_and_the_cost_is_even_at_every_size() {
+        let mut index = Index::new();
+        for number in 0..200_000 {
+            let record = record(number);
+            index.insert(index.hash(record.key_bytes()), record);
+            if number > 20_000 && number % 1_000 == 0 {
+                let allocated = index.allocated();
+                assert!(allocated < 17 * number, "{allocated} bytes at {number}");
+            }
+        }
+        let largest = index.regions.iter().flat_map(|r| &r.tables).map(HashTable::len).max();
+        assert!(largest < Some(1_000), "{largest:?}");
+        assert_eq!(index.allocated(), allocated_anew(&index));
+        for number in 0..200_000 {
+            let record = record(number);
+            assert!(index.find(index.hash(record.key_bytes()), record.key_bytes()).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn removing_gives_the_tables_back() {
+        let mut index = Index::new();
+        for number in 0..50_000 {
+            let record = record(number);
+            index.insert(index.hash(record.key_bytes()), record);
+        }
+        for number in 0..49_900 {
+            let record = record(number);
+            let hash = index.hash(record.key_bytes());
+            assert!(index.remove(hash, record.key_bytes()).is_some());
+            assert!(index.remove(hash, record.key_bytes()).is_none());
+        }
+        assert!(index.allocated() < 16_000, "{}", index.allocated());
+        assert_eq!(index.allocated(), allocated_anew(&index));
+        for number in 49_900..50_000 {
+            let record = record(number);
+            assert!(index.find(index.hash(record.key_bytes()), record.key_bytes()).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn churn_does_not_blow_the_tables_up() {
+        let mut index = Index::new();
+        for number in 0..300_000 {
+            let new = record(number);
+            index.insert(index.hash(new.key_bytes()), new);
+            if number >= 20_000 {
+                let old = record(number - 20_000);
+                index.remove(index.hash(old.key_bytes()), old.key_bytes());
+            }
+        }
+        assert!(index.allocated() < 22 * 20_000, "{}", index.allocated());
+    }
+}

@@ -1,0 +1,115 @@
+//! Counts what a record costs: at most 64 bytes asked of the allocator beside key and value.
+//!
+//! This file contains unsafe code: counting takes a global allocator of our own, and `GlobalAlloc` is an unsafe trait.
+#![cfg(feature = "daemon")]
+#![expect(unsafe_code, reason = "a counting global allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use commonhold::engine::map::{Map, Record};
+
+/// Bytes asked for and not given back.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// The largest single request since it was last set to 0.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is passed on to `System` unchanged, with the same layout; the counters are atomics and allocate
+// nothing. So the promises are `System`'s.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size(), Relaxed);
+        LARGEST.fetch_max(layout.size(), Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract, which is `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller got `pointer` from `alloc` or `realloc` above, so from `System`, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        HELD.fetch_add(size, Relaxed);
+        HELD.fetch_sub(layout.size(), Relaxed);
+        LARGEST.fetch_max(size, Relaxed);
+        // SAFETY: as in `dealloc`; `size` is the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+const RECORDS: usize = 1_000_000;
+const MOST_BYTES_A_RECORD: usize = 64;
+const LARGEST_STEP_BYTES: usize = 256 * 1024;
+
+/// A key of 14 bytes, the shorter ones that users make, and a short value.
+fn numbered(text: &mut String, number: usize) -> Record {
+    text.clear();
+    write!(text, "chunk-{number:08}").expect("a String takes everything");
+    Record::new(text, "{\"n\":1}")
+}
+
+/// Bytes a record beside key and value, by the allocator's count.
+fn each(before: usize, map: &Map) -> usize {
+    (HELD.load(Relaxed) - before - map.bytes()) / map.len()
+}
+
+/// One test, so that no other thread allocates meanwhile.
+#[test]
+fn a_record_costs_at_most_64_bytes_beside_key_and_value_and_growth_never_moves_everything() {
+    let mut text = String::with_capacity(64);
+    drop(numbered(&mut text, 0));
+    let before = HELD.load(Relaxed);
+    let mut map = Map::new();
+    LARGEST.store(0, Relaxed);
+    for number in 0..RECORDS {
+        map.put(numbered(&mut text, number));
+        if number.is_multiple_of(RECORDS / 50) && number >= 20_000 {
+            let each = each(before, &map);
+            assert!(each <= MOST_BYTES_A_RECORD, "{each} bytes a record at {number}");
+        }
+    }
+    let full = each(before, &map);
+    let largest = LARGEST.load(Relaxed);
+    println!("{full} bytes a record at {RECORDS}; the largest single allocation was {largest}");
+    assert!(full <= MOST_BYTES_A_RECORD, "{full} bytes a record");
+    assert!(largest <= LARGEST_STEP_BYTES, "{largest} bytes at once");
+    let counted = HELD.load(Relaxed) - before - map.bytes();
+    let told = map.overhead_bytes();
+    assert!(told.abs_diff(counted) < counted / 50, "overhead_bytes tells {told}, the allocator {counted}");
+
+    // Every record is replaced, then half of them removed and put again at the end, at random places.
+    for number in 0..RECORDS {
+        map.put(numbered(&mut text, number));
+    }
+    assert_eq!(each(before, &map), full, "replacing costs nothing");
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..RECORDS / 2 {
+        let record = numbered(&mut text, random.usize(0..RECORDS));
+        map.remove(record.key()).expect("every number is there");
+        map.put(record);
+    }
+    let churned = each(before, &map);
+    println!("{churned} bytes a record after {} were removed and put again", RECORDS / 2);
+    assert!(churned <= MOST_BYTES_A_RECORD + 6, "{churned} bytes a record after churn");
+
+    // Nine of ten go, here and there.
+    for number in (0..RECORDS).filter(|number| number % 10 != 0) {
+        map.remove(numbered(&mut text, number).key()).expect("every number is there");
+    }
+    let thinned = each(before, &map);
+    println!("{thinned} bytes a record when nine of ten are gone");
+    assert!(thinned <= MOST_BYTES_A_RECORD + 20, "{thinned} bytes a record when nine of ten are gone");
+    assert!(LARGEST.load(Relaxed) <= LARGEST_STEP_BYTES);
+
+    drop(map.clear());
+    drop(map);
+    assert!(HELD.load(Relaxed) - before < 1_024, "everything is given back");
+}
