@@ -121,7 +121,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, DecodeError> {
     {
         return Err(DecodeError::Unsupported { what: "verb", tag });
     }
-    decode(body, "part of the request")
+    decode::<_, MAX_BODY_BYTES>(body, "part of the request")
 }
 
 /// Reads the body of an answer frame or of a part.
@@ -134,7 +134,7 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer<'_>, DecodeError> {
     {
         return Err(DecodeError::Unsupported { what: "answer", tag });
     }
-    decode(body, "part of the answer")
+    decode_owned(body, "part of the answer")
 }
 
 /// Reads the body of an event frame. An event that is [`DecodeError::Unsupported`] may be passed over.
@@ -147,7 +147,7 @@ pub fn decode_event(body: &[u8]) -> Result<Event, DecodeError> {
     {
         return Err(DecodeError::Unsupported { what: "event", tag });
     }
-    decode(body, "part of the event")
+    decode_owned(body, "part of the event")
 }
 
 fn tag_of(bytes: &[u8]) -> Option<u32> {
@@ -188,16 +188,22 @@ impl Writer for &mut BodyWriter<'_> {
     }
 }
 
-fn decode<'a, T: Deserialize<'a>>(body: &'a [u8], part: &'static str) -> Result<T, DecodeError> {
-    if body.len() > MAX_BODY_BYTES {
-        return Err(DecodeError::Malformed { reason: format!("the body of {} bytes is over the limit", body.len()) });
-    }
-    let decoded = if body.len() <= SMALL_BODY_BYTES {
-        bincode::serde::borrow_decode_from_slice(body, Layout::<SMALL_BODY_BYTES>::default())
+/// Decodes what may own strings.
+fn decode_owned<'a, T: Deserialize<'a>>(body: &'a [u8], part: &'static str) -> Result<T, DecodeError> {
+    if body.len() <= SMALL_BODY_BYTES {
+        decode::<T, SMALL_BODY_BYTES>(body, part)
     } else {
-        bincode::serde::borrow_decode_from_slice(body, Layout::<MAX_FRAME_BYTES>::default())
-    };
-    let (message, used): (T, usize) = decoded.map_err(|error| in_our_words(&error, part))?;
+        decode::<T, MAX_BODY_BYTES>(body, part)
+    }
+}
+
+fn decode<'a, T: Deserialize<'a>, const LIMIT: usize>(body: &'a [u8], part: &'static str) -> Result<T, DecodeError> {
+    if body.len() > LIMIT {
+        let reason = format!("the body has {} bytes, the limit is {LIMIT}", body.len());
+        return Err(DecodeError::Malformed { reason });
+    }
+    let (message, used): (T, usize) = bincode::serde::borrow_decode_from_slice(body, Layout::<LIMIT>::default())
+        .map_err(|error| in_our_words(&error, part))?;
     if used != body.len() {
         let reason = format!("the message ends at byte {used} of {}: the rest belongs to nothing", body.len());
         return Err(DecodeError::Malformed { reason });
@@ -253,7 +259,7 @@ pub(crate) mod list {
         D: Deserializer<'de>,
         T: Deserialize<'de>,
     {
-        deserializer.deserialize_seq(List { whole: false, of: PhantomData })
+        deserializer.deserialize_seq(List { longest: usize::MAX, keep: MAX_OPERATIONS + 1, of: PhantomData })
     }
 
     /// For answers: refuses a list longer than [`MAX_OPERATIONS`], for a shorter one would be a wrong answer.
@@ -262,14 +268,26 @@ pub(crate) mod list {
         D: Deserializer<'de>,
         T: Deserialize<'de>,
     {
-        deserializer.deserialize_seq(List { whole: true, of: PhantomData })
+        deserializer.deserialize_seq(List { longest: MAX_OPERATIONS, keep: MAX_OPERATIONS, of: PhantomData })
+    }
+
+    /// For lists of things larger than a few bytes on the wire: as many as fit into the frame.
+    pub(crate) fn any<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: Deserialize<'de>,
+    {
+        deserializer.deserialize_seq(List { longest: usize::MAX, keep: usize::MAX, of: PhantomData })
     }
 
     /// Room made for a list before any of its elements is seen.
     const TRUSTED_ELEMENTS: usize = 64;
 
     struct List<T> {
-        whole: bool,
+        /// A longer list is refused.
+        longest: usize,
+        /// Elements beyond these are read and dropped.
+        keep: usize,
         of: PhantomData<T>,
     }
 
@@ -277,17 +295,17 @@ pub(crate) mod list {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX_OPERATIONS} elements")
+            write!(f, "a list of at most {} elements", self.longest)
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
             let claimed = elements.size_hint().unwrap_or(0);
-            if self.whole && claimed > MAX_OPERATIONS {
+            if claimed > self.longest {
                 return Err(Error::invalid_length(claimed, &self));
             }
             let mut list = Vec::with_capacity(claimed.min(TRUSTED_ELEMENTS));
             while let Some(element) = elements.next_element()? {
-                if list.len() <= MAX_OPERATIONS {
+                if list.len() < self.keep {
                     list.push(element);
                 }
             }

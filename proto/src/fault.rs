@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::list;
 use crate::limits::MAX_KEY_BYTES;
 use crate::names::{NameError, Seq};
 
@@ -149,6 +150,7 @@ pub enum Fault {
     )]
     FlushFailed {
         /// The namespaces.
+        #[serde(deserialize_with = "list::any")]
         places: Vec<String>,
         /// The first failure's words.
         reason: String,

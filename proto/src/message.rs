@@ -352,6 +352,7 @@ pub enum Answer<'a> {
     /// To [`Verb::Namespaces`]. A long one comes in parts, each the next piece of the list.
     Namespaces {
         /// Workspace by workspace, in order of name.
+        #[serde(deserialize_with = "list::any")]
         list: Vec<NamespaceInfo>,
     },
     /// To [`Verb::Status`]: a JSON object, because it is read by people and tools and gains members over time.

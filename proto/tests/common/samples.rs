@@ -1,0 +1,195 @@
+//! One sample of every message that can travel. Each field has a value of its own, so that two fields that change places
+//! do not go unnoticed. The frames of these are kept in `golden/` for ever: samples are only ever added.
+
+use commonhold_proto::{
+    Answer, Condition, Cursor, Durability, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Op, Request, Seq,
+    Space, StoreIdentity, Tag, Verb, Write,
+};
+
+use super::Message;
+
+const CHUNKS: Space<'static> = Space { kind: Kind::Persistent, workspace: "", namespace: "text_chunks" };
+const DOCS: Space<'static> = Space { kind: Kind::Persistent, workspace: "tenant_a", namespace: "full_docs" };
+const CLIENT: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
+const HERE: StoreIdentity = StoreIdentity { device: 0x0000_fd01, inode: 0x0012_3456 };
+
+/// The hellos of the client and of the daemon, with the names of their golden files.
+pub fn hellos() -> [(&'static str, Hello); 2] {
+    [("hello-client", Hello::of_client(CLIENT, HERE)), ("hello-daemon", Hello::of_daemon(CLIENT, HERE, 0x7ab1e, 3))]
+}
+
+/// Every message, with the name of its golden file.
+pub fn messages() -> Vec<(&'static str, Message)> {
+    let mut all = requests();
+    all.extend(answers());
+    all.extend(faults().map(|(name, fault)| (name, Message::Answer(21, Answer::Fault(fault)))));
+    all.push((
+        "part-got-many",
+        Message::Part(
+            17,
+            Answer::GotMany { found: vec![Some(Found { value: "[1,2]", seq: Seq(40) }), None], tags: vec![] },
+        ),
+    ));
+    all.push(("event-closing", Message::Event(Event::Closing(Fault::Stopping))));
+    all.push(("cancel", Message::Cancel(19)));
+    all
+}
+
+fn requests() -> Vec<(&'static str, Message)> {
+    let write = |durability, if_token, spaces, ops| {
+        Verb::Write(Write { client: CLIENT, number: 12, settled: 11, durability, if_token, spaces, ops })
+    };
+    let verbs = [
+        ("request-ping", Verb::Ping),
+        ("request-get", Verb::Get { space: CHUNKS, key: "chunk-1" }),
+        ("request-get-many", Verb::GetMany { space: DOCS, keys: vec!["doc-1", "", "文档"] }),
+        ("request-filter-missing", Verb::FilterMissing { space: CHUNKS, keys: vec!["chunk-1", "chunk-2"] }),
+        ("request-contains", Verb::Contains { space: CHUNKS, key: "chunk-2" }),
+        ("request-len", Verb::Len { space: DOCS }),
+        ("request-scan", Verb::Scan { space: CHUNKS, cursor: None, prefix: "", limit: 0, values: false }),
+        (
+            "request-scan-from-cursor",
+            Verb::Scan {
+                space: DOCS,
+                cursor: Some(Cursor { load: 2, ordinal: 999, key: "doc-9" }),
+                prefix: "doc-",
+                limit: 100,
+                values: true,
+            },
+        ),
+        (
+            "request-write",
+            write(
+                None,
+                Some(77),
+                vec![CHUNKS, DOCS],
+                vec![
+                    Op::Put { space: 0, key: "chunk-1", value: "{\"tokens\":12}", condition: Condition::Always },
+                    Op::Put { space: 1, key: "doc-1", value: "1.10", condition: Condition::IfSeq(Seq(41)) },
+                    Op::Put { space: 0, key: "chunk-2", value: "\"\u{e9}\"", condition: Condition::IfAbsent },
+                    Op::Delete { space: 1, key: "doc-2", condition: Condition::IfSeq(Seq(42)) },
+                    Op::Clear { space: 0 },
+                ],
+            ),
+        ),
+        ("request-write-memory", write(Some(Durability::Memory), None, vec![], vec![])),
+        ("request-write-buffered", write(Some(Durability::Buffered), None, vec![], vec![])),
+        ("request-write-synced", write(Some(Durability::Synced), None, vec![], vec![])),
+        ("request-commit", Verb::Commit),
+        ("request-flush", Verb::Flush { space: Some(DOCS), rewrite: true, wait: false }),
+        ("request-flush-all", Verb::Flush { space: None, rewrite: false, wait: true }),
+        ("request-namespaces", Verb::Namespaces),
+        ("request-status", Verb::Status),
+        ("request-stop", Verb::Stop),
+    ];
+    verbs.map(|(name, verb)| (name, Message::Request(17, Request { deadline_ms: 30_000, verb }))).into()
+}
+
+fn answers() -> Vec<(&'static str, Message)> {
+    let tag = |slot_count| Tag { epoch: 5, clear_count: 6, slot_count };
+    let found = Some(Found { value: "{\"tokens\":12}", seq: Seq(43) });
+    let closed = NamespaceInfo {
+        kind: Kind::Persistent,
+        workspace: "tenant_a".to_owned(),
+        namespace: "full_docs".to_owned(),
+        records: None,
+        bytes: 0,
+        file_bytes: Some(8_192),
+        dirty: true,
+        closed: Some("line 3: expected a comma".to_owned()),
+    };
+    let open = NamespaceInfo {
+        workspace: String::new(),
+        namespace: "text_chunks".to_owned(),
+        records: Some(48),
+        bytes: 40_960,
+        file_bytes: None,
+        dirty: false,
+        closed: None,
+        ..closed.clone()
+    };
+    let answers = [
+        ("answer-done", Answer::Done),
+        ("answer-got", Answer::Got { found, tag: Some(tag(7)) }),
+        ("answer-got-nothing", Answer::Got { found: None, tag: None }),
+        ("answer-got-many", Answer::GotMany { found: vec![found, None], tags: vec![tag(8), tag(9)] }),
+        ("answer-missing", Answer::Missing { keys: vec![0, 2] }),
+        ("answer-contains", Answer::Contains { found: true }),
+        ("answer-len", Answer::Len { records: 48 }),
+        (
+            "answer-page",
+            Answer::Page {
+                entries: vec![
+                    Entry { key: "chunk-1", seq: Seq(43), value: Some("null") },
+                    Entry { key: "chunk-2", seq: Seq(44), value: None },
+                ],
+                next: Some(Cursor { load: 2, ordinal: 1_001, key: "chunk-2" }),
+                seq: Seq(45),
+            },
+        ),
+        ("answer-written", Answer::Written { seq: Seq(46), new: 2, found: 1, surrogates_removed: 3 }),
+        ("answer-committed", Answer::Committed { seq: Seq(47) }),
+        ("answer-flushed", Answer::Flushed { rewritten: 8, seq: Seq(48) }),
+        ("answer-namespaces", Answer::Namespaces { list: vec![open, closed] }),
+        ("answer-status", Answer::Status { json: "{\"version\":\"0.1.0\"}" }),
+    ];
+    answers.map(|(name, answer)| (name, Message::Answer(17, answer))).into()
+}
+
+/// Every fault, with the name of its golden file.
+pub fn faults() -> impl Iterator<Item = (&'static str, Fault)> {
+    let place = || "tenant_a/full_docs".to_owned();
+    let path = || "/data/rag/.commonhold/journal/00000001.log".to_owned();
+    [
+        ("fault-malformed", Fault::Malformed { reason: "a truth value is 7, not 0 or 1".to_owned() }),
+        ("fault-unsupported", Fault::Unsupported { what: "verb".to_owned(), tag: 99 }),
+        ("fault-invalid-namespace", Fault::InvalidNamespace { name: "../etc".to_owned() }),
+        ("fault-invalid-workspace", Fault::InvalidWorkspace { name: "a/b".to_owned() }),
+        ("fault-name-clash", Fault::NameClash { namespace: "Docs".to_owned(), existing: "docs".to_owned() }),
+        (
+            "fault-invalid-json",
+            Fault::InvalidJson { key: "k".to_owned(), offset: 9, reason: "expected a value".to_owned() },
+        ),
+        (
+            "fault-too-large",
+            Fault::TooLarge { what: "operations in the request".to_owned(), got: 10_001, limit: 10_000 },
+        ),
+        ("fault-condition-failed", Fault::ConditionFailed { operation: 3, found: Some(Seq(41)) }),
+        ("fault-condition-failed-absent", Fault::ConditionFailed { operation: 4, found: None }),
+        (
+            "fault-needs-repair",
+            Fault::NeedsRepair {
+                place: place(),
+                file: "/data/rag/tenant_a/kv_store_full_docs.json".to_owned(),
+                reason: "line 3, byte 120: expected a comma".to_owned(),
+            },
+        ),
+        ("fault-full", Fault::Full { path: path() }),
+        (
+            "fault-disk-error",
+            Fault::DiskError { action: "append to".to_owned(), path: path(), reason: "I/O error".to_owned() },
+        ),
+        ("fault-unavailable", Fault::Unavailable { reason: "syncing the journal failed".to_owned() }),
+        ("fault-outcome-unknown", Fault::OutcomeUnknown { reason: "syncing the journal failed".to_owned() }),
+        ("fault-timed-out", Fault::TimedOut { waited_ms: 1_500, waiting_for: "the namespace to be loaded".to_owned() }),
+        (
+            "fault-flush-lock-timeout",
+            Fault::FlushLockTimeout {
+                place: place(),
+                lock_file: "/data/rag/.commonhold/flush/w/tenant_a/full_docs.lock".to_owned(),
+                waited_ms: 30_000,
+            },
+        ),
+        (
+            "fault-flush-failed",
+            Fault::FlushFailed { places: vec![place(), "text_chunks".to_owned()], reason: "no space".to_owned() },
+        ),
+        ("fault-cursor-expired", Fault::CursorExpired),
+        ("fault-stopping", Fault::Stopping),
+        ("fault-version", Fault::Version { client_lowest: 1, client_highest: 2, daemon_lowest: 3, daemon_highest: 4 }),
+        ("fault-other-store", Fault::OtherStore { device: HERE.device, inode: HERE.inode }),
+        ("fault-forbidden", Fault::Forbidden { uid: 1_001, owner: 1_000 }),
+        ("fault-cancelled", Fault::Cancelled),
+    ]
+    .into_iter()
+}

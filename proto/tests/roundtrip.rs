@@ -1,0 +1,260 @@
+//! Any message that can be said is heard as it was said. Messages are drawn from a list of numbers and a pool of texts,
+//! so that proptest, which makes numbers smaller and lists shorter, ends at the simplest message that fails.
+
+use commonhold_proto::{
+    Answer, Condition, Cursor, Durability, Entry, Event, FRAME_HEADER_BYTES, Fault, Found, FrameKind, Hello, Kind,
+    NamespaceInfo, Op, Request, Seq, Space, StoreIdentity, Tag, Verb, Write, codec, frame,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+/// Decisions for one message; when they run out, all further ones are 0.
+struct Draw<'a> {
+    numbers: std::slice::Iter<'a, u64>,
+    texts: &'a [String],
+}
+
+impl<'a> Draw<'a> {
+    fn u64(&mut self) -> u64 {
+        self.numbers.next().copied().unwrap_or(0)
+    }
+
+    fn u32(&mut self) -> u32 {
+        self.u64() as u32
+    }
+
+    fn one_of(&mut self, choices: usize) -> usize {
+        (self.u64() % choices as u64) as usize
+    }
+
+    fn bool(&mut self) -> bool {
+        self.one_of(2) == 1
+    }
+
+    fn text(&mut self) -> &'a str {
+        let at = self.one_of(self.texts.len().max(1));
+        self.texts.get(at).map_or("", String::as_str)
+    }
+
+    fn string(&mut self) -> String {
+        self.text().to_owned()
+    }
+
+    fn seq(&mut self) -> Seq {
+        Seq(self.u64())
+    }
+
+    fn some<T>(&mut self, of: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.bool().then(|| of(self))
+    }
+
+    fn list<T>(&mut self, mut of: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.one_of(6)).map(|_| of(self)).collect()
+    }
+
+    fn space(&mut self) -> Space<'a> {
+        Space { kind: Kind::Persistent, workspace: self.text(), namespace: self.text() }
+    }
+
+    fn cursor(&mut self) -> Cursor<'a> {
+        Cursor { load: self.u64(), ordinal: self.u64(), key: self.text() }
+    }
+
+    fn condition(&mut self) -> Condition {
+        [Condition::Always, Condition::IfSeq(self.seq()), Condition::IfAbsent][self.one_of(3)]
+    }
+
+    fn op(&mut self) -> Op<'a> {
+        let space = self.u32();
+        match self.one_of(3) {
+            0 => Op::Clear { space },
+            1 => Op::Delete { space, key: self.text(), condition: self.condition() },
+            _ => Op::Put { space, key: self.text(), value: self.text(), condition: self.condition() },
+        }
+    }
+
+    fn write(&mut self) -> Write<'a> {
+        Write {
+            client: u128::from(self.u64()) << 64 | u128::from(self.u64()),
+            number: self.u64(),
+            settled: self.u64(),
+            durability: self
+                .some(|draw| [Durability::Memory, Durability::Buffered, Durability::Synced][draw.one_of(3)]),
+            if_token: self.some(Self::u64),
+            spaces: self.list(Self::space),
+            ops: self.list(Self::op),
+        }
+    }
+
+    fn request(&mut self) -> Request<'a> {
+        let verb = match self.one_of(Verb::NAMES.len()) {
+            0 => Verb::Ping,
+            1 => Verb::Get { space: self.space(), key: self.text() },
+            2 => Verb::GetMany { space: self.space(), keys: self.list(Self::text) },
+            3 => Verb::FilterMissing { space: self.space(), keys: self.list(Self::text) },
+            4 => Verb::Contains { space: self.space(), key: self.text() },
+            5 => Verb::Len { space: self.space() },
+            6 => Verb::Scan {
+                space: self.space(),
+                cursor: self.some(Self::cursor),
+                prefix: self.text(),
+                limit: self.u32(),
+                values: self.bool(),
+            },
+            7 => Verb::Write(self.write()),
+            8 => Verb::Commit,
+            9 => Verb::Flush { space: self.some(Self::space), rewrite: self.bool(), wait: self.bool() },
+            10 => Verb::Namespaces,
+            11 => Verb::Status,
+            12 => Verb::Stop,
+            verb => panic!("verb {verb} is never drawn: add it here"),
+        };
+        Request { deadline_ms: self.u32(), verb }
+    }
+
+    fn found(&mut self) -> Found<'a> {
+        Found { value: self.text(), seq: self.seq() }
+    }
+
+    fn tag(&mut self) -> Tag {
+        Tag { epoch: self.u64(), clear_count: self.u64(), slot_count: self.u64() }
+    }
+
+    fn namespace_info(&mut self) -> NamespaceInfo {
+        NamespaceInfo {
+            kind: Kind::Persistent,
+            workspace: self.string(),
+            namespace: self.string(),
+            records: self.some(Self::u64),
+            bytes: self.u64(),
+            file_bytes: self.some(Self::u64),
+            dirty: self.bool(),
+            closed: self.some(Self::string),
+        }
+    }
+
+    fn answer(&mut self) -> Answer<'a> {
+        match self.one_of(Answer::NAMES.len()) {
+            0 => Answer::Fault(self.fault()),
+            1 => Answer::Done,
+            2 => Answer::Got { found: self.some(Self::found), tag: self.some(Self::tag) },
+            3 => Answer::GotMany { found: self.list(|draw| draw.some(Self::found)), tags: self.list(Self::tag) },
+            4 => Answer::Missing { keys: self.list(Self::u32) },
+            5 => Answer::Contains { found: self.bool() },
+            6 => Answer::Len { records: self.u64() },
+            7 => Answer::Page {
+                entries: self.list(|draw| Entry { key: draw.text(), seq: draw.seq(), value: draw.some(Self::text) }),
+                next: self.some(Self::cursor),
+                seq: self.seq(),
+            },
+            8 => {
+                Answer::Written { seq: self.seq(), new: self.u64(), found: self.u64(), surrogates_removed: self.u64() }
+            }
+            9 => Answer::Committed { seq: self.seq() },
+            10 => Answer::Flushed { rewritten: self.u32(), seq: self.seq() },
+            11 => Answer::Namespaces { list: self.list(Self::namespace_info) },
+            12 => Answer::Status { json: self.text() },
+            answer => panic!("answer {answer} is never drawn: add it here"),
+        }
+    }
+
+    fn fault(&mut self) -> Fault {
+        let s = Self::string;
+        match self.one_of(Fault::NAMES.len()) {
+            0 => Fault::Malformed { reason: s(self) },
+            1 => Fault::Unsupported { what: s(self), tag: self.u32() },
+            2 => Fault::InvalidNamespace { name: s(self) },
+            3 => Fault::InvalidWorkspace { name: s(self) },
+            4 => Fault::NameClash { namespace: s(self), existing: s(self) },
+            5 => Fault::InvalidJson { key: s(self), offset: self.u64(), reason: s(self) },
+            6 => Fault::TooLarge { what: s(self), got: self.u64(), limit: self.u64() },
+            7 => Fault::ConditionFailed { operation: self.u32(), found: self.some(Self::seq) },
+            8 => Fault::NeedsRepair { place: s(self), file: s(self), reason: s(self) },
+            9 => Fault::Full { path: s(self) },
+            10 => Fault::DiskError { action: s(self), path: s(self), reason: s(self) },
+            11 => Fault::Unavailable { reason: s(self) },
+            12 => Fault::OutcomeUnknown { reason: s(self) },
+            13 => Fault::TimedOut { waited_ms: self.u64(), waiting_for: s(self) },
+            14 => Fault::FlushLockTimeout { place: s(self), lock_file: s(self), waited_ms: self.u64() },
+            15 => Fault::FlushFailed { places: self.list(s), reason: s(self) },
+            16 => Fault::CursorExpired,
+            17 => Fault::Stopping,
+            18 => Fault::Version {
+                client_lowest: self.u64() as u16,
+                client_highest: self.u64() as u16,
+                daemon_lowest: self.u64() as u16,
+                daemon_highest: self.u64() as u16,
+            },
+            19 => Fault::OtherStore { device: self.u64(), inode: self.u64() },
+            20 => Fault::Forbidden { uid: self.u32(), owner: self.u32() },
+            21 => Fault::Cancelled,
+            fault => panic!("fault {fault} is never drawn: add it here"),
+        }
+    }
+}
+
+/// The body of the single frame in `bytes`, which must be of this id and kind.
+fn body(bytes: &[u8], id: u64, kind: FrameKind) -> &[u8] {
+    let (header, body, consumed) = frame::split(bytes).expect("a good frame").expect("a whole frame");
+    assert_eq!((header.id, header.kind, consumed), (id, kind, bytes.len()));
+    assert_eq!(consumed, FRAME_HEADER_BYTES + body.len());
+    body
+}
+
+fn decisions() -> impl Strategy<Value = Vec<u64>> {
+    vec(prop_oneof![3 => 0..32_u64, 1 => any::<u64>()], 0..80)
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(vec(any::<char>(), 0..24).prop_map(String::from_iter), 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        rng_seed: RngSeed::Fixed(0xc0_88_0b),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_request_is_heard_as_it_was_said(numbers in decisions(), texts in texts(), id in 1..=u64::MAX) {
+        let request = Draw { numbers: numbers.iter(), texts: &texts }.request();
+        let mut out = Vec::new();
+        codec::encode_request(&mut out, id, &request).unwrap();
+        prop_assert_eq!(codec::decode_request(body(&out, id, FrameKind::Request)), Ok(request));
+    }
+
+    #[test]
+    fn every_answer_and_part_is_heard_as_it_was_said(numbers in decisions(), texts in texts(), id in 1..=u64::MAX) {
+        let answer = Draw { numbers: numbers.iter(), texts: &texts }.answer();
+        let (mut out, mut part) = (Vec::new(), Vec::new());
+        codec::encode_answer(&mut out, id, &answer).unwrap();
+        codec::encode_part(&mut part, id, &answer).unwrap();
+        prop_assert_eq!(body(&out, id, FrameKind::Answer), body(&part, id, FrameKind::Part));
+        prop_assert_eq!(codec::decode_answer(body(&out, id, FrameKind::Answer)), Ok(answer));
+    }
+
+    #[test]
+    fn every_event_is_heard_as_it_was_said(numbers in decisions(), texts in texts()) {
+        let event = Event::Closing(Draw { numbers: numbers.iter(), texts: &texts }.fault());
+        let mut out = Vec::new();
+        codec::encode_event(&mut out, &event).unwrap();
+        prop_assert_eq!(codec::decode_event(body(&out, 0, FrameKind::Event)), Ok(event));
+    }
+
+    #[test]
+    fn every_hello_is_heard_as_it_was_said(numbers in vec(any::<u64>(), 7), lowest in any::<u16>(), more in any::<u16>()) {
+        let hello = Hello {
+            lowest,
+            highest: lowest.saturating_add(more),
+            flags: numbers[0] as u32,
+            identity: StoreIdentity { device: numbers[1], inode: numbers[2] },
+            client: u128::from(numbers[3]) << 64 | u128::from(numbers[4]),
+            table_nonce: numbers[5],
+            boot: numbers[6],
+        };
+        prop_assert_eq!(Hello::from_bytes(&hello.to_bytes()), Ok(hello));
+    }
+}
