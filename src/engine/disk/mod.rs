@@ -36,13 +36,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod real;
-//SIM mod sim;
+mod sim;
 
-//SIM #[cfg(test)]
-//SIM mod conformance;
+#[cfg(test)]
+mod conformance;
 
 pub use real::RealDisk;
-//SIM pub use sim::{Call, Calls, FailWith, Failure, Fate, Rules, SimDisk};
+pub use sim::{Call, Calls, FailWith, Failure, Fate, Rules, SimDisk};
 
 /// A file system. See the [contract](self).
 pub trait Disk: fmt::Debug + Send + Sync {
