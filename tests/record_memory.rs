@@ -49,7 +49,7 @@ const RECORDS: usize = 1_000_000;
 const MOST_BYTES_A_RECORD: usize = 64;
 const LARGEST_STEP_BYTES: usize = 256 * 1024;
 
-/// A key of 14 bytes, the shorter ones that users make, and a short value.
+/// A record with a key of 14 bytes and a short value.
 fn numbered(text: &mut String, number: usize) -> Record {
     text.clear();
     write!(text, "chunk-{number:08}").expect("a String takes everything");

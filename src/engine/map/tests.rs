@@ -1,11 +1,14 @@
 //! What a map and its views promise: small cases by name, then thousands of random steps against the model.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use commonhold_proto::Seq;
+use parking_lot::RwLock;
 
 use super::model::Model;
-use super::{Map, Record, View};
+use super::{Cleared, Map, Record, View};
 
 fn put(map: &mut Map, key: &str, value: &str) -> Option<String> {
     map.put(Record::new(key, value)).map(|old| old.value().to_owned())
@@ -297,4 +300,51 @@ fn random_steps_give_what_the_model_gives_across_splits_and_sparse_chunks() {
     for seed in 100..104 {
         compare_with_the_model(seed, 60_000, 12_000, 10_000);
     }
+}
+
+#[test]
+fn views_read_on_other_threads_are_exact_while_a_writer_goes_on() {
+    fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<(Map, Record, View, Cleared)>();
+
+    let map = RwLock::new(numbered(5_000).0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = fastrand::Rng::with_seed(5);
+            for step in 0_u64.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let key = format!("k{}", random.usize(0..5_000));
+                let mut map = map.write();
+                match random.u16(0..4_000) {
+                    0 => {
+                        let cleared = map.clear();
+                        drop(map);
+                        drop(cleared);
+                    }
+                    1..1_500 => drop(map.remove(&key)),
+                    _ => drop(put(&mut map, &key, &step.to_string())),
+                }
+            }
+        });
+        let readers = [3, 40, 500].map(|slice| {
+            let map = &map;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let (view, expected) = {
+                        let mut map = map.write();
+                        (map.view(), content(&map))
+                    };
+                    let mut given = Vec::new();
+                    while view.next(&map.read(), slice, &mut given) {}
+                    assert_eq!(pairs(&given), expected);
+                }
+            })
+        });
+        let ends = readers.map(thread::ScopedJoinHandle::join);
+        done.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "a reader saw something else than its view");
+    });
 }
