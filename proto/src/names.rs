@@ -126,8 +126,11 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// The name of a workspace: any single path component except `.`, `..` and names that begin with `.commonhold`; or the
-/// store's own directory, [`Workspace::root`], which has the empty name.
+/// What the names of the daemon's own directories begin with.
+const OWN_PREFIX: &str = ".commonhold";
+
+/// The name of a workspace: any single path component except `.`, `..` and names that begin with `.commonhold` (in any
+/// letter case); or the store's own directory, [`Workspace::root`], which has the empty name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workspace(Box<str>);
 
@@ -142,7 +145,9 @@ impl Workspace {
     /// # Errors
     /// [`NameError::Workspace`] tells the rule that the name breaks.
     pub fn new(name: &str) -> Result<Self, NameError> {
-        let trick = name == "." || name == ".." || name.starts_with(".commonhold");
+        // In any letter case: where the file system folds case, `.Commonhold` is the store's own directory too.
+        let own = name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
+        let trick = name == "." || name == ".." || own;
         if trick || name.len() > MAX_WORKSPACE_BYTES || name.contains(['/', '\\', '\0']) {
             return Err(NameError::Workspace { name: shown(name) });
         }
@@ -221,10 +226,10 @@ mod tests {
 
     #[test]
     fn workspaces_cannot_leave_the_store_or_enter_its_own_directory() {
-        for good in ["", "tenant_a", "with space", "租户", "a.b", "..."] {
+        for good in ["", "tenant_a", "with space", "租户", "a.b", "...", ".commonhol", ".租户的名字很长"] {
             assert!(Workspace::new(good).is_ok(), "{good}");
         }
-        for bad in [".", "..", ".commonhold", ".commonhold-shared", "a/b", "a\\b", "/", "a\0b"] {
+        for bad in [".", "..", ".commonhold", ".commonhold-shared", ".CommonHold", "a/b", "a\\b", "/", "a\0b"] {
             assert!(Workspace::new(bad).is_err(), "{bad}");
         }
     }
