@@ -1,4 +1,22 @@
-//! (room under construction)
-pub mod blocking {
-    //! (room under construction)
-}
+//! The client library: how a worker process reaches the daemon of a store.
+//!
+//! [`core`] knows which requests are in flight, how far their bytes have been sent, which of them may be repeated after
+//! the connection was lost, and whose answer a frame is; it does no I/O. A driver moves the bytes: [`blocking`] with
+//! the threads that call it and none of its own. What both share, the values, the [`Batch`] and the [`Error`], is here
+//! and re-exported from each driver.
+//!
+//! What it promises: an acknowledged write was done once; a write of which no byte was sent was not done; everything
+//! between the two is told as [`Error::OutcomeUnknown`] and never guessed.
+
+mod batch;
+pub mod blocking;
+mod core;
+mod error;
+mod identity;
+mod inbox;
+mod read;
+mod values;
+
+pub use batch::Batch;
+pub use error::Error;
+pub use values::{Cursor, Entry, FlushOptions, Flushed, Page, Value, Written};

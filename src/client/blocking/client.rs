@@ -1,0 +1,188 @@
+//! What concerns the whole store: connecting, names, writes over several namespaces, commit, flush, status, stop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, Verb, Workspace as WorkspaceName};
+
+use super::session::Session;
+use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Namespace, Pending, Written};
+use crate::client::read;
+use crate::ipc::{IpcError, SocketName};
+
+/// A connection to the daemon of one store: one session. Clones share it, between threads too.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) session: Arc<Session>,
+}
+
+impl Client {
+    /// Connects to the daemon that serves the store in `dir`, with the default [`ConnectOptions`].
+    ///
+    /// ```no_run
+    /// use commonhold::blocking::Client;
+    /// match Client::connect("rag_storage") {
+    ///     Ok(client) => println!("{}", client.status()?),
+    ///     Err(error) if error.is_no_daemon() => println!("start one: {error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoDaemon`] at once if nobody serves it. [`Error::Fault`] with
+    /// [`Fault::OtherStore`](super::Fault::OtherStore) if `dir` is a copy of the store that the daemon owns, or with
+    /// [`Fault::Version`](super::Fault::Version). [`Error::ForeignDaemon`] if another user listens there.
+    /// [`Error::TimedOut`], [`Error::Lost`], [`Error::Protocol`] or [`Error::Unreachable`] if the handshake fails.
+    pub fn connect(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        ConnectOptions::new().connect(dir)
+    }
+
+    pub(super) fn connect_with(dir: &Path, options: ConnectOptions) -> Result<Self, Error> {
+        let name = SocketName::for_store(dir).map_err(|error| match error {
+            IpcError::Directory { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::NoDaemon { dir: dir.to_owned(), reason: "there is no such directory".to_owned() }
+            }
+            error => Error::Unreachable { reason: error.to_string() },
+        })?;
+        Ok(Self { session: Arc::new(Session::connect(name, options)?) })
+    }
+
+    /// A namespace in the store's own directory. Nothing is sent: it comes to be with its first record.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if the name breaks its rule.
+    pub fn namespace(&self, name: &str) -> Result<Namespace, Error> {
+        Ok(self.at(Place { workspace: WorkspaceName::root(), namespace: Name::new(name)? }))
+    }
+
+    /// A workspace: a subdirectory with namespaces of its own. The empty name is the store's own directory.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if the name breaks its rule.
+    pub fn workspace(&self, name: &str) -> Result<Workspace, Error> {
+        Ok(Workspace { client: self.clone(), name: WorkspaceName::new(name)? })
+    }
+
+    fn at(&self, place: Place) -> Namespace {
+        Namespace::new(self.clone(), place)
+    }
+
+    /// Writes a batch: all of it, under one Seq, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with the daemon's refusal, after which nothing was done, or
+    /// [`Fault::OutcomeUnknown`](super::Fault::OutcomeUnknown). [`Error::OutcomeUnknown`] if the connection was lost or
+    /// time ran out after a byte was sent. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
+    /// sent: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn write(&self, batch: &Batch) -> Result<Written, Error> {
+        read::written(&self.session.call(batch.to_verb(), self.session.options().timeout)?)
+    }
+
+    /// Sends a batch without waiting for its answer, so that a thread can have many in flight.
+    ///
+    /// It returns when all bytes are sent, which takes as long as the daemon is behind.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write); those that the daemon answers come from [`Pending::wait`].
+    pub fn begin(&self, batch: &Batch) -> Result<Pending<Written>, Error> {
+        let begun = self.session.begin(batch.to_verb(), self.session.options().timeout)?;
+        Ok(Pending::new(&self.session, begun, read::written))
+    }
+
+    /// Puts every write that was acknowledged before on the platter; returns the last Seq that this covers.
+    ///
+    /// It is repeated if the connection is lost. A daemon that was killed in between lost what was acknowledged with
+    /// less than [`Durability::Buffered`](super::Durability::Buffered); [`restarts`](Self::restarts) tells.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::Unavailable`](super::Fault::Unavailable) or
+    /// [`Fault::OutcomeUnknown`](super::Fault::OutcomeUnknown) if the disk fails.
+    pub fn commit(&self) -> Result<Seq, Error> {
+        read::committed(&self.session.call(Verb::Commit, self.session.options().flush_timeout)?)
+    }
+
+    /// Commits, and brings the JSON files of all namespaces up to date.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::FlushFailed`](super::Fault::FlushFailed) or
+    /// [`Fault::FlushLockTimeout`](super::Fault::FlushLockTimeout): nothing is lost, flush again.
+    pub fn flush(&self) -> Result<Flushed, Error> {
+        self.flush_with(FlushOptions::default())?.ok_or_else(|| Error::protocol("it did not wait for the flush"))
+    }
+
+    /// As [`flush`](Self::flush), with options; `None` if it was not to be waited for.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush).
+    pub fn flush_with(&self, options: FlushOptions) -> Result<Option<Flushed>, Error> {
+        let verb = Verb::Flush { space: None, rewrite: options.rewrite, wait: options.wait };
+        read::flushed(&self.session.call(verb, self.session.options().flush_timeout)?)
+    }
+
+    /// How the daemon is: a JSON object, whose members `docs/cli.md` describes.
+    ///
+    /// # Errors
+    /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn status(&self) -> Result<String, Error> {
+        read::status(&self.session.call(Verb::Status, self.session.options().timeout)?)
+    }
+
+    /// The namespaces of the store, loaded or not, workspace by workspace.
+    ///
+    /// # Errors
+    /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, Error> {
+        read::namespaces(&self.session.call(Verb::Namespaces, self.session.options().timeout)?)
+    }
+
+    /// Asks the daemon whether it lives.
+    ///
+    /// # Errors
+    /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn ping(&self) -> Result<(), Error> {
+        read::done(&self.session.call(Verb::Ping, self.session.options().timeout)?)
+    }
+
+    /// Flushes everything and ends the daemon, for all its clients; returns when all files are up to date.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::FlushFailed`](super::Fault::FlushFailed); [`Error::OutcomeUnknown`] if the
+    /// connection was lost before the answer came.
+    pub fn stop(&self) -> Result<(), Error> {
+        read::done(&self.session.call(Verb::Stop, self.session.options().flush_timeout)?)
+    }
+
+    /// The boot number of the daemon that was last connected to: another one after each of its starts.
+    pub fn boot(&self) -> u64 {
+        self.session.boot()
+    }
+
+    /// How often this client, when it made a lost connection again, found that the daemon had been restarted.
+    pub fn restarts(&self) -> u64 {
+        self.session.restarts()
+    }
+}
+
+/// A subdirectory of the store with namespaces of its own, as one tenant's.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    client: Client,
+    name: WorkspaceName,
+}
+
+impl Workspace {
+    /// Its name; empty for the store's own directory.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// A namespace of this workspace. Nothing is sent: it comes to be with its first record.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if the name breaks its rule.
+    pub fn namespace(&self, name: &str) -> Result<Namespace, Error> {
+        let namespace = Name::new(name).map_err(|error: NameError| Error::Name(error))?;
+        Ok(self.client.at(Place { workspace: self.name.clone(), namespace }))
+    }
+}

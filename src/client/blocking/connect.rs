@@ -1,0 +1,125 @@
+//! From a store's directory to a connection on which both sides have said who they are.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use commonhold_proto::{HELLO_BYTES, Hello};
+
+use super::Error;
+use crate::ipc::{IpcError, SocketName, Stream, Wanted, own_uid};
+
+/// How long connecting may take where the caller sets no limit.
+const UNLIMITED: Duration = Duration::from_hours(24);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct NotConnected {
+    pub(super) error: Error,
+    /// Whether a later try may do better.
+    pub(super) may_pass: bool,
+}
+
+impl NotConnected {
+    fn for_good(error: Error) -> Self {
+        Self { error, may_pass: false }
+    }
+
+    fn for_now(error: Error) -> Self {
+        Self { error, may_pass: true }
+    }
+}
+
+/// Connects once, and exchanges hellos. Returns the stream and the daemon's boot number.
+pub(super) fn establish(
+    name: &SocketName,
+    client: u128,
+    deadline: Option<Instant>,
+) -> Result<(Stream, u64), NotConnected> {
+    let began = Instant::now();
+    let deadline = deadline.unwrap_or(began + UNLIMITED);
+    let stream = Stream::connect_to(name, deadline).map_err(refused)?;
+    check_owner(name, &stream)?;
+    let identity = name.identity().map_err(|e| NotConnected::for_good(unreachable(&e)))?;
+    let own = Hello::of_client(client, identity);
+    let mut theirs = [0; HELLO_BYTES];
+    let exchanged =
+        write_all(&stream, &own.to_bytes(), deadline).and_then(|()| read_exact(&stream, &mut theirs, deadline));
+    if let Err(error) = exchanged {
+        return Err(NotConnected::for_now(match error.kind() {
+            ErrorKind::TimedOut => Error::TimedOut {
+                waited: began.elapsed(),
+                waiting_for: "the daemon to answer the handshake; it may be stopped or very busy",
+            },
+            _ => Error::Lost {
+                dir: name.dir().to_owned(),
+                reason: format!("the daemon ended the connection during the handshake ({error})"),
+            },
+        }));
+    }
+    let theirs = Hello::from_bytes(&theirs).map_err(|e| NotConnected::for_good(Error::protocol(e.to_string())))?;
+    Hello::agree(&own, &theirs).map_err(|fault| NotConnected::for_good(Error::Fault(fault)))?;
+    Ok((stream, theirs.boot))
+}
+
+/// Whoever listens must be this user or root: anybody else could read what is sent and answer anything.
+fn check_owner(name: &SocketName, stream: &Stream) -> Result<(), NotConnected> {
+    let peer = stream.peer().map_err(|e| NotConnected::for_now(unreachable(&e)))?;
+    let own = own_uid();
+    match peer.uid {
+        // Where the platform does not tell, the mode of the socket and of its directory are what there is.
+        None => Ok(()),
+        Some(uid) if uid == own || uid == 0 => Ok(()),
+        // Root works on anybody's store, as with any file.
+        Some(_) if own == 0 => Ok(()),
+        Some(uid) => Err(NotConnected::for_good(Error::ForeignDaemon { dir: name.dir().to_owned(), uid, own })),
+    }
+}
+
+fn refused(error: IpcError) -> NotConnected {
+    match error {
+        IpcError::NoDaemon { dir, reason } => NotConnected::for_now(Error::NoDaemon { dir, reason: reason.to_owned() }),
+        IpcError::TimedOut { waited, .. } => {
+            NotConnected::for_now(Error::TimedOut { waited, waiting_for: "the daemon to accept the connection" })
+        }
+        IpcError::Io { .. } => NotConnected::for_now(Error::Unreachable { reason: error.to_string() }),
+        error => NotConnected::for_good(Error::Unreachable { reason: error.to_string() }),
+    }
+}
+
+pub(super) fn unreachable(error: &io::Error) -> Error {
+    Error::Unreachable { reason: error.to_string() }
+}
+
+fn write_all(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write_now(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait(stream, Wanted::Write, deadline)?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads exactly as many bytes: what the daemon may have sent after them stays in the socket.
+fn read_exact(stream: &Stream, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match stream.read_now(buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => buffer = &mut buffer[read..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait(stream, Wanted::Read, deadline)?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn wait(stream: &Stream, wanted: Wanted, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    stream.wait(wanted, Some(left)).map(|_| ())
+}

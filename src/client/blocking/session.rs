@@ -1,0 +1,392 @@
+//! The driver: moves the core's bytes with the threads that call, and with none of its own.
+//!
+//! All is under one lock, which is never held while waiting. A thread that needs something sends what there is room
+//! for, and then takes the first of these places that is free, until it has what it needs:
+//!
+//! - the *leader* reads for all, or makes the lost connection again;
+//! - the *pusher* waits for room, while bytes are unsent and the leader already waits for something to read;
+//! - a *follower* sleeps until its request is settled, or a place is free.
+//!
+//! Whoever leaves wakes a follower for the place that it leaves free. So there is always somebody reading while anybody
+//! waits, and the daemon, whose own buffers are bounded, never waits for a client that waits for it.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use commonhold_proto::Verb;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::connect::{NotConnected, establish, unreachable};
+use super::{ConnectOptions, Error};
+use crate::client::core::{Broken, Core, GivenUp, Reply};
+use crate::client::identity::random_client_id;
+use crate::ipc::{SocketName, Stream, Wanted};
+
+/// Bytes read at once.
+const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Followers sleep on the one of these that their request's id selects, so that few are woken in vain.
+const BEDS: usize = 16;
+
+/// First and longest pause between two tries to connect again.
+const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// The least time that a try to connect again is given.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// A read that ends this much after its request's deadline is still in time: a plain read with the socket's own time
+/// limit then spares the call that would wait more exactly.
+const DEADLINE_SLACK: Duration = Duration::from_millis(20);
+
+/// How far a caller waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Sent,
+    Settled,
+}
+
+/// When a request was begun, and when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    began: Instant,
+    deadline: Option<Instant>,
+}
+
+impl Limits {
+    fn starting_now(timeout: Option<Duration>) -> Self {
+        let began = Instant::now();
+        Self { began, deadline: timeout.and_then(|timeout| began.checked_add(timeout)) }
+    }
+
+    /// What is left, none is for ever.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn passed(&self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+}
+
+/// One connection at a time, and the requests on it. Shared by all clones of a client.
+#[derive(Debug)]
+pub(super) struct Session {
+    options: ConnectOptions,
+    /// The directory stays open: a connection is always made again to the same store, whatever becomes of the path.
+    name: SocketName,
+    client: u128,
+    state: Mutex<State>,
+    beds: [Condvar; BEDS],
+    boot: AtomicU64,
+    restarts: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    line: Line,
+    has_leader: bool,
+    has_pusher: bool,
+    followers: BTreeSet<u64>,
+    /// The leader has it while it reads.
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Line {
+    Up(Arc<Stream>),
+    /// Until when it is tried to make the connection again; none until somebody tries.
+    Down(Option<Instant>),
+}
+
+impl Session {
+    pub(super) fn connect(name: SocketName, options: ConnectOptions) -> Result<Self, Error> {
+        let client = random_client_id();
+        let limits = Limits::starting_now(options.timeout);
+        let (stream, boot) = establish(&name, client, limits.deadline).map_err(|refused| refused.error)?;
+        stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
+        let state = State {
+            core: Core::new(client),
+            line: Line::Up(Arc::new(stream)),
+            has_leader: false,
+            has_pusher: false,
+            followers: BTreeSet::new(),
+            buffer: vec![0; READ_BUFFER_BYTES],
+        };
+        Ok(Self {
+            options,
+            name,
+            client,
+            state: Mutex::new(state),
+            beds: [const { Condvar::new() }; BEDS],
+            boot: AtomicU64::new(boot),
+            restarts: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn options(&self) -> &ConnectOptions {
+        &self.options
+    }
+
+    pub(super) fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Acquire)
+    }
+
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) fn call(&self, verb: Verb<'_>, timeout: Option<Duration>) -> Result<Reply, Error> {
+        let limits = Limits::starting_now(timeout);
+        let mut state = self.state.lock();
+        let id = state.core.begin(deadline_ms(timeout), verb)?;
+        self.finish(&mut state, id, limits)
+    }
+
+    /// Sends a request and returns as soon as it is sent; [`wait`](Self::wait) or [`forget`](Self::forget) must follow.
+    pub(super) fn begin(&self, verb: Verb<'_>, timeout: Option<Duration>) -> Result<(u64, Limits), Error> {
+        let limits = Limits::starting_now(timeout);
+        let mut state = self.state.lock();
+        let id = state.core.begin(deadline_ms(timeout), verb)?;
+        self.drive(&mut state, id, limits, Until::Sent)?;
+        Ok((id, limits))
+    }
+
+    /// Waits for the answer to a request that was begun.
+    pub(super) fn wait(&self, id: u64, limits: Limits) -> Result<Reply, Error> {
+        self.finish(&mut self.state.lock(), id, limits)
+    }
+
+    /// Drops the answer to a request that was begun. What was sent is done all the same.
+    pub(super) fn forget(&self, id: u64) {
+        self.state.lock().core.give_up(id, false);
+    }
+
+    fn finish(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Result<Reply, Error> {
+        self.drive(state, id, limits, Until::Settled)?;
+        state.core.take(id).expect("drive returns Ok only when the request is settled")
+    }
+
+    /// Does whatever is needed until the request is sent, or settled. An error means that it was given up.
+    fn drive(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits, until: Until) -> Result<(), Error> {
+        let driven = loop {
+            self.push(state);
+            let there = match until {
+                Until::Sent => state.core.is_sent(id),
+                Until::Settled => state.core.is_settled(id),
+            };
+            if there {
+                break Ok(());
+            }
+            if limits.passed() {
+                break Err(given_up(state.core.give_up(id, true), limits));
+            }
+            if !state.has_leader {
+                state.has_leader = true;
+                self.lead(state, limits);
+                state.has_leader = false;
+            } else if !state.has_pusher && state.core.has_unsent() && matches!(state.line, Line::Up(_)) {
+                state.has_pusher = true;
+                Self::wait_for_room(state, limits);
+                state.has_pusher = false;
+            } else {
+                self.follow(state, id, limits);
+            }
+        };
+        self.wake_for_free_places(state);
+        driven
+    }
+
+    /// Sends what there is room for. Never waits.
+    fn push(&self, state: &mut State) {
+        while let Line::Up(stream) = &state.line {
+            let bytes = state.core.to_send();
+            if bytes.is_empty() {
+                return;
+            }
+            match stream.write_now(bytes) {
+                Ok(written) => {
+                    if let Some(id) = state.core.sent(written)
+                        && state.followers.contains(&id)
+                    {
+                        self.bed(id).notify_all();
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => self.lose(state, Broken::Ended(format!("writing to the daemon failed ({e})"))),
+            }
+        }
+    }
+
+    /// One step for all: reads what comes, or makes the connection again.
+    fn lead(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
+        let Line::Up(stream) = &state.line else { return self.reconnect(state, limits) };
+        let stream = Arc::clone(stream);
+        let mut buffer = std::mem::take(&mut state.buffer);
+        let unsent = state.core.has_unsent();
+        let read = MutexGuard::unlocked(state, || self.read(&stream, &mut buffer, unsent, limits));
+        let same = matches!(&state.line, Line::Up(now) if Arc::ptr_eq(now, &stream));
+        match read {
+            // Somebody else found the connection lost: what was read of it is no longer anybody's.
+            _ if !same => {}
+            Ok(0) => self.lose(state, Broken::Ended("the daemon closed the connection".to_owned())),
+            Ok(read) => {
+                let State { core, followers, .. } = &mut **state;
+                let received = core.receive(&buffer[..read], |id| self.wake(followers, id));
+                if let Err(broken) = received {
+                    self.lose(state, broken);
+                }
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::TimedOut) => {}
+            Err(e) => self.lose(state, Broken::Ended(format!("reading from the daemon failed ({e})"))),
+        }
+        state.buffer = buffer;
+    }
+
+    /// Waits for bytes, or for room if there are bytes to send, and reads what is there.
+    fn read(&self, mut stream: &Stream, buffer: &mut [u8], unsent: bool, limits: Limits) -> io::Result<usize> {
+        let left = limits.left();
+        let plain = match (self.options.timeout, left) {
+            (_, None) => true,
+            (Some(socket), Some(left)) => socket <= left + DEADLINE_SLACK,
+            (None, Some(_)) => false,
+        };
+        if plain && !unsent {
+            return stream.read(buffer);
+        }
+        let ready = stream.wait(if unsent { Wanted::Both } else { Wanted::Read }, left)?;
+        if ready.read { stream.read_now(buffer) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Waits until there is room in the socket. That there is something to read wakes, too: were the leader to leave
+    /// just now, this thread would have to take its place.
+    fn wait_for_room(state: &mut MutexGuard<'_, State>, limits: Limits) {
+        let Line::Up(stream) = &state.line else { return };
+        let stream = Arc::clone(stream);
+        MutexGuard::unlocked(state, || match stream.wait(Wanted::Both, limits.left()) {
+            Ok(ready) if ready.write => {}
+            // Bytes that the leader is about to read.
+            _ => std::thread::yield_now(),
+        });
+    }
+
+    fn follow(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) {
+        state.followers.insert(id);
+        match limits.deadline {
+            Some(deadline) => {
+                self.bed(id).wait_until(state, deadline);
+            }
+            None => self.bed(id).wait(state),
+        }
+        state.followers.remove(&id);
+    }
+
+    fn bed(&self, id: u64) -> &Condvar {
+        &self.beds[id as usize % BEDS]
+    }
+
+    fn wake(&self, followers: &BTreeSet<u64>, id: u64) {
+        if followers.contains(&id) {
+            self.bed(id).notify_all();
+        }
+    }
+
+    fn wake_for_free_places(&self, state: &State) {
+        let pusher_missing = !state.has_pusher && state.core.has_unsent();
+        if (!state.has_leader || pusher_missing)
+            && let Some(&id) = state.followers.first()
+        {
+            self.bed(id).notify_all();
+        }
+    }
+
+    /// The connection is of no use any more.
+    fn lose(&self, state: &mut State, broken: Broken) {
+        if let Line::Up(stream) = &state.line {
+            // Wakes whoever else waits on it.
+            stream.shutdown();
+        }
+        state.line = Line::Down(None);
+        let State { core, followers, .. } = state;
+        let why = match &broken {
+            Broken::Ended(why) => format!("{why} before the answer came"),
+            Broken::Closing(fault) => format!("the daemon closed the connection before the answer came: {fault}"),
+            Broken::ForGood(error) => error.to_string(),
+        };
+        core.connection_lost(&why, |id| self.wake(followers, id));
+        if let Broken::ForGood(error) = broken {
+            core.fail_all(&error, |id| self.wake(followers, id));
+        }
+    }
+
+    /// Tries to connect until it succeeds or the time for it is up: for good, or only this caller's.
+    fn reconnect(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
+        let Line::Down(give_up) = &mut state.line else { return };
+        let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
+        let until = limits.deadline.map_or(give_up, |deadline| deadline.min(give_up));
+        // The last try may take a moment, or there would be none where the time to reconnect is zero.
+        let last_try = give_up.max(Instant::now() + LAST_TRY);
+        let last_try = limits.deadline.map_or(last_try, |deadline| deadline.min(last_try));
+        let tried = MutexGuard::unlocked(state, || {
+            let mut pause = RECONNECT_PAUSE.0;
+            loop {
+                match establish(&self.name, self.client, Some(last_try)) {
+                    Err(NotConnected { may_pass: true, .. }) if Instant::now() < until => {}
+                    done => return done,
+                }
+                std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+                pause = (pause * 2).min(RECONNECT_PAUSE.1);
+            }
+        });
+        let tried = tried.and_then(|(stream, boot)| match stream.set_read_timeout(self.options.timeout) {
+            Ok(()) => Ok((stream, boot)),
+            Err(e) => Err(NotConnected { error: unreachable(&e), may_pass: true }),
+        });
+        match tried {
+            Ok((stream, boot)) => {
+                if self.boot.swap(boot, Ordering::AcqRel) != boot {
+                    self.restarts.fetch_add(1, Ordering::AcqRel);
+                }
+                state.line = Line::Up(Arc::new(stream));
+            }
+            Err(NotConnected { may_pass: true, .. }) if Instant::now() < give_up => {}
+            Err(refused) => {
+                state.line = Line::Down(None);
+                let error = self.in_words(refused.error);
+                let State { core, followers, .. } = &mut **state;
+                core.fail_all(&error, |id| self.wake(followers, id));
+            }
+        }
+    }
+
+    /// A time-out of a try to connect says too little to a caller whose request was never sent.
+    fn in_words(&self, error: Error) -> Error {
+        match error {
+            Error::TimedOut { waiting_for, .. } => {
+                Error::Lost { dir: self.name.dir().to_owned(), reason: format!("waited for {waiting_for}") }
+            }
+            error => error,
+        }
+    }
+}
+
+/// The daemon is told a little less than the caller waits, so that its answer that the time is up arrives in time.
+fn deadline_ms(timeout: Option<Duration>) -> u32 {
+    let Some(timeout) = timeout else { return 0 };
+    let told = timeout.as_millis() / 16 * 15;
+    u32::try_from(told).unwrap_or(u32::MAX).max(1)
+}
+
+fn given_up(how: GivenUp, limits: Limits) -> Error {
+    let waited = limits.began.elapsed();
+    match how {
+        GivenUp::Unsent => Error::TimedOut { waited, waiting_for: "the request to be sent; it was not" },
+        GivenUp::Read => Error::TimedOut { waited, waiting_for: "the daemon's answer" },
+        GivenUp::Unknown => Error::unknown(format!("no answer came within {} ms", waited.as_millis())),
+    }
+}

@@ -1,0 +1,161 @@
+//! From a reply's frames to what the caller asked for.
+
+use commonhold_proto::{Answer, NamespaceInfo, Seq, codec};
+
+use super::core::Reply;
+use super::error::Error;
+use super::values::{Cursor, Entry, Flushed, Page, Value, Written};
+
+/// An answer in one frame. A fault is an error, and so is an answer that does not belong to the request.
+fn one<T>(reply: &Reply, read: impl FnOnce(Answer<'_>) -> Option<T>) -> Result<T, Error> {
+    let body = reply.single().ok_or_else(|| Error::protocol("it answered in parts what has none"))?;
+    match codec::decode_answer(body)? {
+        Answer::Fault(fault) => Err(Error::Fault(fault)),
+        answer => read(answer).ok_or_else(other),
+    }
+}
+
+/// An answer in any number of frames, whose lists continue each other. A fault at the end voids what came before it.
+fn each(reply: &Reply, mut read: impl FnMut(Answer<'_>) -> Option<()>) -> Result<(), Error> {
+    for body in reply.bodies() {
+        match codec::decode_answer(body)? {
+            Answer::Fault(fault) => return Err(Error::Fault(fault)),
+            answer => read(answer).ok_or_else(other)?,
+        }
+    }
+    Ok(())
+}
+
+fn other() -> Error {
+    Error::protocol("its answer is of another kind than the request asks for")
+}
+
+pub(super) fn done(reply: &Reply) -> Result<(), Error> {
+    one(reply, |answer| matches!(answer, Answer::Done).then_some(()))
+}
+
+/// Hands the value to `read` where it lies, so that one that is parsed at once is not copied.
+pub(super) fn got<T>(reply: &Reply, read: impl FnOnce(&str, Seq) -> T) -> Result<Option<T>, Error> {
+    one(reply, |answer| match answer {
+        Answer::Got { found, .. } => Some(found.map(|found| read(found.value, found.seq))),
+        _ => None,
+    })
+}
+
+pub(super) fn got_many<T>(
+    reply: &Reply,
+    keys: usize,
+    mut read: impl FnMut(usize, &str, Seq) -> T,
+) -> Result<Vec<Option<T>>, Error> {
+    let mut values = Vec::with_capacity(keys);
+    each(reply, |answer| match answer {
+        Answer::GotMany { found, .. } => {
+            for found in found {
+                let index = values.len();
+                values.push(found.map(|found| read(index, found.value, found.seq)));
+            }
+            Some(())
+        }
+        _ => None,
+    })?;
+    if values.len() != keys {
+        let reason = format!("it answered {} values for {keys} keys", values.len());
+        return Err(Error::protocol(reason));
+    }
+    Ok(values)
+}
+
+pub(super) fn missing(reply: &Reply, keys: usize) -> Result<Vec<usize>, Error> {
+    let mut missing = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Missing { keys } => {
+            missing.extend(keys.into_iter().map(|index| index as usize));
+            Some(())
+        }
+        _ => None,
+    })?;
+    if missing.last().is_some_and(|&last| last >= keys) || !missing.is_sorted_by(|a, b| a < b) {
+        return Err(Error::protocol("it answered indexes that are no indexes into the keys"));
+    }
+    Ok(missing)
+}
+
+pub(super) fn contains(reply: &Reply) -> Result<bool, Error> {
+    one(reply, |answer| match answer {
+        Answer::Contains { found } => Some(found),
+        _ => None,
+    })
+}
+
+pub(super) fn len(reply: &Reply) -> Result<u64, Error> {
+    one(reply, |answer| match answer {
+        Answer::Len { records } => Some(records),
+        _ => None,
+    })
+}
+
+pub(super) fn page(reply: &Reply) -> Result<Page, Error> {
+    one(reply, |answer| match answer {
+        Answer::Page { entries, next, seq } => Some(Page {
+            entries: entries
+                .into_iter()
+                .map(|entry| Entry {
+                    key: entry.key.to_owned(),
+                    value: entry.value.unwrap_or_default().to_owned(),
+                    seq: entry.seq,
+                })
+                .collect(),
+            next: next.map(Cursor::from_wire),
+            seq,
+        }),
+        _ => None,
+    })
+}
+
+pub(super) fn written(reply: &Reply) -> Result<Written, Error> {
+    one(reply, |answer| match answer {
+        Answer::Written { seq, new, found, surrogates_removed } => {
+            Some(Written { seq, new, found, surrogates_removed })
+        }
+        _ => None,
+    })
+}
+
+pub(super) fn committed(reply: &Reply) -> Result<Seq, Error> {
+    one(reply, |answer| match answer {
+        Answer::Committed { seq } => Some(seq),
+        _ => None,
+    })
+}
+
+/// `None` is the answer of a flush that was not waited for.
+pub(super) fn flushed(reply: &Reply) -> Result<Option<Flushed>, Error> {
+    one(reply, |answer| match answer {
+        Answer::Flushed { rewritten, seq } => Some(Some(Flushed { rewritten, seq })),
+        Answer::Done => Some(None),
+        _ => None,
+    })
+}
+
+pub(super) fn namespaces(reply: &Reply) -> Result<Vec<NamespaceInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Namespaces { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+pub(super) fn status(reply: &Reply) -> Result<String, Error> {
+    one(reply, |answer| match answer {
+        Answer::Status { json } => Some(json.to_owned()),
+        _ => None,
+    })
+}
+
+pub(super) fn value(reply: &Reply) -> Result<Option<Value>, Error> {
+    got(reply, Value::new)
+}

@@ -1,0 +1,135 @@
+//! What calls return and take, the same in every driver.
+
+use std::sync::Arc;
+
+use commonhold_proto::Seq;
+use serde::de::DeserializeOwned;
+
+use super::error::{Error, shown_key};
+
+/// A stored value: canonical JSON text, and the write that stored it.
+///
+/// The text is JSON as Python means it: it may be `NaN` or an infinity, and numbers are as they were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    text: String,
+    seq: Seq,
+}
+
+impl Value {
+    pub(super) fn new(text: &str, seq: Seq) -> Self {
+        Self { text: text.to_owned(), seq }
+    }
+
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The JSON text, without copying it.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    /// The write that stored it: its version, for [`Condition::IfSeq`](commonhold_proto::Condition::IfSeq).
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+}
+
+/// Reads a value's text as `T`.
+pub(super) fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::NotRepresentable { key: shown_key(key), source: Arc::new(error) })
+}
+
+/// Writes a Rust value as JSON text.
+pub(super) fn to_text<T: serde::Serialize + ?Sized>(key: &str, value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Json { key: shown_key(key), source: Arc::new(error) })
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its number in the order of the store, and the version of the records that it wrote.
+    pub seq: Seq,
+    /// How many keys were new.
+    pub new: u64,
+    /// How many keys were found: replaced, deleted or cleared.
+    pub found: u64,
+    /// How many lone surrogates, which are no characters, were removed from its strings.
+    pub surrogates_removed: u64,
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    /// How many files were rewritten; the others were up to date.
+    pub rewritten: u32,
+    /// The files hold everything up to this write.
+    pub seq: Seq,
+}
+
+/// How to flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushOptions {
+    /// Rewrite files even if they are up to date, as after a change of their format. Off by default.
+    pub rewrite: bool,
+    /// Answer when the files are up to date and not at once. On by default.
+    pub wait: bool,
+}
+
+impl Default for FlushOptions {
+    fn default() -> Self {
+        Self { rewrite: false, wait: true }
+    }
+}
+
+/// A record of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Canonical JSON text; empty, which no JSON text is, if only keys were asked for.
+    pub value: String,
+    /// The write that stored it.
+    pub seq: Seq,
+}
+
+impl Entry {
+    /// Reads the value as `T`.
+    ///
+    /// # Errors
+    /// [`Error::NotRepresentable`], also if only keys were asked for.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        parse(&self.key, &self.value)
+    }
+}
+
+/// Where a scan goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub(super) load: u64,
+    pub(super) ordinal: u64,
+    pub(super) key: String,
+}
+
+impl Cursor {
+    pub(super) fn from_wire(cursor: commonhold_proto::Cursor<'_>) -> Self {
+        Self { load: cursor.load, ordinal: cursor.ordinal, key: cursor.key.to_owned() }
+    }
+
+    pub(super) fn to_wire(&self) -> commonhold_proto::Cursor<'_> {
+        commonhold_proto::Cursor { load: self.load, ordinal: self.ordinal, key: &self.key }
+    }
+}
+
+/// A piece of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Records in insertion order. There may be none although more follow.
+    pub entries: Vec<Entry>,
+    /// Where to go on; only a missing cursor is the end.
+    pub next: Option<Cursor>,
+    /// The last write that this page has seen.
+    pub seq: Seq,
+}
