@@ -369,10 +369,13 @@ impl<'t, 's> Reader<'t, 's> {
     /// Leaves white space out, and gives the byte after it.
     #[inline]
     fn blank(&mut self) -> Option<u8> {
-        let next = self.bytes.get(self.at).copied();
-        if !matches!(next, Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            return next;
+        match self.bytes.get(self.at) {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => self.leave_blank_out(),
+            next => next.copied(),
         }
+    }
+
+    fn leave_blank_out(&mut self) -> Option<u8> {
         self.write_run();
         self.at = scan::blank_end(self.bytes, self.at);
         self.run = self.at;
