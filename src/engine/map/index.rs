@@ -151,19 +151,15 @@ impl Region {
         let donor = new & ((new + 1).next_power_of_two() / 2 - 1);
         let old = std::mem::take(&mut self.tables[donor]);
         self.allocated -= old.allocation_size();
-        let mut parts = [Vec::with_capacity(old.len()), Vec::with_capacity(old.len())];
-        for record in old {
-            let hash = hash_of(hasher, &record);
-            parts[usize::from(self.table_of(hash) == new)].push((hash, record));
+        let old = with_hashes(old, hasher);
+        let moved = old.iter().filter(|(hash, _)| self.table_of(*hash) == new).count();
+        let mut tables = [old.len() - moved, moved].map(HashTable::with_capacity);
+        for (hash, record) in old {
+            let at = usize::from(self.table_of(hash) == new);
+            tables[at].insert_unique(hash, record, |record| hash_of(hasher, record));
         }
-        for (at, part) in [donor, new].into_iter().zip(parts) {
-            let table = &mut self.tables[at];
-            *table = HashTable::with_capacity(part.len());
-            for (hash, record) in part {
-                table.insert_unique(hash, record, |record| hash_of(hasher, record));
-            }
-            self.allocated += table.allocation_size();
-        }
+        self.allocated += tables.iter().map(HashTable::allocation_size).sum::<usize>();
+        [self.tables[donor], self.tables[new]] = tables;
     }
 
     /// Takes the last split back.
@@ -173,8 +169,8 @@ impl Region {
         let donor = &mut self.tables[at & ((at + 1).next_power_of_two() / 2 - 1)];
         self.allocated -= last.allocation_size() + donor.allocation_size();
         refit(donor, donor.len() + last.len(), hasher);
-        for record in last {
-            donor.insert_unique(hash_of(hasher, &record), record, |record| hash_of(hasher, record));
+        for (hash, record) in with_hashes(last, hasher) {
+            donor.insert_unique(hash, record, |record| hash_of(hasher, record));
         }
         self.allocated += donor.allocation_size();
         if self.tables.len() < self.tables.capacity() / 4 {
@@ -192,9 +188,15 @@ fn refit(table: &mut HashTable<Record>, records: usize, hasher: &RandomState) {
     let full = table.num_buckets() / 8 * 7;
     let room = if records <= full { records + records / 8 } else { records };
     let old = std::mem::replace(table, HashTable::with_capacity(room));
-    for record in old {
-        table.insert_unique(hash_of(hasher, &record), record, |record| hash_of(hasher, record));
+    for (hash, record) in with_hashes(old, hasher) {
+        table.insert_unique(hash, record, |record| hash_of(hasher, record));
     }
+}
+
+/// The records of a table with their hashes. The keys are seldom in the processor's caches, and a loop that does nothing
+/// but hash waits for many of them at once; one that also inserts would wait for one after the other.
+fn with_hashes(table: HashTable<Record>, hasher: &RandomState) -> Vec<(u64, Record)> {
+    table.into_iter().map(|record| (hash_of(hasher, &record), record)).collect()
 }
 
 #[inline]
