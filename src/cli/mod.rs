@@ -1,6 +1,75 @@
-//! (room under construction)
+//! The command line: one file per command, all of them thin, standing on the client library.
+//!
+//! Values go to standard output and talk to standard error, so that a pipe carries data and nothing else. Commands
+//! never start a daemon: where none runs they end with exit code 3 and say how to start one. [`failure`] maps every
+//! error to its exit code, [`output`] and [`human`] own what people see, [`records`] and [`sibling`] what `import`
+//! reads and `export` writes. `docs/cli.md` is the reference.
 
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod args;
+mod clear;
+mod commit;
+mod completions;
+mod context;
+mod count;
+mod del;
+mod excerpt;
+mod export;
+mod failure;
+mod flush;
+mod get;
+mod human;
+mod import;
+mod keys;
+mod namespaces;
+mod output;
+mod put;
+mod records;
+mod scan;
+mod sibling;
+mod status;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use context::Context;
+use failure::{Exit, Failure};
+
+/// Runs the command line of this process and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Nobody is left to tell when this fails: help that is piped into `head` is one way.
+            let _ = refusal.print();
+            return if refusal.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let context = Context::new(cli.global);
+    match run(cli.command, &context) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => context.report(&failure).into(),
+    }
+}
+
+fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Status(args) => status::run(&args, context),
+        Command::Get(args) => get::run(&args, context),
+        Command::Put(args) => put::run(&args, context),
+        Command::Del(args) => del::run(&args, context),
+        Command::Keys(args) => keys::run(&args, context),
+        Command::Scan(args) => scan::run(&args, context),
+        Command::Count(args) => count::run(&args, context),
+        Command::Clear(args) => clear::run(&args, context),
+        Command::Namespaces => namespaces::run(context),
+        Command::Commit => commit::run(context),
+        Command::Flush(args) => flush::run(&args, context),
+        Command::Import(args) => import::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Stop => stop::run(context),
+        Command::Completions(args) => completions::run(&args),
+    }
 }

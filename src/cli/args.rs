@@ -1,0 +1,144 @@
+//! What may be typed: the options that all commands share, and the list of commands. The options of one command are
+//! declared in its own file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{clear, completions, count, del, export, flush, get, import, keys, put, scan, status};
+use crate::proto::Durability;
+
+/// Version and commit, as `--version` tells them.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("COMMONHOLD_COMMIT"), ")");
+
+/// What follows the help.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found, 2 usage or invalid input, 3 no daemon, 4 refused, 5 damage, \
+                          6 outcome unknown, 7 unavailable, 8 timed out.";
+
+/// One daemon owns a directory of JSON namespaces; many processes share it.
+#[derive(Debug, Parser)]
+#[command(name = "commonhold", version = VERSION, after_help = EXIT_CODES, max_term_width = 120)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The store: the directory that the daemon owns.
+    #[arg(
+        long,
+        global = true,
+        env = "COMMONHOLD_STORE",
+        value_name = "DIR",
+        default_value = ".",
+        hide_env_values = true
+    )]
+    pub(super) store: PathBuf,
+    /// The workspace (a subdirectory of the store); without it, the store's own directory.
+    #[arg(long, global = true, value_name = "W")]
+    pub(super) workspace: Option<String>,
+    /// Answers and errors as JSON, as docs/cli.md describes it.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more on standard error; twice says all.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// How `serve` writes its log.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(super) log_format: LogFormat,
+}
+
+/// How the daemon's log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How far a write has got when it is answered. What the daemon does not offer yet is not offered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DurabilityArg {
+    /// In the operating system's hands: a killed daemon loses nothing, a power cut about the last 2 seconds.
+    Buffered,
+    /// On the platter: nothing loses it.
+    Synced,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(durability: DurabilityArg) -> Self {
+        match durability {
+            DurabilityArg::Buffered => Self::Buffered,
+            DurabilityArg::Synced => Self::Synced,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Tell how the daemon is.
+    Status(status::StatusArgs),
+    /// Print the values of keys.
+    Get(get::GetArgs),
+    /// Store a value.
+    Put(put::PutArgs),
+    /// Delete records.
+    Del(del::DelArgs),
+    /// List keys, in insertion order.
+    Keys(keys::KeysArgs),
+    /// Print records as JSON lines, in insertion order.
+    Scan(scan::ScanArgs),
+    /// Count the records of a namespace.
+    Count(count::CountArgs),
+    /// Delete every record of a namespace.
+    Clear(clear::ClearArgs),
+    /// List the namespaces.
+    Namespaces,
+    /// Put every acknowledged write on the platter.
+    Commit,
+    /// Bring the JSON files up to date.
+    Flush(flush::FlushArgs),
+    /// Store the records of a file.
+    Import(import::ImportArgs),
+    /// Write the records of a namespace to a file.
+    Export(export::ExportArgs),
+    /// Stop the daemon, after it has flushed everything.
+    Stop,
+    /// Print a completion script.
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_declared_options_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value_and_an_option_after_it_still_an_option() {
+        let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "-Infinity", "--if-absent"]).expect("parses");
+        let Command::Put(args) = cli.command else { panic!("put") };
+        assert_eq!(args.value, "-Infinity");
+        assert!(args.if_absent);
+        let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "--if-seq", "3", "-5"]).expect("parses");
+        let Command::Put(args) = cli.command else { panic!("put") };
+        assert_eq!((args.value.as_str(), args.if_seq), ("-5", Some(3)));
+        let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "-"]).expect("parses");
+        let Command::Put(args) = cli.command else { panic!("put") };
+        assert_eq!(args.value, "-");
+    }
+}

@@ -1,0 +1,101 @@
+//! What a command knows beside its own options: which store and workspace are meant, how to answer, and how to reach
+//! the daemon.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::Global;
+use super::failure::{Exit, Failure, exit_of_io};
+use super::output::{self, BAD};
+use crate::client::blocking::{Client, ConnectOptions, Namespace};
+use crate::proto::Place;
+
+/// The shared options of this run.
+pub(super) struct Context {
+    global: Global,
+}
+
+impl Context {
+    /// From what was typed.
+    pub(super) fn new(global: Global) -> Self {
+        Self { global }
+    }
+
+    /// The store's directory, as it was named.
+    pub(super) fn store(&self) -> &Path {
+        &self.global.store
+    }
+
+    /// The workspace that was asked for, if one was.
+    pub(super) fn workspace(&self) -> Option<&str> {
+        self.global.workspace.as_deref()
+    }
+
+    /// Whether answers are wanted as JSON.
+    pub(super) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Whether only errors may be told.
+    pub(super) fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// The checked name of a namespace in the workspace that was asked for.
+    pub(super) fn place(&self, namespace: &str) -> Result<Place, Failure> {
+        Ok(Place::new(self.workspace().unwrap_or(""), namespace)?)
+    }
+
+    /// Connects to the daemon of the store.
+    pub(super) fn connect(&self) -> Result<Client, Failure> {
+        self.check_directory()?;
+        Ok(ConnectOptions::new().connect(self.store())?)
+    }
+
+    /// A daemon that is not there and a directory that is not there are different mistakes.
+    pub(super) fn check_directory(&self) -> Result<(), Failure> {
+        let dir = self.store();
+        match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(Failure::new(
+                Exit::Usage,
+                format_args!("{} is not a directory: name the store with --store or COMMONHOLD_STORE", dir.display()),
+            )),
+            Err(error) => Err(Failure::new(
+                exit_of_io(&error),
+                format_args!(
+                    "the store {} cannot be reached: {error}; name it with --store or COMMONHOLD_STORE",
+                    dir.display()
+                ),
+            )),
+        }
+    }
+
+    /// Connects, and opens a namespace of the workspace that was asked for. Names are checked before anything is sent.
+    pub(super) fn namespace(&self, name: &str) -> Result<(Client, Namespace), Failure> {
+        let place = self.place(name)?;
+        let client = self.connect()?;
+        let namespace = client.workspace(place.workspace.as_str())?.namespace(place.namespace.as_str())?;
+        Ok((client, namespace))
+    }
+
+    /// Says something that is not an answer.
+    pub(super) fn talk(&self, text: impl std::fmt::Display) {
+        if !self.global.quiet && !self.global.json {
+            output::say(text);
+        }
+    }
+
+    /// Tells a failure and returns its exit code.
+    pub(super) fn report(&self, failure: &Failure) -> Exit {
+        if let Failure::Said { exit, text } = failure {
+            if self.json() {
+                output::say(json!({"error": {"exit": *exit as u8, "kind": exit.word(), "message": text}}));
+            } else {
+                output::say(format_args!("{BAD}commonhold:{BAD:#} {text}"));
+            }
+        }
+        failure.exit()
+    }
+}

@@ -1,0 +1,170 @@
+//! How a command fails: the exit codes, and which error means which of them. The table is in one place so that it can
+//! be compared with `docs/cli.md` at a glance.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::client;
+use crate::proto::{Fault, NameError};
+
+/// The exit codes of every command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Something asked for is not there.
+    NotFound = 1,
+    /// The command or its input is wrong.
+    Usage = 2,
+    /// No daemon owns the store.
+    NoDaemon = 3,
+    /// Refused: a limit, a condition, a permission, another owner.
+    Refused = 4,
+    /// Bytes on disk are damaged.
+    Damage = 5,
+    /// Whether a write was done cannot be known.
+    OutcomeUnknown = 6,
+    /// Unavailable: the disk, its space, an earlier failure, the protocol.
+    Unavailable = 7,
+    /// The deadline passed.
+    TimedOut = 8,
+}
+
+impl Exit {
+    /// The word for it in JSON.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotFound => "not_found",
+            Self::Usage => "usage",
+            Self::NoDaemon => "no_daemon",
+            Self::Refused => "refused",
+            Self::Damage => "damage",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The reader of standard output has gone, as `head` does: there is nothing to tell and nobody to tell it to.
+    ReaderGone,
+    /// Everything else.
+    Said {
+        /// The exit code.
+        exit: Exit,
+        /// What failed, where, and what to do.
+        text: String,
+    },
+}
+
+impl Failure {
+    /// A failure with its sentence.
+    pub(super) fn new(exit: Exit, text: impl fmt::Display) -> Self {
+        Self::Said { exit, text: text.to_string() }
+    }
+
+    /// Its exit code.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::ReaderGone => Exit::Done,
+            Self::Said { exit, .. } => *exit,
+        }
+    }
+
+    /// The same failure with what it means for this command said after it.
+    pub(super) fn and(self, more: impl fmt::Display) -> Self {
+        match self {
+            Self::ReaderGone => Self::ReaderGone,
+            Self::Said { exit, text } => Self::Said { exit, text: format!("{text}{more}") },
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let exit = match &error {
+            client::Error::Fault(fault) => exit_of_fault(fault),
+            client::Error::Name(name) => exit_of_name(name),
+            client::Error::NoDaemon { .. } | client::Error::Lost { .. } => Exit::NoDaemon,
+            client::Error::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
+            client::Error::TimedOut { .. } => Exit::TimedOut,
+            client::Error::TooLarge { .. } | client::Error::ForeignDaemon { .. } => Exit::Refused,
+            client::Error::Json { .. } | client::Error::NotRepresentable { .. } => Exit::Usage,
+            _ => Exit::Unavailable,
+        };
+        Self::new(exit, with_causes(&error))
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::new(exit_of_name(&error), &error)
+    }
+}
+
+/// A name that breaks its rule is invalid input; a key that is too long meets a limit.
+fn exit_of_name(error: &NameError) -> Exit {
+    match error {
+        NameError::Namespace { .. } | NameError::Workspace { .. } => Exit::Usage,
+        NameError::Key { .. } => Exit::Refused,
+    }
+}
+
+/// What the daemon's answer means for the exit code.
+pub(super) fn exit_of_fault(fault: &Fault) -> Exit {
+    match fault {
+        Fault::InvalidNamespace { .. } | Fault::InvalidWorkspace { .. } | Fault::InvalidJson { .. } => Exit::Usage,
+        Fault::OtherStore { .. } => Exit::NoDaemon,
+        Fault::NameClash { .. }
+        | Fault::TooLarge { .. }
+        | Fault::ConditionFailed { .. }
+        | Fault::CursorExpired
+        | Fault::Forbidden { .. } => Exit::Refused,
+        Fault::NeedsRepair { .. } => Exit::Damage,
+        Fault::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
+        Fault::TimedOut { .. } | Fault::FlushLockTimeout { .. } => Exit::TimedOut,
+        Fault::Malformed { .. }
+        | Fault::Unsupported { .. }
+        | Fault::Full { .. }
+        | Fault::DiskError { .. }
+        | Fault::Unavailable { .. }
+        | Fault::FlushFailed { .. }
+        | Fault::Stopping
+        | Fault::Cancelled
+        | Fault::Version { .. } => Exit::Unavailable,
+    }
+}
+
+/// What the operating system's refusal means: a permission can be given, a disk must be mended.
+pub(super) fn exit_of_io(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Refused,
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Usage,
+        _ => Exit::Unavailable,
+    }
+}
+
+/// An error and what caused it, in one line; a cause that the sentence before repeats already is left out.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        let words = found.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = found.source();
+    }
+    text
+}

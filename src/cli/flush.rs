@@ -1,0 +1,45 @@
+//! `flush [NS]`: commits, and brings the JSON files up to date.
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::human::counted;
+use super::output::print_json;
+use crate::client::blocking::FlushOptions;
+
+/// Options of `flush`.
+#[derive(Debug, Args)]
+pub(super) struct FlushArgs {
+    /// The namespace; without it, every namespace of every workspace.
+    #[arg(value_name = "NS")]
+    namespace: Option<String>,
+    /// Rewrite the files even if they are up to date, as after a change of --file-format.
+    #[arg(long)]
+    rewrite: bool,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &FlushArgs, context: &Context) -> Result<(), Failure> {
+    let options = FlushOptions { rewrite: args.rewrite, wait: !args.no_wait };
+    let flushed = match &args.namespace {
+        Some(name) => context.namespace(name)?.1.flush_with(options)?,
+        None => context.connect()?.flush_with(options)?,
+    };
+    let answer = if let Some(flushed) = flushed {
+        let files = counted(u64::from(flushed.rewritten), "file", "files");
+        context.talk(format_args!("{files} rewritten; the files hold everything up to seq {}", flushed.seq));
+        json!({"rewritten": flushed.rewritten, "seq": flushed.seq.0})
+    } else {
+        context.talk("begun; `commonhold status` shows what is still dirty");
+        json!({"begun": true})
+    };
+    if context.json() {
+        print_json(&answer)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Numbers, spans of time and tables as people read them. Pure, so that their looks can be tested.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Bytes with a binary unit and at most one decimal: `4.2 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    // In tenths, rounded, so that 1,048,575 bytes are 1.0 MiB and not 1024.0 KiB.
+    let mut tenths = (u128::from(bytes) * 10 + 512) / 1024;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 512) / 1024;
+        unit += 1;
+    }
+    if tenths >= 1_000 {
+        return format!("{} {}", (tenths + 5) / 10, UNITS[unit]);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// A number with commas between the thousands: `12,345`.
+pub(super) fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 record`, `2 records`.
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(n), if n == 1 { one } else { many })
+}
+
+/// A span of time in its two greatest units: `3 d 4 h`, `12 s`, `840 ms`.
+pub(super) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    if days > 0 {
+        format!("{days} d {hours} h")
+    } else if hours > 0 {
+        format!("{hours} h {minutes} min")
+    } else if minutes > 0 {
+        format!("{minutes} min {} s", seconds % 60)
+    } else if seconds > 0 {
+        format!("{seconds} s")
+    } else {
+        format!("{} ms", span.as_millis())
+    }
+}
+
+/// Reads a span of time as people type it: `30s`, `500ms`, `2min`; a bare number is seconds.
+pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a number with ms, s, min or h was expected, as 30s".to_owned())?;
+    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
+    let span = match unit.trim() {
+        "ms" => Some(Duration::from_millis(number)),
+        "" | "s" => seconds(1),
+        "m" | "min" => seconds(60),
+        "h" => seconds(3_600),
+        other => return Err(format!("{other:?} is no unit of time: ms, s, min and h are")),
+    };
+    span.ok_or_else(|| format!("{text} is too long"))
+}
+
+/// A table with a head, aligned for a terminal: text to the left, numbers to the right.
+pub(super) struct Table {
+    columns: Vec<(&'static str, Side)>,
+    rows: Vec<Vec<String>>,
+}
+
+/// To which side a column is aligned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(super) fn new(columns: &[(&'static str, Side)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row with as many cells as there are columns.
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.columns.len(), "a row has a cell for each column");
+        self.rows.push(cells);
+    }
+
+    /// The lines, head first, without trailing blanks.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            cells.chain([self.columns[column].0.len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let mut line = String::new();
+            for (i, cell) in cells.enumerate() {
+                let gap = if i == 0 { "" } else { "  " };
+                let width = widths[i];
+                let written = match self.columns[i].1 {
+                    Side::Left => write!(line, "{gap}{cell:<width$}"),
+                    Side::Right => write!(line, "{gap}{cell:>width$}"),
+                };
+                written.expect("a string takes everything");
+            }
+            line.truncate(line.trim_end().len());
+            line
+        };
+        let head = line(&mut self.columns.iter().map(|(name, _)| *name));
+        let rows = self.rows.iter().map(|row| line(&mut row.iter().map(String::as_str)));
+        [head].into_iter().chain(rows).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit_and_at_most_one_decimal() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (4_404_019, "4.2 MiB"),
+            (104_857_600, "100 MiB"),
+            (1_048_575, "1.0 MiB"),
+            (u64::MAX, "16384 PiB"),
+        ] {
+            assert_eq!(size(bytes), shown, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_commas_between_thousands() {
+        for (n, shown) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(number(n), shown);
+        }
+    }
+
+    #[test]
+    fn spans_show_two_units() {
+        for (seconds, shown) in [(12, "12 s"), (75, "1 min 15 s"), (3_700, "1 h 1 min"), (273_600, "3 d 4 h")] {
+            assert_eq!(span(Duration::from_secs(seconds)), shown);
+        }
+        assert_eq!(span(Duration::from_millis(840)), "840 ms");
+    }
+
+    #[test]
+    fn spans_are_read_as_people_type_them() {
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("30", 30_000), ("2 min", 120_000), ("1h", 3_600_000)] {
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "s", "-1s", "1d", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let mut table = Table::new(&[("NAME", Side::Left), ("RECORDS", Side::Right), ("STATE", Side::Left)]);
+        table.row(vec!["a".into(), "1,000".into(), String::new()]);
+        table.row(vec!["tenant/b".into(), "7".into(), "dirty".into()]);
+        let expected = ["NAME      RECORDS  STATE", "a           1,000", "tenant/b        7  dirty"];
+        assert_eq!(table.lines(), expected);
+    }
+}

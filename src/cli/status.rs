@@ -1,0 +1,185 @@
+//! `status`: how the daemon is, at a glance; the first line says whether anything must be done.
+
+use std::fmt::Write as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::human::{self, counted, number, size};
+use super::namespaces;
+use super::output::{BAD, FAINT, GOOD, NOTE, Out, print_styled};
+use crate::client::blocking::Client;
+use crate::proto::NamespaceInfo;
+use crate::proto::message::Kind;
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Wait so long for a daemon that is just starting.
+    #[arg(long, value_name = "T", value_parser = human::parse_span)]
+    wait: Option<Duration>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
+    let client = connect(args.wait, context)?;
+    let text = client.status()?;
+    if context.json() {
+        let mut out = Out::new();
+        out.line(&text)?;
+        return out.finish();
+    }
+    let status: Value = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(
+            Exit::Unavailable,
+            format_args!("the daemon's status is not JSON: {error}; --json prints it as it is"),
+        )
+    })?;
+    print_styled(&render(&status))
+}
+
+/// Connects, trying again while there is no daemon and time is left.
+fn connect(wait: Option<Duration>, context: &Context) -> Result<Client, Failure> {
+    /// How long to pause between two tries: short beside a daemon's start, long beside a try.
+    const PAUSE: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + wait.unwrap_or_default();
+    loop {
+        match context.connect() {
+            Err(failure) if failure.exit() == Exit::NoDaemon && Instant::now() < deadline => thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// The whole picture. What the daemon does not tell, as one of another release may not, is left out.
+fn render(status: &Value) -> String {
+    let mut text = headline(status);
+    text.push('\n');
+    for (label, words) in facts(status) {
+        writeln!(text, "{FAINT}{label:<11}{FAINT:#}{words}").expect("a string takes everything");
+    }
+    for warning in strings(&status["warnings"]) {
+        writeln!(text, "{NOTE}warning:{NOTE:#} {warning}").expect("a string takes everything");
+    }
+    let list: Vec<NamespaceInfo> = status["namespaces"].as_array().into_iter().flatten().map(namespace).collect();
+    if !list.is_empty() {
+        writeln!(text, "\n{}", namespaces::table(&list).join("\n")).expect("a string takes everything");
+    }
+    text
+}
+
+/// One line: ready, or what is wrong.
+fn headline(status: &Value) -> String {
+    if let Some(reason) = status["refuses_writes"].as_str() {
+        return format!("{BAD}disk failure:{BAD:#} writes are refused, reads go on: {reason}");
+    }
+    match status["totals"]["closed"].as_u64().unwrap_or(0) {
+        _ if status["stopping"] == true => format!("{NOTE}stopping{NOTE:#}"),
+        0 => format!("{GOOD}ready{GOOD:#}"),
+        1 => format!("{BAD}damage:{BAD:#} 1 namespace is closed, the others are served"),
+        closed => format!("{BAD}damage:{BAD:#} {closed} namespaces are closed, the others are served"),
+    }
+}
+
+fn facts(status: &Value) -> Vec<(&'static str, String)> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (totals, journal) = (&status["totals"], &status["journal"]);
+    let daemon = status["pid"].as_u64().map(|pid| {
+        let up = status["uptime_s"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let up = up.map(|up| format!(", up {}", human::span(up)));
+        let version = text(&status["version"]).map(|version| format!(", version {version}"));
+        format!("pid {pid}{}{}", up.unwrap_or_default(), version.unwrap_or_default())
+    });
+    let durability = text(&status["durability"]).map(|durability| {
+        let format = text(&status["file_format"]).map(|format| format!(", files as {format}"));
+        durability + &format.unwrap_or_default()
+    });
+    let writes = status["seq"]["applied"].as_u64().map(|applied| match status["seq"]["synced"].as_u64() {
+        Some(synced) if synced >= applied => format!("seq {applied}, all on the platter"),
+        Some(synced) => format!("seq {applied}, on the platter up to {synced}"),
+        None => format!("seq {applied}"),
+    });
+    let memory = totals["records"].as_u64().map(|records| {
+        let bytes = totals["bytes"].as_u64().unwrap_or(0);
+        let overhead = totals["overhead_bytes"].as_u64().map(|bytes| format!(" + {} of index", size(bytes)));
+        format!("{}, {}{}", counted(records, "record", "records"), size(bytes), overhead.unwrap_or_default())
+    });
+    let journal = journal["bytes"].as_u64().map(|bytes| {
+        let segments = journal["segments"].as_u64().map(|n| format!(" in {}", counted(n, "segment", "segments")));
+        size(bytes) + &segments.unwrap_or_default()
+    });
+    let facts = [
+        ("store", text(&status["dir"])),
+        ("daemon", daemon),
+        ("durability", durability),
+        ("writes", writes),
+        ("memory", memory),
+        ("journal", journal),
+        ("sessions", status["sessions"].as_u64().map(number)),
+    ];
+    facts.into_iter().filter_map(|(label, words)| words.map(|words| (label, words))).collect()
+}
+
+fn strings(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn namespace(told: &Value) -> NamespaceInfo {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    NamespaceInfo {
+        kind: Kind::default(),
+        workspace: text(&told["workspace"]).unwrap_or_default(),
+        namespace: text(&told["namespace"]).unwrap_or_default(),
+        records: told["records"].as_u64(),
+        bytes: told["bytes"].as_u64().unwrap_or(0),
+        file_bytes: told["file_bytes"].as_u64(),
+        dirty: told["dirty"] == true,
+        closed: text(&told["reason"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn the_first_line_says_what_is_wrong() {
+        assert_eq!(plain(&headline(&json!({}))), "ready");
+        let closed = json!({"totals": {"closed": 1}});
+        assert_eq!(plain(&headline(&closed)), "damage: 1 namespace is closed, the others are served");
+        let failed = json!({"refuses_writes": "sync failed", "totals": {"closed": 1}});
+        assert_eq!(plain(&headline(&failed)), "disk failure: writes are refused, reads go on: sync failed");
+    }
+
+    #[test]
+    fn labels_and_words_are_aligned_and_what_is_not_told_is_left_out() {
+        let status = json!({
+            "pid": 7, "uptime_s": 65.3, "seq": {"applied": 9, "synced": 8}, "warnings": ["look here"],
+            "namespaces": [
+                {"workspace": "", "namespace": "a", "records": 1234, "bytes": 4096, "file_bytes": 5000, "dirty": true},
+                {"workspace": "t", "namespace": "b", "records": null, "bytes": 0, "file_bytes": 7, "reason": "torn"},
+            ],
+        });
+        let expected = "ready
+daemon     pid 7, up 1 min 5 s
+writes     seq 9, on the platter up to 8
+warning: look here
+
+NAMESPACE  RECORDS   MEMORY     FILE  STATE
+a            1,234  4.0 KiB  4.9 KiB  dirty
+t/b              -        -      7 B  closed
+t/b is closed: torn
+";
+        assert_eq!(plain(&render(&status)), expected);
+    }
+}

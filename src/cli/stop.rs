@@ -1,0 +1,75 @@
+//! `stop`: ends the daemon, and returns when its process is gone, so that another can be started at once.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output::print_json;
+
+/// How long the process may take to end after it has said that all its files are up to date.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let status: Value = serde_json::from_str(&client.status()?).unwrap_or_default();
+    let pid = status["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
+    let process = pid.and_then(Process::find);
+    client.stop()?;
+    if process.is_some_and(|process| !process.ends_within(END_TIMEOUT)) {
+        let text = format!(
+            "the daemon has flushed everything but process {} is still there after {} s: see its log",
+            pid.unwrap_or_default(),
+            END_TIMEOUT.as_secs()
+        );
+        return Err(Failure::new(Exit::TimedOut, text));
+    }
+    if context.json() {
+        print_json(&json!({"stopped": true, "pid": pid}))?;
+    }
+    context.talk("stopped; all files are up to date");
+    Ok(())
+}
+
+/// The daemon's process, held by a descriptor where the platform has one: a pid could be given to another process.
+#[cfg(target_os = "linux")]
+struct Process(std::os::fd::OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Process {
+    fn find(pid: i32) -> Option<Self> {
+        let pid = rustix::process::Pid::from_raw(pid)?;
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// A process descriptor becomes readable when its process ends.
+    fn ends_within(&self, timeout: Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let deadline = std::time::Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) };
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return other.is_ok_and(|ready| ready > 0),
+            }
+        }
+    }
+}
+
+/// Elsewhere the daemon's own word has to do.
+#[cfg(not(target_os = "linux"))]
+struct Process;
+
+#[cfg(not(target_os = "linux"))]
+impl Process {
+    fn find(_pid: i32) -> Option<Self> {
+        None
+    }
+
+    fn ends_within(&self, _timeout: Duration) -> bool {
+        true
+    }
+}
