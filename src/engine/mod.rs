@@ -1,5 +1,42 @@
-//! (room under construction)
+//! The store: records in memory, a journal that says what was written, and JSON files that follow.
+//!
+//! ```text
+//!   write ── request ── turn ── evaluate ── journal (── sync) ── map ── reply
+//!   flush ── cut, view ── sibling file ── intent ── rename ── done
+//!   open  ── owner lock ── chain of segments ── new segment ── namespaces with waiting records
+//! ```
+//!
+//! The engine is synchronous, starts no threads, and has not heard of messages or sockets. It is handed its [`disk`],
+//! its locks and its [`clock`], so that its tests run on a disk that loses power and a clock that stands still.
+//!
+//! **What it promises.** A write that [`Store::write`] has returned is as durable as the store's durability says. What a
+//! crash takes is always a suffix of the writes, never part of a request. A namespace's file is always the old one or
+//! the new one, whole. Nothing is ever started empty over data that could not be read.
 
 pub mod clock;
 pub mod disk;
+mod error;
+mod evaluate;
+mod flush;
+mod journal;
+mod layout;
+mod load;
 pub mod map;
+mod opening;
+mod poison;
+mod request;
+mod stats;
+mod store;
+mod table;
+mod turn;
+mod writer;
+
+pub use error::Error;
+pub use flush::{FlushHow, Flushed};
+pub use layout::{Layout, PRIVATE_DIR};
+pub use map::Record;
+pub use opening::{Opening, SetAside};
+pub use request::{WriteRequest, Written};
+pub use stats::Stats;
+pub use store::{Store, StoreOptions, Surroundings};
+pub use table::{NextPage, Page, ScanQuery, Table};

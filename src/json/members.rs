@@ -83,10 +83,7 @@ impl Members {
         self.tables_in_use = 0;
     }
 
-    pub(super) fn open(&mut self) -> Object {
-        if self.list.is_empty() {
-            self.list.reserve(FEW);
-        }
+    pub(super) fn open(&self) -> Object {
         Object { base: self.list.len(), twins: self.twins.len(), seen: 0, hashed: false }
     }
 

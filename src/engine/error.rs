@@ -1,0 +1,187 @@
+//! What can go wrong in the store, told so that a person knows what failed, where, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use commonhold_proto::{NameError, Seq};
+
+use crate::lock::{Holder, LockError};
+
+/// A failure of the store. Unless a variant says otherwise, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name breaks its rule.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A namespace whose name differs only in letter case exists.
+    #[error(
+        "namespace {namespace:?} differs only in letter case from the existing {existing:?}: use that name or another one"
+    )]
+    NameClash {
+        /// The name asked for.
+        namespace: String,
+        /// The name that exists.
+        existing: String,
+    },
+    /// A value is not JSON.
+    #[error("the value of key {key:?} is not JSON: {reason} at byte {offset}")]
+    InvalidJson {
+        /// The key, shortened when long.
+        key: String,
+        /// Byte of the value's text, from 0.
+        offset: u64,
+        /// What was found there.
+        reason: String,
+    },
+    /// Something passes its limit.
+    #[error("too many {what}: {got}, the limit is {limit}; nothing was changed")]
+    TooLarge {
+        /// What, beginning with its unit: "bytes in the value of key …".
+        what: String,
+        /// Its size.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A condition did not hold.
+    #[error("operation {operation} was refused by its condition: nothing was changed")]
+    ConditionFailed {
+        /// Which operation of the request, from 0.
+        operation: u32,
+        /// The Seq of the record that is there, if there is one.
+        found: Option<Seq>,
+    },
+    /// The namespace is closed: its file could not be read, or is not the one that the journal's records belong to.
+    #[error("namespace {place} is closed: {reason}; its file {file} was not changed", file = .file.display())]
+    NeedsRepair {
+        /// Workspace and namespace.
+        place: String,
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The disk is full.
+    #[error("the disk of {path} is full: the write was undone; free some space and repeat it", path = .path.display())]
+    Full {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// The operating system refused an operation on a file.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Disk {
+        /// What was being done, as in "cannot … FILE".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its words.
+        source: io::Error,
+    },
+    /// Writing has ended until the store is opened anew; reads go on.
+    #[error("writes are refused: {reason}; reads go on, open the store anew when the cause is mended")]
+    Unavailable {
+        /// What ended it.
+        reason: String,
+    },
+    /// The write was done once or not at all.
+    #[error("the outcome of the write is unknown: {reason}")]
+    OutcomeUnknown {
+        /// Why it cannot be known.
+        reason: String,
+    },
+    /// Another program holds the namespace's flush lock.
+    #[error("flush of {place} gave up after {waited:?}: another program holds {lock_file}; flush again when it is done", lock_file = .lock_file.display())]
+    FlushLockTimeout {
+        /// Workspace and namespace.
+        place: String,
+        /// The lock file.
+        lock_file: PathBuf,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// The cursor is of an earlier load and its key is gone.
+    #[error("the cursor has expired: the namespace was loaded anew since; begin the scan again")]
+    CursorExpired,
+    /// Another daemon owns the store.
+    #[error("the store {dir} is owned by another daemon{holder}: stop that one first", dir = .dir.display(), holder = holder_words(.holder.as_ref()))]
+    Owned {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Who owns it, as far as its lock file tells.
+        holder: Option<Holder>,
+    },
+    /// Bytes that had reached the platter are not what was written. The store does not start.
+    #[error("{file}, byte {offset}: {reason}. This is damage and not an interrupted write; nothing was changed. Keep a copy of the whole directory before anything else is tried", file = .file.display())]
+    Damage {
+        /// The damaged file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The file was written by a newer release.
+    #[error("{file} has format version {version}, this release knows up to {known}: use the newer release; nothing was changed", file = .file.display())]
+    NewerFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest version this release reads.
+        known: u32,
+    },
+    /// The path given as a store is not a directory.
+    #[error("{path} is not a directory: name the directory that holds, or shall hold, the kv_store_*.json files", path = .path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+fn holder_words(holder: Option<&Holder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" ({holder})"))
+}
+
+impl Error {
+    /// Wraps an operating system's refusal, telling a full disk from the rest.
+    pub(crate) fn disk<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
+            _ => Self::Disk { action, path: path.to_owned(), source },
+        }
+    }
+
+    /// The same failure for another of the requests that it hit.
+    pub(crate) fn repeat(&self) -> Self {
+        match self {
+            Self::Full { path } => Self::Full { path: path.clone() },
+            Self::Disk { action, path, source } => Self::Disk {
+                action,
+                path: path.clone(),
+                source: source
+                    .raw_os_error()
+                    .map_or_else(|| io::Error::new(source.kind(), source.to_string()), io::Error::from_raw_os_error),
+            },
+            Self::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason: reason.clone() },
+            other => Self::Unavailable { reason: other.to_string() },
+        }
+    }
+
+    /// Whether a namespace's file or the journal is damaged or foreign: exit code 5 of the command line.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damage { .. } | Self::NeedsRepair { .. })
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { path, holder } => {
+                let dir = path.parent().and_then(Path::parent).unwrap_or(&path).to_owned();
+                Self::Owned { dir, holder }
+            }
+            other => Self::Unavailable { reason: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What a request does: its operations, evaluated over the map and the earlier effects of the same group.
+//!
+//! Requests of one group are journaled together and applied only after that, so a request cannot see those before it
+//! in the map yet. It sees them in the [`Overlay`]: for each key that the group has touched, whether it exists by now and
+//! which effect says so. Of each key only the last result is kept, at the place that the order needs.
+
+use std::sync::Arc;
+
+use commonhold_proto::{Condition, Seq};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable};
+
+use super::error::Error;
+use super::journal::{EffectKind, EffectRef, WriteHead};
+use super::map::Record;
+use super::request::{Op, What, WriteRequest};
+use super::table::Table;
+use std::hash::BuildHasher;
+
+/// What a request does to one key or, with [`EffectKind::Clear`], to a whole namespace.
+#[derive(Debug)]
+pub(super) struct Effect {
+    pub(super) table: u16,
+    /// None: a later operation of the request made it void. It stays because the overlay may still point at its key.
+    pub(super) kind: Option<EffectKind>,
+    /// None for a clear.
+    pub(super) record: Option<Record>,
+}
+
+/// A request that will be done.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) head: WriteHead,
+    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) surrogates_removed: u64,
+    /// Given when it is journaled.
+    pub(super) seq: Seq,
+}
+
+impl Evaluated {
+    /// Leaves out the namespaces that nothing happens to, so that they do not become dirty.
+    fn drop_unused_tables(&mut self) {
+        let mut renumbered = vec![u16::MAX; self.tables.len()];
+        let mut used = Vec::with_capacity(self.tables.len());
+        for effect in self.effects.iter_mut().filter(|effect| effect.kind.is_some()) {
+            let number = &mut renumbered[usize::from(effect.table)];
+            if *number == u16::MAX {
+                *number = used.len() as u16;
+                used.push(Arc::clone(&self.tables[usize::from(effect.table)]));
+            }
+        }
+        // Void effects keep a number too: the overlay never asks for theirs, but it must not be out of range.
+        for effect in &mut self.effects {
+            effect.table = renumbered[usize::from(effect.table)].min(used.len().saturating_sub(1) as u16);
+        }
+        self.tables = used;
+    }
+
+    /// The effects as the journal writes them.
+    pub(super) fn effect_refs(&self) -> impl Iterator<Item = EffectRef<'_>> {
+        self.effects.iter().filter_map(|effect| {
+            let kind = effect.kind?;
+            let (key, value) = match (&effect.record, kind) {
+                (Some(record), EffectKind::Put | EffectKind::PutAtEnd) => (record.key(), record.value()),
+                (Some(record), _) => (record.key(), ""),
+                (None, _) => ("", ""),
+            };
+            Some(EffectRef { kind, space: effect.table, key, value })
+        })
+    }
+}
+
+/// The effects of a group so far.
+#[derive(Default)]
+pub(super) struct Overlay {
+    /// By address; the requests keep the tables alive.
+    tables: HashMap<usize, TableOverlay>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct TableOverlay {
+    /// What lies in the map does not count any more.
+    cleared: bool,
+    keys: HashTable<Touched>,
+}
+
+/// A key that the group has touched.
+struct Touched {
+    hash: u64,
+    /// The effect that holds the key: request of the group, and effect of the request.
+    request: u32,
+    effect: u32,
+    exists: bool,
+    /// Whether the key was there before the request that touched it last.
+    existed_before: bool,
+}
+
+/// The group's requests that will be done, and what they come to.
+#[derive(Default)]
+pub(super) struct Evaluation {
+    pub(super) requests: Vec<Evaluated>,
+    overlay: Overlay,
+}
+
+impl Evaluation {
+    /// Evaluates a request after those before it.
+    ///
+    /// `alone`: it is the only request of its group, so that a single operation needs no overlay.
+    ///
+    /// # Errors
+    /// [`Error::ConditionFailed`]; the evaluation is then as before.
+    pub(super) fn add(&mut self, request: WriteRequest, alone: bool) -> Result<(), Error> {
+        let head = WriteHead { client: request.client, number: request.number, new: 0, found: 0 };
+        let mut evaluated = Evaluated {
+            head,
+            tables: request.tables,
+            effects: Vec::with_capacity(request.ops.len()),
+            surrogates_removed: request.surrogates_removed,
+            seq: Seq::ZERO,
+        };
+        if alone && request.ops.len() == 1 {
+            let op = request.ops.into_iter().next().expect("there is one");
+            evaluated.single(op)?;
+            evaluated.drop_unused_tables();
+            self.requests.push(evaluated);
+            return Ok(());
+        }
+        self.requests.push(evaluated);
+        for (index, op) in request.ops.into_iter().enumerate() {
+            if let Err(found) = self.operation(op) {
+                self.take_back();
+                return Err(Error::ConditionFailed { operation: index as u32, found });
+            }
+        }
+        self.requests.last_mut().expect("it was just pushed").drop_unused_tables();
+        Ok(())
+    }
+
+    /// The last request is not done after all.
+    pub(super) fn take_back(&mut self) {
+        self.requests.pop();
+        self.rebuild_overlay();
+    }
+
+    /// One operation of the last request; the error is the version of the record that the condition met.
+    fn operation(&mut self, op: Op) -> Result<(), Option<Seq>> {
+        let at = self.requests.len() - 1;
+        let table = Arc::clone(&self.requests[at].tables[usize::from(op.table)]);
+        let record = match op.what {
+            What::Clear => {
+                self.clear(op.table, &table);
+                return Ok(());
+            }
+            What::Put(ref record) | What::Delete(ref record) => record.clone(),
+        };
+        let hash = self.overlay.hasher.hash_one(record.key());
+        let overlay = self.overlay.tables.entry(Arc::as_ptr(&table).addr()).or_default();
+        let requests = &mut self.requests;
+        let same_key = |touched: &Touched| {
+            let effect = &requests[touched.request as usize].effects[touched.effect as usize];
+            touched.hash == hash && effect.record.as_ref().is_some_and(|known| known.key() == record.key())
+        };
+        let touched = overlay.keys.find_mut(hash, same_key);
+        let exists = match &touched {
+            // The request under evaluation has no Seq yet, so its own records are of version 0, which none names.
+            Some(touched) => touched.exists.then(|| requests[touched.request as usize].seq),
+            None if overlay.cleared => None,
+            None => table.map.read().get(record.key()).map(Record::seq),
+        };
+        check(op.condition, exists)?;
+        let evaluated = &mut requests[at];
+        let is_put = matches!(op.what, What::Put(_));
+        evaluated.count(is_put, exists.is_some());
+        // An earlier effect of this very request on this key is absorbed, so that only the last result is kept.
+        let mut existed_before = exists.is_some();
+        let mut kind = match (is_put, exists) {
+            (true, _) => Some(EffectKind::Put),
+            (false, Some(_)) => Some(EffectKind::Delete),
+            (false, None) => None,
+        };
+        if let Some(touched) = &touched
+            && touched.request as usize == at
+        {
+            existed_before = touched.existed_before;
+            let earlier = &mut evaluated.effects[touched.effect as usize];
+            match (earlier.kind, is_put) {
+                (Some(EffectKind::Put | EffectKind::PutAtEnd), true) => {
+                    // The place of the first, the value of the last.
+                    earlier.record = Some(record);
+                    return Ok(());
+                }
+                (Some(EffectKind::Put | EffectKind::PutAtEnd), false) => {
+                    earlier.kind = None;
+                    kind = existed_before.then_some(EffectKind::Delete);
+                }
+                (Some(EffectKind::Delete), true) => {
+                    earlier.kind = None;
+                    kind = Some(EffectKind::PutAtEnd);
+                }
+                _ => {}
+            }
+        }
+        let effect = Effect { table: op.table, kind, record: Some(record) };
+        let effect_at = evaluated.effects.len() as u32;
+        evaluated.effects.push(effect);
+        let state = Touched { hash, request: at as u32, effect: effect_at, exists: is_put, existed_before };
+        match touched {
+            Some(touched) => *touched = state,
+            None => drop(overlay.keys.insert_unique(hash, state, |touched| touched.hash)),
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, index: u16, table: &Arc<Table>) {
+        let at = self.requests.len() - 1;
+        let overlay = self.overlay.tables.entry(Arc::as_ptr(table).addr()).or_default();
+        let map = table.map.read();
+        let mut present = if overlay.cleared { 0 } else { map.len() as u64 };
+        for touched in &overlay.keys {
+            let effect = &self.requests[touched.request as usize].effects[touched.effect as usize];
+            let key = effect.record.as_ref().expect("the overlay points at effects that have a key").key();
+            let in_map = !overlay.cleared && map.get(key).is_some();
+            present = present + u64::from(touched.exists) - u64::from(in_map);
+        }
+        drop(map);
+        overlay.cleared = true;
+        overlay.keys.clear();
+        let evaluated = &mut self.requests[at];
+        for effect in evaluated.effects.iter_mut().filter(|effect| effect.table == index) {
+            effect.kind = None;
+        }
+        evaluated.head.found += present;
+        evaluated.effects.push(Effect { table: index, kind: Some(EffectKind::Clear), record: None });
+    }
+
+    /// After a request was refused half-way: what those before it come to, once more.
+    fn rebuild_overlay(&mut self) {
+        self.overlay.tables.clear();
+        for (request, evaluated) in self.requests.iter().enumerate() {
+            for (index, effect) in evaluated.effects.iter().enumerate() {
+                let Some(kind) = effect.kind else { continue };
+                let table = &evaluated.tables[usize::from(effect.table)];
+                let overlay = self.overlay.tables.entry(Arc::as_ptr(table).addr()).or_default();
+                let Some(record) = &effect.record else {
+                    overlay.cleared = true;
+                    overlay.keys.clear();
+                    continue;
+                };
+                let hash = self.overlay.hasher.hash_one(record.key());
+                let requests = &self.requests;
+                let same_key = |touched: &Touched| {
+                    let effect = &requests[touched.request as usize].effects[touched.effect as usize];
+                    touched.hash == hash && effect.record.as_ref().is_some_and(|known| known.key() == record.key())
+                };
+                let exists = kind != EffectKind::Delete;
+                let state = Touched {
+                    hash,
+                    request: request as u32,
+                    effect: index as u32,
+                    exists,
+                    existed_before: false, // read only for touches of the request under evaluation
+                };
+                match overlay.keys.find_mut(hash, same_key) {
+                    Some(touched) => *touched = state,
+                    None => drop(overlay.keys.insert_unique(hash, state, |touched| touched.hash)),
+                }
+            }
+        }
+    }
+}
+
+impl Evaluated {
+    /// The one operation of the one request of a group.
+    fn single(&mut self, op: Op) -> Result<(), Error> {
+        let table = &self.tables[usize::from(op.table)];
+        let (kind, record, is_put) = match op.what {
+            What::Clear => {
+                self.head.found = table.len();
+                self.effects.push(Effect { table: op.table, kind: Some(EffectKind::Clear), record: None });
+                return Ok(());
+            }
+            What::Put(record) => (EffectKind::Put, record, true),
+            What::Delete(record) => (EffectKind::Delete, record, false),
+        };
+        let exists = table.map.read().get(record.key()).map(Record::seq);
+        check(op.condition, exists).map_err(|found| Error::ConditionFailed { operation: 0, found })?;
+        self.count(is_put, exists.is_some());
+        let kind = (is_put || exists.is_some()).then_some(kind);
+        self.effects.push(Effect { table: op.table, kind, record: Some(record) });
+        Ok(())
+    }
+
+    fn count(&mut self, is_put: bool, exists: bool) {
+        if exists {
+            self.head.found += 1;
+        } else if is_put {
+            self.head.new += 1;
+        }
+    }
+}
+
+fn check(condition: Condition, exists: Option<Seq>) -> Result<(), Option<Seq>> {
+    let holds = match condition {
+        Condition::Always => true,
+        Condition::IfSeq(seq) => exists == Some(seq) && seq != Seq::ZERO,
+        Condition::IfAbsent => exists.is_none(),
+    };
+    if holds { Ok(()) } else { Err(exists) }
+}

@@ -1,0 +1,274 @@
+//! Bringing a namespace's JSON file up to date.
+//!
+//! A flush takes a cut under the turn and writes exactly the state at the cut, while writers go on. In order: the
+//! flush lock; a new sibling file, synced; the intent in the journal, synced; the old file kept; the rename; the
+//! directory synced; the completion in the journal. A crash anywhere leaves the old file or the new one, whole, and the
+//! journal knows either.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use commonhold_proto::{Place, Seq};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::disk::{DiskFile, How, Kind, Stat};
+use super::error::Error;
+use super::journal::{Entry, Fingerprint};
+use super::map::{Record, View};
+use super::store::Store;
+use super::table::{FileState, Table};
+use crate::json::FileWriter;
+use crate::lock::{FlushLock, LockError};
+
+/// How a flush is to be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlushHow {
+    /// Rewrite a file that is up to date, as after a change of format.
+    pub rewrite: bool,
+    /// How long to wait for other holders of the flush lock; none is as the store has it.
+    pub lock_timeout: Option<Duration>,
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    /// Whether the file was replaced; otherwise it was up to date.
+    pub rewritten: bool,
+    /// The file holds every write to the namespace up to this one.
+    pub cut: Seq,
+}
+
+/// A new file that is to replace a namespace's. It is removed again unless it did.
+struct Sibling<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    fingerprint: Fingerprint,
+    replaced: bool,
+}
+
+/// Permission bits of a namespace's first file: what Python's `open` gives under the usual umask.
+const NEW_FILE_MODE: u32 = 0o644;
+/// Records taken from a view at once; the readers' lock is held for as long as that takes.
+const SLICE_RECORDS: usize = 256;
+/// Bytes written to the new file at once.
+const WRITE_BYTES: usize = 1 << 20;
+/// Distinguishes the temporaries of threads; `ThreadId` has no stable number.
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(1);
+
+impl Store {
+    /// Flushes one namespace. Callers that come while its file is being replaced wait, and share the next rewrite.
+    pub(super) fn flush_table(&self, table: &Arc<Table>, how: FlushHow) -> Result<Flushed, Error> {
+        let mut file = table.file.lock();
+        if !how.rewrite && !table.is_dirty() {
+            return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
+        }
+        if file.stat.is_none() && !table.is_dirty() && table.is_empty() {
+            // Nobody ever wrote to it: a rewrite makes no file of nothing.
+            return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
+        }
+        self.poison.check()?;
+        self.announce(table, &mut file)?;
+        let lock = self.take_flush_lock(table.place(), how)?;
+        let (cut, view) = self.turn.exclusive(|writer| (writer.appender.last_given(), table.map.write().view()));
+        let mut sibling = self.write_sibling(table, &file, view)?;
+        let entry = Entry { file: Some(sibling.fingerprint), cut };
+        let intent = self.turn.exclusive(|writer| writer.appender.append_intent(table.place(), entry))?;
+        self.progress.sync_through(intent)?;
+        self.check_owner()?;
+        self.replace(&lock, table, &mut file, &mut sibling, cut)?;
+        table.set_covered(cut);
+        self.turn.exclusive(|writer| writer.appender.append_done(table.place(), cut))?;
+        Ok(Flushed { rewritten: true, cut })
+    }
+
+    /// Tells the journal which file was loaded, if it does not know, before anything builds on that.
+    pub(super) fn announce(&self, table: &Table, file: &mut FileState) -> Result<(), Error> {
+        let Some(entry) = file.unannounced else { return Ok(()) };
+        let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(table.place(), entry))?;
+        self.progress.sync_through(seq)?;
+        file.unannounced = None;
+        table.set_announced();
+        Ok(())
+    }
+
+    fn take_flush_lock(&self, place: &Place, how: FlushHow) -> Result<FlushLock, Error> {
+        let timeout = how.lock_timeout.unwrap_or(self.options.flush_lock_timeout);
+        self.locks.flush_lock(&self.layout.flush_lock(place), timeout).map_err(|error| match error {
+            LockError::TimedOut { path, waited } => {
+                Error::FlushLockTimeout { place: place.to_string(), lock_file: path, waited }
+            }
+            other => other.into(),
+        })
+    }
+
+    fn write_sibling(&self, table: &Table, file: &FileState, view: View) -> Result<Sibling<'_>, Error> {
+        self.make_workspace(table.place())?;
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let time_ns = u128::from(self.clock.unix_ms()) * 1_000_000;
+        let path = self.layout.temporary(table.place(), std::process::id(), number, time_ns);
+        let mode = file.stat.map_or(NEW_FILE_MODE, |stat| stat.mode);
+        let how = How::CREATE_NEW.with_mode(mode);
+        let target = self.disk.open(&path, &how).map_err(Error::disk("create", &path))?;
+        let none = Fingerprint { hash: 0, bytes: 0 };
+        let mut sibling = Sibling { store: self, path, fingerprint: none, replaced: false };
+        let written = self.write_view(table, &view, &*target);
+        sibling.fingerprint = written.map_err(Error::disk("write", &sibling.path))?;
+        target.sync().map_err(Error::disk("sync", &sibling.path))?;
+        Ok(sibling)
+    }
+
+    fn write_view(&self, table: &Table, view: &View, target: &dyn DiskFile) -> io::Result<Fingerprint> {
+        let mut writer = FileWriter::new(self.options.file_format);
+        let mut hasher = Xxh3::new();
+        let mut slice: Vec<Record> = Vec::with_capacity(SLICE_RECORDS);
+        let mut buffer = Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4);
+        let mut offset = 0;
+        let mut put = |buffer: &mut Vec<u8>| {
+            hasher.update(buffer);
+            target.write_at(buffer, offset)?;
+            offset += buffer.len() as u64;
+            buffer.clear();
+            io::Result::Ok(())
+        };
+        writer.begin(&mut buffer);
+        loop {
+            let more = view.next(&table.map.read(), SLICE_RECORDS, &mut slice);
+            for record in slice.drain(..) {
+                writer.record(&mut buffer, record.key(), record.value());
+                if buffer.len() >= WRITE_BYTES {
+                    put(&mut buffer)?;
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        writer.finish(&mut buffer);
+        put(&mut buffer)?;
+        Ok(Fingerprint { hash: hasher.digest128(), bytes: offset })
+    }
+
+    /// Puts the new file in the old one's place. Only who holds the flush lock can ask for it.
+    fn replace(
+        &self,
+        _lock: &FlushLock,
+        table: &Table,
+        file: &mut FileState,
+        sibling: &mut Sibling<'_>,
+        cut: Seq,
+    ) -> Result<(), Error> {
+        let place = table.place();
+        let path = self.layout.namespace_file(place);
+        self.keep_old_file(place, &path, file.stat, table.covered(), cut)?;
+        let stat = self.disk.lstat(&sibling.path).map_err(Error::disk("look at", &sibling.path))?;
+        self.disk.rename(&sibling.path, &path).map_err(Error::disk("replace", &path))?;
+        sibling.replaced = true;
+        // From here on the new file is the one that readers of the directory see, whatever fails below.
+        file.stat = Some(stat);
+        let directory = self.layout.workspace(&place.workspace);
+        self.disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+        Ok(())
+    }
+
+    /// Keeps the file that is about to be replaced: the last ones of our own, and every one that another program wrote.
+    fn keep_old_file(
+        &self,
+        place: &Place,
+        path: &Path,
+        ours: Option<Stat>,
+        covered: Seq,
+        cut: Seq,
+    ) -> Result<(), Error> {
+        let found = match self.disk.lstat(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(Error::disk("look at", path))?,
+        };
+        if found.kind != Kind::File {
+            let reason = "what has its file's name is not a regular file".to_owned();
+            return Err(Error::NeedsRepair { place: place.to_string(), file: path.to_owned(), reason });
+        }
+        let foreign = ours.is_none_or(|ours| !is_same_file(&ours, &found));
+        if !foreign && self.options.keep == 0 {
+            return Ok(());
+        }
+        let kept = self.layout.generation(place, if foreign { cut } else { covered }, foreign);
+        let directory = self.layout.generations(place);
+        self.make_directories(&directory)?;
+        if let Err(error) = self.disk.link(path, &kept) {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                // Kept by a flush that failed after this point.
+                self.disk.remove(&kept).map_err(Error::disk("remove", &kept))?;
+            }
+            self.disk.copy(path, &kept).map_err(Error::disk("keep the old file as", &kept))?;
+        }
+        if foreign {
+            self.disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+            self.foreign_files.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%place, kept = %kept.display(), "another program had written the file; it was kept");
+        }
+        self.drop_old_generations(&directory)
+    }
+
+    fn drop_old_generations(&self, directory: &Path) -> Result<(), Error> {
+        let listed = self.disk.list(directory).map_err(Error::disk("list", directory))?;
+        let own = |name: &str| name.ends_with(".json") && !name.ends_with(".foreign.json");
+        let own: Vec<_> = listed.iter().filter(|entry| entry.name.to_str().is_some_and(own)).collect();
+        let surplus = own.len().saturating_sub(self.options.keep as usize);
+        for entry in &own[..surplus] {
+            let path = directory.join(&entry.name);
+            self.disk.remove(&path).map_err(Error::disk("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory of a workspace, durably, when its first file is about to be written.
+    fn make_workspace(&self, place: &Place) -> Result<(), Error> {
+        if place.workspace.is_root() {
+            return Ok(());
+        }
+        let path = self.layout.workspace(&place.workspace);
+        match self.disk.lstat(&path) {
+            Ok(stat) if stat.kind == Kind::Dir => return Ok(()),
+            Ok(_) => {
+                let reason = format!("{} is not a directory", path.display());
+                let file = self.layout.namespace_file(place);
+                return Err(Error::NeedsRepair { place: place.to_string(), file, reason });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::disk("look at", &path)(error)),
+        }
+        self.disk.create_dir(&path, 0o755).map_err(Error::disk("create", &path))?;
+        self.disk.sync_dir(self.layout.root()).map_err(Error::disk("sync", self.layout.root()))
+    }
+
+    /// Makes a directory inside `.commonhold`, with those above it.
+    pub(super) fn make_directories(&self, path: &Path) -> Result<(), Error> {
+        match self.disk.create_dir(path, 0o700) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.starts_with(self.layout.private()) => {
+                self.make_directories(path.parent().expect("a path inside .commonhold has a parent"))?;
+                self.disk.create_dir(path, 0o700).map_err(Error::disk("create", path))
+            }
+            Err(error) => Err(Error::disk("create", path)(error)),
+        }
+    }
+}
+
+/// Whether this is the file that we loaded or wrote ourselves. Linking it elsewhere changes none of these.
+fn is_same_file(ours: &Stat, found: &Stat) -> bool {
+    (ours.device, ours.inode, ours.bytes, ours.mtime_ns) == (found.device, found.inode, found.bytes, found.mtime_ns)
+}
+
+impl Drop for Sibling<'_> {
+    fn drop(&mut self) {
+        if !self.replaced
+            && let Err(error) = self.store.disk.remove(&self.path)
+        {
+            tracing::warn!(file = %self.path.display(), %error, "a temporary file stays; it is removed at a later start");
+        }
+    }
+}

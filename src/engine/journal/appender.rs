@@ -1,0 +1,277 @@
+//! The end of the journal: where records are appended, segment after segment.
+//!
+//! There is one [`Appender`] and it lies behind the writer's turn. A group of records is encoded first and then written
+//! with one call; if that fails it is undone in place, and the Seqs that it had are never given out again.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use commonhold_proto::limits::MAX_RECORD_BYTES;
+use commonhold_proto::{Place, Seq};
+use hashbrown::HashMap;
+
+use super::record::{self, Kind, Stamp};
+use super::segment::{Predecessor, SegmentHeader};
+use super::sync::Progress;
+use super::table::{Entry, FileTable};
+use super::{CEILING_STEP, payload};
+use crate::engine::disk::{Disk, DiskFile, How};
+use crate::engine::error::Error;
+use crate::engine::layout::Layout;
+use crate::engine::poison::Poison;
+
+/// A segment whose records may still be needed.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// Through where it counts.
+    pub(super) bytes: u64,
+    pub(super) last: Seq,
+    /// Once this Seq is on the platter, so is this segment; none until it has a record.
+    pub(super) durable_from: Option<Seq>,
+    /// The last write in it to each namespace: what it waits for.
+    pub(super) writes: HashMap<Place, Seq>,
+}
+
+/// The end of the journal.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) layout: Layout,
+    pub(super) poison: Arc<Poison>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) store: u128,
+    pub(super) boot: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) ceiling: Seq,
+    /// The next Seq to be given out.
+    pub(super) next: Seq,
+    pub(super) table: FileTable,
+    /// Oldest first; the last one is appended to.
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) salt: u64,
+    pub(super) last_crc: u32,
+    /// The group that is being encoded, and the checksum of its last record.
+    pub(super) group: Vec<u8>,
+    pub(super) group_crc: u32,
+    pub(super) group_last: Seq,
+    /// The ceiling that the group raises, once it is written.
+    pub(super) group_ceiling: Option<Seq>,
+}
+
+/// A buffer that has grown larger than this is given back after use.
+const KEPT_BUFFER_BYTES: usize = 8 << 20;
+
+impl Appender {
+    /// The table of namespaces as of the last record.
+    pub(crate) fn table(&self) -> &FileTable {
+        &self.table
+    }
+
+    /// Gives out the next Seq.
+    pub(crate) fn take_seq(&mut self) -> Seq {
+        let seq = self.next;
+        self.next = seq.next();
+        seq
+    }
+
+    /// The last Seq that was given out.
+    pub(crate) fn last_given(&self) -> Seq {
+        Seq(self.next.0 - 1)
+    }
+
+    /// How often the store has been opened, this time included.
+    pub(crate) fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// Number and bytes of the segments that are kept.
+    pub(crate) fn extent(&self) -> (usize, u64) {
+        (self.segments.len(), self.segments.iter().map(|segment| segment.bytes).sum())
+    }
+
+    fn current(&self) -> &Segment {
+        self.segments.back().expect("a journal always has the segment that is appended to")
+    }
+
+    /// Begins a group of records: changes segment where the current one is full, and raises the ceiling in time.
+    pub(crate) fn begin(&mut self) -> Result<(), Error> {
+        self.poison.check()?;
+        if self.current().bytes >= self.segment_bytes {
+            self.change_segment()?;
+        }
+        self.group.clear();
+        self.group_crc = self.last_crc;
+        self.group_ceiling = None;
+        if self.next.0 + CEILING_STEP / 2 > self.ceiling.0 {
+            let raised = Seq(self.next.0 + CEILING_STEP);
+            self.record(Kind::Ceiling, |out| out.extend_from_slice(&raised.0.to_le_bytes()))?;
+            self.group_ceiling = Some(raised);
+        }
+        Ok(())
+    }
+
+    /// Adds a record to the group and returns the Seq that it got.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`MAX_RECORD_BYTES`]; the group is then as before.
+    pub(crate) fn record(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Result<Seq, Error> {
+        let (start, seq) = (self.group.len(), self.take_seq());
+        let stamp = Stamp { seq, synced: self.progress.synced(), previous_crc: self.group_crc, kind };
+        let crc = record::encode(&mut self.group, self.salt, stamp, write);
+        let bytes = self.group.len() - start;
+        if bytes > MAX_RECORD_BYTES {
+            self.group.truncate(start);
+            return Err(Error::TooLarge {
+                what: "bytes in one write request".to_owned(),
+                got: bytes as u64,
+                limit: MAX_RECORD_BYTES as u64,
+            });
+        }
+        self.group_crc = crc;
+        self.group_last = seq;
+        Ok(seq)
+    }
+
+    /// Hands the group to the operating system with one call.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Disk`]: the group was undone. If it cannot be undone, all writing ends.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let segment = self.segments.back_mut().expect("a journal always has the segment that is appended to");
+        if let Err(error) = self.file.write_at(&self.group, segment.bytes) {
+            if let Err(undo) = self.file.truncate(segment.bytes) {
+                let path = segment.path.display();
+                self.poison.trip(format!("an append to {path} failed ({error}) and could not be undone ({undo})"));
+            }
+            return Err(Error::disk("append to", &segment.path)(error));
+        }
+        segment.bytes += self.group.len() as u64;
+        segment.last = self.group_last;
+        segment.durable_from = segment.durable_from.or(Some(self.group_last));
+        self.last_crc = self.group_crc;
+        self.ceiling = self.group_ceiling.unwrap_or(self.ceiling);
+        self.progress.wrote(self.group_last);
+        if self.group.capacity() > KEPT_BUFFER_BYTES {
+            self.group = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Notes that a record of the finished group wrote to a namespace.
+    pub(crate) fn wrote(&mut self, place: &Place, seq: Seq) {
+        self.table.wrote(place, seq);
+        let writes = &mut self.segments.back_mut().expect("a journal always has a segment").writes;
+        match writes.get_mut(place) {
+            Some(last) => *last = seq,
+            None => drop(writes.insert(place.clone(), seq)),
+        }
+    }
+
+    /// Appends that a file which nothing knew was loaded; the caller syncs.
+    pub(crate) fn append_loaded(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
+        self.begin()?;
+        let seq = self.record(Kind::Loaded, |out| payload::encode_file(out, place, &entry))?;
+        self.finish()?;
+        self.table.loaded(place, entry);
+        Ok(seq)
+    }
+
+    /// Appends what a namespace's file is about to become; the caller syncs.
+    pub(crate) fn append_intent(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
+        self.begin()?;
+        let seq = self.record(Kind::Intent, |out| payload::encode_file(out, place, &entry))?;
+        self.finish()?;
+        self.table.intends(place, entry);
+        Ok(seq)
+    }
+
+    /// Appends that a namespace's file is in place, durably, and lets go of the segments that nothing waits for any more.
+    pub(crate) fn append_done(&mut self, place: &Place, cut: Seq) -> Result<Seq, Error> {
+        self.begin()?;
+        let seq = self.record(Kind::Done, |out| payload::encode_done(out, place, cut))?;
+        self.finish()?;
+        self.table.covered(place, cut);
+        self.release_segments();
+        Ok(seq)
+    }
+
+    /// Removes the oldest segments as long as every write in them is in its namespace's file, and the segment after them
+    /// is on the platter: were both lost, the Seqs given out would be forgotten with them.
+    ///
+    /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
+    /// files' cuts are above it.
+    pub(crate) fn release_segments(&mut self) {
+        let synced = self.progress.synced();
+        let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
+        while self.segments.len() > 1 && is_durable(&self.segments[1]) && !self.is_waited_for(&self.segments[0]) {
+            let segment = &self.segments[0];
+            if let Err(error) = self.disk.remove(&segment.path) {
+                tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
+                return;
+            }
+            self.table.forget(segment.last);
+            self.segments.pop_front();
+        }
+    }
+
+    fn is_waited_for(&self, segment: &Segment) -> bool {
+        segment.writes.iter().any(|(place, last)| self.table.get(place).is_none_or(|known| *last > known.covered))
+    }
+
+    /// What the oldest segment still waits for.
+    pub(crate) fn pinned_by(&self) -> Vec<Place> {
+        let oldest = &self.segments[0];
+        let waits = |place: &Place, last: Seq| self.table.get(place).is_none_or(|known| last > known.covered);
+        oldest.writes.iter().filter(|(place, last)| waits(place, **last)).map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The successor takes records at once; it is synced after its predecessor, when either is synced next.
+    fn change_segment(&mut self) -> Result<(), Error> {
+        let full = self.current();
+        let number = full.number + 1;
+        let header = SegmentHeader {
+            number,
+            boot: self.boot,
+            store: self.store,
+            ceiling: self.ceiling,
+            synced: self.progress.synced(),
+            predecessor: Some(Predecessor {
+                segment: full.number,
+                byte: full.bytes,
+                seq: full.last,
+                crc: self.last_crc,
+            }),
+            table: self.table.clone(),
+        };
+        let last = full.last;
+        let path = self.layout.segment(number);
+        let bytes = header.encode();
+        let file = self.disk.open(&path, &How::CREATE_NEW).map_err(Error::disk("create", &path))?;
+        if let Err(error) = file.write_at(&bytes, 0) {
+            // Without its header the file is no segment; leave none behind, or the next try would meet its name.
+            if let Err(undo) = self.disk.remove(&path) {
+                self.poison.trip(format!("{} could not be written ({error}) nor removed ({undo})", path.display()));
+            }
+            return Err(Error::disk("write", &path)(error));
+        }
+        self.file = Arc::from(file);
+        self.salt = header.salt();
+        self.progress.begin_segment(path.clone(), Arc::clone(&self.file));
+        self.segments.push_back(Segment {
+            number,
+            path,
+            bytes: bytes.len() as u64,
+            last,
+            durable_from: None,
+            writes: HashMap::new(),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! Reading what an earlier owner left: which segments count, through which byte, and whether what follows the last
+//! good record is the unsynced tail of a crash or damage.
+//!
+//! The newest whole header begins the chain; each header names its predecessor and through where that counts. A
+//! predecessor that is not there any more had left the journal because nothing waited for it; should that not be true,
+//! [`Chain::gone`] shows it when the namespace is loaded. Where the chain breaks off, everything after it is searched
+//! for a valid header or record that names a synced-through Seq above the last good one: if there is one, bytes that
+//! had been on the platter are gone, and that is damage. If not, it is a tail.
+
+use std::path::{Path, PathBuf};
+
+use commonhold_proto::{Place, Seq};
+use hashbrown::HashMap;
+
+use super::payload::{EffectRef, WritePayload, decode_ceiling, decode_done, decode_file};
+use super::record::{Kind, Record, UncheckedRecord};
+use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
+use super::table::FileTable;
+use crate::engine::disk::Disk;
+use crate::engine::error::Error;
+use crate::engine::layout::Layout;
+
+/// A place between two records: where the next one begins, and what it must follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) byte: u64,
+    pub(super) seq: Seq,
+    pub(super) crc: u32,
+}
+
+/// A segment of the chain.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) path: PathBuf,
+    pub(super) header: SegmentHeader,
+    /// Before its first record.
+    pub(super) first: Link,
+    /// After its last record that counts.
+    pub(super) end: Link,
+    /// The last write in it to each namespace.
+    pub(super) writes: HashMap<Place, Seq>,
+}
+
+/// What was cut off the end of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// The segment.
+    pub(crate) segment: PathBuf,
+    /// From which byte on.
+    pub(crate) offset: u64,
+    /// How many bytes, with those of later segments that went with them.
+    pub(crate) bytes: u64,
+}
+
+/// What an earlier owner left.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// Oldest first; empty in a new store.
+    pub(super) segments: Vec<Read>,
+    /// As of the last record.
+    pub(super) table: FileTable,
+    /// The greatest synced-through Seq that a header or record of the chain names.
+    pub(super) synced: Seq,
+    pub(super) ceiling: Seq,
+    /// The last write to each namespace in segments that have left the journal.
+    pub(super) gone: HashMap<Place, Seq>,
+    /// What comes after the chain, by segment: its bytes from there on are to be set aside.
+    pub(super) cut_off: Vec<(u64, PathBuf, u64)>,
+    /// Files that do not count any more and may go once the next segment exists.
+    pub(super) superseded: Vec<PathBuf>,
+    /// The greatest number that any file has.
+    pub(super) greatest: u64,
+}
+
+/// Finds the chain. Reads only; nothing is changed on the disk.
+pub(super) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Chain, Error> {
+    let directory = layout.journal();
+    let mut files = Vec::new();
+    for entry in disk.list(&directory).map_err(Error::disk("list", &directory))? {
+        let number = entry.name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|n| n.parse::<u64>().ok());
+        if let Some(number) = number {
+            files.push((number, directory.join(&entry.name)));
+        }
+    }
+    files.sort_unstable();
+    let Some(greatest) = files.last().map(|(number, _)| *number) else { return Ok(Chain::default()) };
+
+    let mut headers = HashMap::new();
+    for (number, path) in &files {
+        let bytes = read_file(disk, path)?;
+        let header = match SegmentHeader::decode(&bytes) {
+            Ok((header, length)) if header.number == *number => Ok((header, length)),
+            Ok(_) => Err("the file's name is not that of the segment in it"),
+            Err(HeaderError::Bad(reason)) => Err(reason),
+            Err(HeaderError::Newer(version)) => {
+                let known = super::segment::FORMAT_VERSION;
+                return Err(Error::NewerFormat { file: path.clone(), version, known });
+            }
+        };
+        headers.insert(*number, header);
+    }
+    let mut reader = Reader { disk, files, headers };
+    let mut chain = reader.chain()?;
+    chain.greatest = greatest;
+    Ok(chain)
+}
+
+pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
+    disk.read(path).map_err(Error::disk("read", path))
+}
+
+struct Reader<'a> {
+    disk: &'a dyn Disk,
+    files: Vec<(u64, PathBuf)>,
+    headers: HashMap<u64, Result<(SegmentHeader, usize), &'static str>>,
+}
+
+impl Reader<'_> {
+    fn path(&self, number: u64) -> Option<&PathBuf> {
+        self.files.binary_search_by_key(&number, |(number, _)| *number).ok().map(|index| &self.files[index].1)
+    }
+
+    fn whole(&self, number: u64) -> Option<&(SegmentHeader, usize)> {
+        self.headers.get(&number)?.as_ref().ok()
+    }
+
+    /// The chain that the newest whole header begins, shortened to before a break that is a tail.
+    fn chain(&mut self) -> Result<Chain, Error> {
+        let mut below = u64::MAX;
+        loop {
+            let Some(newest) =
+                self.files.iter().rev().map(|(n, _)| *n).find(|n| *n < below && self.whole(*n).is_some())
+            else {
+                let (number, path) = &self.files[0];
+                let reason = self.headers[number].as_ref().err().copied().unwrap_or("no segment before it can be read");
+                return Err(Error::Damage { file: path.clone(), offset: 0, reason: reason.to_owned() });
+            };
+            let numbers = match self.numbers_back_from(newest) {
+                Ok(numbers) => numbers,
+                // A segment whose header is bad stands between: what was before it may still be a chain.
+                Err(bad) => {
+                    below = bad;
+                    continue;
+                }
+            };
+            return self.read_chain(&numbers);
+        }
+    }
+
+    /// The numbers of the chain that ends with `newest`, oldest first; or the number of a bad one in it.
+    fn numbers_back_from(&self, newest: u64) -> Result<Vec<u64>, u64> {
+        let mut numbers = vec![newest];
+        let mut at = newest;
+        while let Some(before) = self.whole(at).and_then(|(header, _)| header.predecessor) {
+            match self.headers.get(&before.segment) {
+                None => break,
+                Some(Err(_)) => return Err(before.segment),
+                Some(Ok(_)) => numbers.push(before.segment),
+            }
+            at = before.segment;
+        }
+        numbers.reverse();
+        Ok(numbers)
+    }
+
+    fn read_chain(&self, numbers: &[u64]) -> Result<Chain, Error> {
+        let mut chain = Chain::default();
+        let (oldest, _) = self.whole(numbers[0]).expect("the numbers of a chain have whole headers");
+        if oldest.predecessor.is_some() {
+            chain.gone = oldest.table.iter().map(|(place, known)| (place.clone(), known.last)).collect();
+        }
+        for (index, number) in numbers.iter().enumerate() {
+            let successor = numbers.get(index + 1).and_then(|next| self.whole(*next)?.0.predecessor);
+            let bytes = self.read_segment(*number, successor, &mut chain)?;
+            let read = chain.segments.last().expect("a segment was just read");
+            let whole = successor.map_or(read.end.byte == bytes.len() as u64, |named| {
+                (named.byte, named.seq, named.crc) == (read.end.byte, read.end.seq, read.end.crc)
+            });
+            let broken_off = !whole || (successor.is_none() && self.files.iter().any(|(n, _)| n > number));
+            if broken_off {
+                self.judge(*number, &bytes, &mut chain)?;
+                break;
+            }
+        }
+        let counts = |number: &u64| chain.segments.iter().any(|read| read.header.number == *number);
+        chain.superseded =
+            self.files.iter().filter(|(number, _)| !counts(number)).map(|(_, path)| path.clone()).collect();
+        Ok(chain)
+    }
+
+    /// Reads the records of one segment, as far as its successor says, into the chain.
+    fn read_segment(&self, number: u64, until: Option<Predecessor>, chain: &mut Chain) -> Result<Vec<u8>, Error> {
+        let (header, length) = self.whole(number).expect("the numbers of a chain have whole headers");
+        let path = self.path(number).expect("a header was read from a file").clone();
+        let bytes = read_file(self.disk, &path)?;
+        let before = header.predecessor;
+        let first = Link {
+            byte: *length as u64,
+            seq: before.map_or(Seq::ZERO, |before| before.seq),
+            crc: before.map_or(0, |before| before.crc),
+        };
+        let limit = until.map_or(bytes.len() as u64, |successor| successor.byte);
+        chain.table = header.table.clone();
+        chain.synced = chain.synced.max(header.synced);
+        chain.ceiling = chain.ceiling.max(header.ceiling);
+        let mut writes = HashMap::new();
+        let mut unread = None;
+        let end = for_each_record(&bytes, header.salt(), first, limit, |record, offset| {
+            chain.synced = chain.synced.max(record.stamp.synced);
+            if note(record, &mut chain.table, &mut chain.ceiling, &mut writes).is_none() {
+                unread = Some((offset, record.stamp.kind));
+            }
+            unread.is_none()
+        });
+        if let Some((offset, kind)) = unread {
+            let reason = format!("a record of kind {kind:?} cannot be read by this release");
+            return Err(Error::Damage { file: path, offset, reason });
+        }
+        chain.segments.push(Read { path, header: header.clone(), first, end, writes });
+        Ok(bytes)
+    }
+
+    /// The chain breaks off in segment `number`: sets what follows aside, or says that it is damage.
+    fn judge(&self, number: u64, bytes: &[u8], chain: &mut Chain) -> Result<(), Error> {
+        let read = chain.segments.last().expect("the chain breaks off in a segment that was read");
+        let end = read.end;
+        let later: Vec<_> = self.files.iter().filter(|(n, _)| *n > number).collect();
+        let mut evidence = greatest_synced(&bytes[end.byte as usize..], read.header.salt(), end.seq);
+        for (number, path) in &later {
+            if let Some((header, _)) = self.whole(*number) {
+                evidence = evidence.max(header.synced);
+            }
+            let bytes = read_file(self.disk, path)?;
+            evidence = evidence.max(greatest_synced(&bytes, salt(read.header.store, *number), end.seq));
+        }
+        if evidence > end.seq {
+            let reason = format!(
+                "the journal breaks off after sequence number {}, although it had been synced through {evidence}",
+                end.seq
+            );
+            return Err(Error::Damage { file: read.path.clone(), offset: end.byte, reason });
+        }
+        if bytes[end.byte as usize..].iter().any(|byte| *byte != 0) {
+            chain.cut_off.push((number, read.path.clone(), end.byte));
+        }
+        chain.cut_off.extend(later.into_iter().map(|(number, path)| (*number, path.clone(), 0)));
+        Ok(())
+    }
+}
+
+/// Enters a record into what is known. `None` if its payload cannot be read.
+fn note(record: &Record<'_>, table: &mut FileTable, ceiling: &mut Seq, writes: &mut HashMap<Place, Seq>) -> Option<()> {
+    match record.stamp.kind {
+        Kind::Write => {
+            for place in WritePayload::decode(record.payload)?.places {
+                table.wrote(&place, record.stamp.seq);
+                writes.insert(place, record.stamp.seq);
+            }
+        }
+        Kind::Loaded => {
+            let (place, entry) = decode_file(record.payload)?;
+            table.loaded(&place, entry);
+        }
+        Kind::Intent => {
+            let (place, entry) = decode_file(record.payload)?;
+            table.intends(&place, entry);
+        }
+        Kind::Done => {
+            let (place, cut) = decode_done(record.payload)?;
+            table.covered(&place, cut);
+        }
+        Kind::Ceiling => *ceiling = (*ceiling).max(decode_ceiling(record.payload)?),
+        Kind::Drop | Kind::Carried => return None,
+    }
+    Some(())
+}
+
+/// Hands each valid record from `from` up to byte `limit` to `each`, until one is not valid or `each` says no; says
+/// where that was.
+pub(super) fn for_each_record(
+    bytes: &[u8],
+    salt: u64,
+    from: Link,
+    limit: u64,
+    mut each: impl FnMut(&Record<'_>, u64) -> bool,
+) -> Link {
+    let mut link = from;
+    let limit = (limit as usize).min(bytes.len());
+    while let Some(record) = bytes.get(link.byte as usize..limit).and_then(UncheckedRecord::at_start_of) {
+        let Some(record) = record.verify(salt) else { break };
+        if record.stamp.previous_crc != link.crc || record.stamp.seq <= link.seq {
+            break;
+        }
+        if !each(&record, link.byte) {
+            break;
+        }
+        link = Link { byte: link.byte + record.stride as u64, seq: record.stamp.seq, crc: record.crc };
+    }
+    link
+}
+
+/// The greatest synced-through Seq named by a valid record anywhere in these bytes.
+fn greatest_synced(bytes: &[u8], salt: u64, above: Seq) -> Seq {
+    let mut greatest = Seq::ZERO;
+    // Segments are made of whole multiples of 8, but a cut file may begin its search anywhere in them.
+    for start in (0..bytes.len()).step_by(8) {
+        let record = UncheckedRecord::at_start_of(&bytes[start..]).filter(|record| record.is_plausible(above));
+        if let Some(record) = record.and_then(|record| record.verify(salt)) {
+            greatest = greatest.max(record.stamp.synced);
+        }
+    }
+    greatest
+}
+
+/// A range of the journal that does not change any more: what namespaces that are loaded later read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pub(super) path: PathBuf,
+    pub(super) salt: u64,
+    pub(super) first: Link,
+    pub(super) end: u64,
+}
+
+/// Hands every effect of every write in these ranges to `each`, in order.
+pub(crate) fn for_each_effect(
+    disk: &dyn Disk,
+    ranges: &[Range],
+    mut each: impl FnMut(Seq, &Place, EffectRef<'_>),
+) -> Result<(), Error> {
+    for range in ranges {
+        let bytes = read_file(disk, &range.path)?;
+        let mut unread = None;
+        let end = for_each_record(&bytes, range.salt, range.first, range.end, |record, offset| {
+            if record.stamp.kind == Kind::Write {
+                let seq = record.stamp.seq;
+                let read = WritePayload::decode(record.payload)
+                    .and_then(|payload| payload.for_each(|place, effect| each(seq, place, effect)));
+                if read.is_none() {
+                    unread = Some(offset);
+                }
+            }
+            unread.is_none()
+        });
+        let bad = unread.or((end.byte != range.end).then_some(end.byte));
+        if let Some(offset) = bad {
+            let reason = "the journal cannot be read again as it was read at the start".to_owned();
+            return Err(Error::Damage { file: range.path.clone(), offset, reason });
+        }
+    }
+    Ok(())
+}
+
+/// Notes which namespaces a record wrote to.
+pub(super) fn note_writes(record: &Record<'_>, writes: &mut HashMap<Place, Seq>) {
+    if record.stamp.kind == Kind::Write {
+        let payload = WritePayload::decode(record.payload).expect("the record was read once already");
+        writes.extend(payload.places.into_iter().map(|place| (place, record.stamp.seq)));
+    }
+}

@@ -1,0 +1,29 @@
+//! The journal: one stream of records, in the order of their Seqs, that says what was written before any file does.
+//!
+//! It lies in segments under `.commonhold/journal/`. [`segment`] and [`record`] own the bytes, [`payload`] and
+//! [`table`] what they mean, [`appender`] writes, [`sync`] knows how far the platter has got, [`chain`] reads what an
+//! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment.
+//!
+//! What it promises: when [`Appender::finish`] has returned, a killed process loses nothing of the group; when
+//! [`Progress::sync_through`] has returned, a power cut neither; and what a crash takes is always a suffix.
+
+mod appender;
+mod bytes;
+mod chain;
+mod opening;
+mod payload;
+mod record;
+mod segment;
+mod sync;
+mod table;
+
+pub(crate) use appender::Appender;
+pub(crate) use chain::{Range, for_each_effect};
+pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
+pub(crate) use payload::{EFFECT_BYTES, EffectKind, EffectRef, WRITE_BYTES, WriteHead, encode_write};
+pub(crate) use record::Kind;
+pub(crate) use sync::Progress;
+pub(crate) use table::{Entry, Fingerprint, Known};
+
+/// How far above the Seqs given out the ceiling is set: at each start, and again when half of it is used up.
+const CEILING_STEP: u64 = 1 << 32;

@@ -1,0 +1,239 @@
+//! Beginning the next segment at a start. A start never appends to an old one.
+//!
+//! The new segment is built as `<n>.log.new`: a header that names its predecessor and the byte through which that
+//! counts (everything known to be on the platter), then a copy of every valid record beyond. It is synced, renamed, and
+//! the directory synced; only then does it exist, and only then is anything answered. A crash before that leaves the
+//! old segments as they were, and the next start does the same again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use commonhold_proto::{Place, Seq};
+use hashbrown::HashMap;
+
+use super::CEILING_STEP;
+use super::appender::{Appender, Segment};
+use super::chain::{self, Chain, Link, Range, Tail};
+use super::record::{self, Stamp};
+use super::segment::{Predecessor, SegmentHeader};
+use super::sync::Progress;
+use crate::engine::disk::{Disk, How};
+use crate::engine::error::Error;
+use crate::engine::layout::Layout;
+use crate::engine::poison::Poison;
+
+/// A journal that is ready to be appended to, and what its opening found.
+#[derive(Debug)]
+pub(crate) struct OpenJournal {
+    pub(crate) appender: Appender,
+    pub(crate) progress: Arc<Progress>,
+    /// What may have to be applied to namespaces when they are loaded.
+    pub(crate) ranges: Vec<Range>,
+    /// The last write to each namespace in segments that have left the journal.
+    pub(crate) gone: HashMap<Place, Seq>,
+    pub(crate) tail: Option<Tail>,
+    /// Records that were copied because they were not known to be on the platter.
+    pub(crate) copied: u64,
+}
+
+/// What does not lie in the journal itself.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    /// Becomes the store's id if it has none yet.
+    pub(crate) store: u128,
+    pub(crate) segment_bytes: u64,
+}
+
+/// Reads what an earlier owner left and begins the next segment.
+pub(crate) fn continue_journal(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    poison: Arc<Poison>,
+    fresh: &Fresh,
+) -> Result<OpenJournal, Error> {
+    remove_unfinished(&**disk, layout)?;
+    let chain = chain::read(&**disk, layout)?;
+    let tail = set_aside(&**disk, layout, &chain)?;
+    let number = chain.greatest + 1;
+    let last_header = chain.segments.last().map(|read| &read.header);
+    let base = base_of(&**disk, &chain)?;
+    let header = SegmentHeader {
+        number,
+        boot: last_header.map_or(0, |header| header.boot) + 1,
+        store: last_header.map_or(fresh.store, |header| header.store),
+        ceiling: Seq(chain.ceiling.0 + CEILING_STEP),
+        synced: chain.synced,
+        predecessor: base.map(|(_, before)| before),
+        table: chain.table.clone(),
+    };
+    let mut bytes = header.encode();
+    let start = Link {
+        byte: bytes.len() as u64,
+        seq: base.map_or(Seq::ZERO, |(_, before)| before.seq),
+        crc: base.map_or(0, |(_, before)| before.crc),
+    };
+    let mut copy = Copy { salt: header.salt(), crc: start.crc, last: start.seq, count: 0, writes: HashMap::new() };
+    if let Some((index, before)) = base {
+        copy.records_beyond(&**disk, &chain, index, before, &mut bytes)?;
+    }
+
+    let (path, new) = (layout.segment(number), layout.new_segment(number));
+    let file = disk.open(&new, &How::CREATE_NEW).map_err(Error::disk("create", &new))?;
+    file.write_at(&bytes, 0).map_err(Error::disk("write", &new))?;
+    file.sync().map_err(Error::disk("sync", &new))?;
+    disk.rename(&new, &path).map_err(Error::disk("rename into place", &new))?;
+    let directory = layout.journal();
+    disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+    // From here on the segment exists. What does not count any more would only be read again for nothing.
+    let kept = base.map_or(0, |(index, _)| index + 1);
+    let beyond = chain.segments[kept..].iter().map(|read| &read.path);
+    for path in chain.superseded.iter().chain(beyond) {
+        disk.remove(path).map_err(Error::disk("remove", path))?;
+    }
+
+    let mut ranges = Vec::with_capacity(kept + 1);
+    let mut segments = VecDeque::with_capacity(kept + 1);
+    for (index, read) in chain.segments[..kept].iter().enumerate() {
+        let end = base.filter(|(last, _)| *last == index).map_or(read.end.byte, |(_, before)| before.byte);
+        ranges.push(Range { path: read.path.clone(), salt: read.header.salt(), first: read.first, end });
+        segments.push_back(Segment {
+            number: read.header.number,
+            path: read.path.clone(),
+            bytes: end,
+            last: read.end.seq,
+            durable_from: Some(Seq::ZERO),
+            writes: read.writes.clone(),
+        });
+    }
+    ranges.push(Range { path: path.clone(), salt: copy.salt, first: start, end: bytes.len() as u64 });
+    segments.push_back(Segment {
+        number,
+        path: path.clone(),
+        bytes: bytes.len() as u64,
+        last: copy.last,
+        durable_from: Some(Seq::ZERO),
+        writes: copy.writes,
+    });
+
+    // Seqs begin above everything that the owners before may have given out, acknowledged or not.
+    let next = Seq(chain.ceiling.0 + 1);
+    let file: Arc<dyn crate::engine::disk::DiskFile> = Arc::from(file);
+    let progress = Arc::new(Progress::new(
+        Arc::clone(disk),
+        directory,
+        Arc::clone(&poison),
+        (path, Arc::clone(&file)),
+        Seq(chain.ceiling.0),
+    ));
+    let mut appender = Appender {
+        disk: Arc::clone(disk),
+        layout: layout.clone(),
+        poison,
+        progress: Arc::clone(&progress),
+        store: header.store,
+        boot: header.boot,
+        segment_bytes: fresh.segment_bytes,
+        ceiling: header.ceiling,
+        next,
+        table: chain.table,
+        segments,
+        file,
+        salt: copy.salt,
+        last_crc: copy.crc,
+        group: Vec::new(),
+        group_crc: copy.crc,
+        group_last: copy.last,
+        group_ceiling: None,
+    };
+    appender.release_segments();
+    Ok(OpenJournal { appender, progress, ranges, gone: chain.gone, tail, copied: copy.count })
+}
+
+/// A segment that was being built when its owner died does not exist yet.
+fn remove_unfinished(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
+    let directory = layout.journal();
+    for entry in disk.list(&directory).map_err(Error::disk("list", &directory))? {
+        if entry.name.to_str().is_some_and(|name| name.ends_with(".log.new")) {
+            let path = directory.join(&entry.name);
+            disk.remove(&path).map_err(Error::disk("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps what was cut off the end, before the next segment makes it unreachable.
+fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<Tail>, Error> {
+    let Some((_, segment, offset)) = chain.cut_off.first() else { return Ok(None) };
+    let aside = layout.aside();
+    match disk.create_dir(&aside, 0o700) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::disk("create", &aside)(error));
+        }
+        _ => {}
+    }
+    let mut bytes = 0;
+    for (number, path, offset) in &chain.cut_off {
+        let whole = chain::read_file(disk, path)?;
+        let rest = &whole[*offset as usize..];
+        let kept = aside.join(format!("{number:08}-{offset}.tail"));
+        let file = disk.open(&kept, &How { truncate: true, ..How::CREATE }).map_err(Error::disk("create", &kept))?;
+        file.write_at(rest, 0).map_err(Error::disk("write", &kept))?;
+        file.sync().map_err(Error::disk("sync", &kept))?;
+        bytes += rest.len() as u64;
+    }
+    disk.sync_dir(&aside).map_err(Error::disk("sync", &aside))?;
+    Ok(Some(Tail { segment: segment.clone(), offset: *offset, bytes }))
+}
+
+/// The last place in the chain that is known to be on the platter: which segment, and through where it counts.
+///
+/// A segment without a record that is known to be synced may itself be lost to the next power cut, header and all, so
+/// it cannot be built upon. The oldest one can: what was before it went only after it was on the platter.
+fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<(usize, Predecessor)>, Error> {
+    for (index, read) in chain.segments.iter().enumerate().rev() {
+        let bytes = chain::read_file(disk, &read.path)?;
+        let end = chain::for_each_record(&bytes, read.header.salt(), read.first, read.end.byte, |record, _| {
+            record.stamp.seq <= chain.synced
+        });
+        if end.byte > read.first.byte || index == 0 {
+            let before = Predecessor { segment: read.header.number, byte: end.byte, seq: end.seq, crc: end.crc };
+            return Ok(Some((index, before)));
+        }
+    }
+    Ok(None)
+}
+
+/// The records that are copied into the new segment.
+struct Copy {
+    salt: u64,
+    crc: u32,
+    last: Seq,
+    count: u64,
+    writes: HashMap<Place, Seq>,
+}
+
+impl Copy {
+    fn records_beyond(
+        &mut self,
+        disk: &dyn Disk,
+        chain: &Chain,
+        index: usize,
+        before: Predecessor,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        for (at, read) in chain.segments.iter().enumerate().skip(index) {
+            let bytes = chain::read_file(disk, &read.path)?;
+            let first =
+                if at == index { Link { byte: before.byte, seq: before.seq, crc: before.crc } } else { read.first };
+            chain::for_each_record(&bytes, read.header.salt(), first, read.end.byte, |record, _| {
+                let stamp = Stamp { synced: chain.synced, previous_crc: self.crc, ..record.stamp };
+                self.crc = record::encode(out, self.salt, stamp, |out| out.extend_from_slice(record.payload));
+                self.last = record.stamp.seq;
+                self.count += 1;
+                chain::note_writes(record, &mut self.writes);
+                true
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! The header of a journal segment.
+//!
+//! ```text
+//!   0  8  magic "CMNHJRNL"
+//!   8  4  format version (1)
+//!  12  4  length of the whole header, a multiple of 8, its checksum included
+//!  16  8  segment number
+//!  24  8  boot number: how often the store had been opened
+//!  32 16  store id (random, given when the store was first opened)
+//!  48  8  salt: what the checksums of this segment's records begin with
+//!  56  8  Seq ceiling: no Seq above it is given out by records of this segment without a `ceiling` record
+//!  64  8  synced-through Seq known when the header was written
+//!  72  8  predecessor: segment number, 0 if there is none
+//!  80  8  predecessor: the byte through which it counts
+//!  88  8  predecessor: Seq of the last record that counts
+//!  96  4  predecessor: checksum of that record
+//! 100  4  number of sections
+//! 104  …  sections: u32 kind, u32 zero, u64 length, bytes, zeros up to a multiple of 8
+//!   …  4  CRC-32 of all before it
+//!   …  4  zero
+//! ```
+//!
+//! Section kind 1 is the table of namespaces ([`FileTable`]), kind 2 the clients' last outcomes. A reader skips a
+//! section whose kind has the top bit set and that it does not know, and refuses any other.
+//!
+//! The salt is made of the store id and the segment number, so that the records of a segment whose header is lost can
+//! still be told from noise: that is how damage is told from a tail there.
+
+use commonhold_proto::Seq;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::bytes::{Fields, align};
+use super::table::FileTable;
+
+/// The first bytes of every segment.
+pub(super) const MAGIC: &[u8; 8] = b"CMNHJRNL";
+/// The newest format version that this code reads and the one it writes.
+pub(super) const FORMAT_VERSION: u32 = 1;
+/// Bytes of a header up to its sections.
+const FIXED_BYTES: usize = 104;
+/// Bytes after the sections.
+const CHECK_BYTES: usize = 8;
+/// No header is longer: the table of a million namespaces fits.
+const MAX_HEADER_BYTES: usize = 1 << 30;
+const SECTION_TABLE: u32 = 1;
+const MAY_BE_SKIPPED: u32 = 1 << 31;
+
+/// Through where the segment before this one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Predecessor {
+    pub(super) segment: u64,
+    pub(super) byte: u64,
+    pub(super) seq: Seq,
+    pub(super) crc: u32,
+}
+
+/// What the header of a segment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) number: u64,
+    pub(super) boot: u64,
+    pub(super) store: u128,
+    pub(super) ceiling: Seq,
+    pub(super) synced: Seq,
+    pub(super) predecessor: Option<Predecessor>,
+    pub(super) table: FileTable,
+}
+
+/// Why a header could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum HeaderError {
+    /// Not the bytes that were written.
+    Bad(&'static str),
+    /// Whole, but of a newer format version.
+    Newer(u32),
+}
+
+/// What the checksums of a segment's records begin with.
+pub(super) fn salt(store: u128, number: u64) -> u64 {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&store.to_le_bytes());
+    bytes[16..].copy_from_slice(&number.to_le_bytes());
+    xxh3_64(&bytes)
+}
+
+impl SegmentHeader {
+    pub(super) fn salt(&self) -> u64 {
+        salt(self.store, self.number)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.boot.to_le_bytes());
+        out.extend_from_slice(&self.store.to_le_bytes());
+        out.extend_from_slice(&self.salt().to_le_bytes());
+        out.extend_from_slice(&self.ceiling.0.to_le_bytes());
+        out.extend_from_slice(&self.synced.0.to_le_bytes());
+        let before = self.predecessor.unwrap_or(Predecessor { segment: 0, byte: 0, seq: Seq::ZERO, crc: 0 });
+        out.extend_from_slice(&before.segment.to_le_bytes());
+        out.extend_from_slice(&before.byte.to_le_bytes());
+        out.extend_from_slice(&before.seq.0.to_le_bytes());
+        out.extend_from_slice(&before.crc.to_le_bytes());
+        out.extend_from_slice(&1_u32.to_le_bytes());
+        debug_assert_eq!(out.len(), FIXED_BYTES);
+        let mut table = Vec::new();
+        self.table.encode(&mut table);
+        out.extend_from_slice(&SECTION_TABLE.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&(table.len() as u64).to_le_bytes());
+        out.extend_from_slice(&table);
+        out.resize(align(out.len()), 0);
+        let length = (out.len() + CHECK_BYTES) as u32;
+        out[12..16].copy_from_slice(&length.to_le_bytes());
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out
+    }
+
+    /// Reads the header at the start of `segment` and says how long it is.
+    pub(super) fn decode(segment: &[u8]) -> Result<(Self, usize), HeaderError> {
+        use HeaderError::{Bad, Newer};
+        let short = || Bad("the file ends inside the segment's header");
+        let mut fields = Fields::new(segment);
+        if fields.bytes(8).ok_or_else(short)? != MAGIC {
+            return Err(Bad("the file does not begin as a journal segment does"));
+        }
+        let version = fields.u32().ok_or_else(short)?;
+        let length = fields.u32().ok_or_else(short)? as usize;
+        if length % 8 != 0 || !(FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES).contains(&length) {
+            return Err(Bad("the segment's header has an impossible length"));
+        }
+        let header = segment.get(..length).ok_or_else(short)?;
+        let (body, check) = header.split_at(length - CHECK_BYTES);
+        // The checksum comes first: a version that does not match it is a flipped bit and not a newer release.
+        if check[4..] != [0; 4] || check[..4] != crc32fast::hash(body).to_le_bytes() {
+            return Err(Bad("the segment's header does not match its checksum"));
+        }
+        if version != FORMAT_VERSION {
+            return Err(Newer(version));
+        }
+        let read = Self::decode_fields(&body[16..]).ok_or(Bad("the segment's header has impossible contents"))?;
+        Ok((read, length))
+    }
+
+    fn decode_fields(body: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(body);
+        let number = fields.u64()?;
+        let boot = fields.u64()?;
+        let store = fields.u128()?;
+        if fields.u64()? != salt(store, number) {
+            return None;
+        }
+        let ceiling = Seq(fields.u64()?);
+        let synced = Seq(fields.u64()?);
+        let before =
+            Predecessor { segment: fields.u64()?, byte: fields.u64()?, seq: Seq(fields.u64()?), crc: fields.u32()? };
+        let predecessor = (before.segment != 0).then_some(before);
+        let mut table = FileTable::default();
+        for _ in 0..fields.u32()? {
+            let kind = fields.u32()?;
+            fields.u32()?;
+            let length = usize::try_from(fields.u64()?).ok()?;
+            let bytes = fields.bytes(length)?;
+            fields.bytes(align(length) - length)?;
+            match kind {
+                SECTION_TABLE => table = FileTable::decode(bytes)?,
+                _ if kind & MAY_BE_SKIPPED != 0 => {}
+                _ => return None,
+            }
+        }
+        fields.is_empty().then_some(Self { number, boot, store, ceiling, synced, predecessor, table })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SegmentHeader {
+        SegmentHeader {
+            number: 7,
+            boot: 3,
+            store: 0x1234_5678_9abc_def0_1122_3344_5566_7788,
+            ceiling: Seq(1 << 32),
+            synced: Seq(99),
+            predecessor: Some(Predecessor { segment: 6, byte: 4096, seq: Seq(99), crc: 0xdead_beef }),
+            table: FileTable::sample(),
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back_as_it_was_written() {
+        for header in [sample(), SegmentHeader { predecessor: None, table: FileTable::default(), ..sample() }] {
+            let mut bytes = header.encode();
+            let length = bytes.len();
+            bytes.extend_from_slice(b"records follow");
+            assert_eq!(SegmentHeader::decode(&bytes), Ok((header, length)));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_header_is_noticed() {
+        let bytes = sample().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(SegmentHeader::decode(&flipped), Err(HeaderError::Bad(_))), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(matches!(SegmentHeader::decode(&bytes[..end]), Err(HeaderError::Bad(_))), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut bytes = sample().encode();
+        bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+        let end = bytes.len() - CHECK_BYTES;
+        let crc = crc32fast::hash(&bytes[..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Newer(2)));
+    }
+}

@@ -1,0 +1,151 @@
+//! How far the journal has got: what is in the operating system's hands, and what is on the platter.
+//!
+//! Syncs run beside the writers, never under their turn unless the store is `synced`. Whoever needs one while one is
+//! running waits for the next, together with all the others. Segments are synced in order, each only after the one
+//! before it, so that what a power cut takes is always a suffix.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use commonhold_proto::Seq;
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::disk::{Disk, DiskFile};
+use crate::engine::error::Error;
+use crate::engine::poison::Poison;
+
+/// The progress of one journal.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    poison: Arc<Poison>,
+    /// The last Seq that was handed to the operating system. Only the holder of the turn moves it.
+    written: AtomicU64,
+    /// The last Seq on the platter. Only the one running sync moves it.
+    synced: AtomicU64,
+    syncs: AtomicU64,
+    state: Mutex<State>,
+    finished: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    running: bool,
+    /// Segments with something unsynced, oldest first; the last one is being appended to and stays.
+    segments: Vec<(PathBuf, Arc<dyn DiskFile>)>,
+    /// A segment's name is not on the platter yet.
+    names_unsynced: bool,
+}
+
+impl Progress {
+    /// A journal of one segment, all of which is on the platter.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        poison: Arc<Poison>,
+        segment: (PathBuf, Arc<dyn DiskFile>),
+        synced: Seq,
+    ) -> Self {
+        Self {
+            disk,
+            directory,
+            poison,
+            written: AtomicU64::new(synced.0),
+            synced: AtomicU64::new(synced.0),
+            syncs: AtomicU64::new(0),
+            state: Mutex::new(State { running: false, segments: vec![segment], names_unsynced: false }),
+            finished: Condvar::new(),
+        }
+    }
+
+    /// The last Seq in the operating system's hands.
+    pub(crate) fn written(&self) -> Seq {
+        Seq(self.written.load(Ordering::Acquire))
+    }
+
+    /// The last Seq on the platter.
+    pub(crate) fn synced(&self) -> Seq {
+        Seq(self.synced.load(Ordering::Acquire))
+    }
+
+    /// How many syncs there have been.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn wrote(&self, seq: Seq) {
+        self.written.store(seq.0, Ordering::Release);
+    }
+
+    /// A successor takes the records from now on.
+    pub(super) fn begin_segment(&self, path: PathBuf, file: Arc<dyn DiskFile>) {
+        let mut state = self.state.lock();
+        state.segments.push((path, file));
+        state.names_unsynced = true;
+    }
+
+    /// Returns when everything through `target` is on the platter, and says how far the platter has got.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] when the sync fails, which ends all writing; [`Error::Unavailable`] after that.
+    pub(crate) fn sync_through(&self, target: Seq) -> Result<Seq, Error> {
+        let mut state = self.state.lock();
+        loop {
+            let synced = self.synced();
+            if synced >= target {
+                return Ok(synced);
+            }
+            self.poison.check()?;
+            if !state.running {
+                break;
+            }
+            self.finished.wait(&mut state);
+        }
+        state.running = true;
+        let segments = state.segments.clone();
+        let names = std::mem::take(&mut state.names_unsynced);
+        drop(state);
+
+        // Read before the sync: what is appended while it runs may or may not be caught by it.
+        let reached = self.written();
+        let outcome = self.sync_files(&segments, names);
+
+        let mut state = self.state.lock();
+        state.running = false;
+        let result = match outcome {
+            Ok(()) => {
+                state.segments.drain(..segments.len() - 1);
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                self.synced.store(reached.0, Ordering::Release);
+                Ok(reached)
+            }
+            Err((path, error)) => {
+                let reason = format!("a sync of {} failed: {error}", path.display());
+                self.poison.trip(reason.clone());
+                Err(Error::OutcomeUnknown { reason })
+            }
+        };
+        drop(state);
+        self.finished.notify_all();
+        result
+    }
+
+    fn sync_files<'a>(
+        &'a self,
+        segments: &'a [(PathBuf, Arc<dyn DiskFile>)],
+        names: bool,
+    ) -> Result<(), (&'a Path, std::io::Error)> {
+        if cfg!(feature = "mutant-skip-sync") {
+            return Ok(());
+        }
+        for (path, file) in segments {
+            file.sync().map_err(|error| (path.as_path(), error))?;
+        }
+        if names {
+            self.disk.sync_dir(&self.directory).map_err(|error| (self.directory.as_path(), error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Bringing a namespace into memory: its file, and what the journal holds beyond that.
+//!
+//! A file counts for what the table of namespaces knows of it. Known by its hash, it holds every write up to the entry's
+//! cut, and exactly the namespace's parts of later records are applied. Not known while nothing waits for it, somebody
+//! else wrote it, and it is taken as it is. Not known while something waits, the namespace is closed: the records
+//! belong to another file, and neither may be given up for the other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use commonhold_proto::{Place, Seq};
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::disk::{How, Kind, Stat};
+use super::error::Error;
+use super::journal::{EffectKind, EffectRef, Entry, Fingerprint, Known, for_each_effect};
+use super::map::{Map, Record};
+use super::store::Store;
+use super::table::{FileState, Table};
+use crate::json;
+
+/// A namespace on its way into memory.
+struct Base {
+    map: Map,
+    file: FileState,
+    covered: Seq,
+    /// The last write to it, in file or journal.
+    last: Seq,
+}
+
+/// Why a namespace cannot be opened.
+pub(super) struct Closed {
+    pub(super) reason: String,
+}
+
+impl From<String> for Closed {
+    fn from(reason: String) -> Self {
+        Self { reason }
+    }
+}
+
+impl Store {
+    /// Loads namespaces together, reading the journal once. Each comes out loaded or closed; an error is the journal's.
+    pub(super) fn load(&self, places: &[Place]) -> Result<Vec<Result<Arc<Table>, Closed>>, Error> {
+        let mut bases: Vec<Result<Base, Closed>> = Vec::with_capacity(places.len());
+        for place in places {
+            bases.push(self.base(place)?);
+        }
+        self.apply_journal(places, &mut bases)?;
+        let table = |(place, base): (&Place, Result<Base, Closed>)| {
+            let base = base?;
+            let load = self.next_load();
+            Ok(Arc::new(Table::new(place.clone(), load, base.map, base.last, base.covered, base.file)))
+        };
+        Ok(places.iter().zip(bases).map(table).collect())
+    }
+
+    /// Applies to each base exactly its parts of the records above its cut, in order, each once.
+    fn apply_journal(&self, places: &[Place], bases: &mut [Result<Base, Closed>]) -> Result<(), Error> {
+        let mut waiting: HashMap<&Place, &mut Base> = HashMap::new();
+        for (place, base) in places.iter().zip(bases) {
+            if let Ok(base) = base
+                && base.last > base.covered
+            {
+                waiting.insert(place, base);
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut applied = 0_u64;
+        for_each_effect(&*self.disk, &self.ranges, |seq, place, effect| {
+            if let Some(base) = waiting.get_mut(place).filter(|base| seq > base.covered) {
+                replay(&mut base.map, seq, effect);
+                applied += 1;
+            }
+        })?;
+        tracing::debug!(applied, "effects of the journal were applied to what their files held");
+        Ok(())
+    }
+
+    /// What the file holds, and from where on the journal counts. The outer error is one that may pass.
+    fn base(&self, place: &Place) -> Result<Result<Base, Closed>, Error> {
+        let path = self.layout.namespace_file(place);
+        let (stat, bytes) = match self.read_namespace_file(&path)? {
+            Ok(read) => read,
+            Err(closed) => return Ok(Err(closed)),
+        };
+        let file = stat.map(|_| Fingerprint { hash: xxh3_128(&bytes), bytes: bytes.len() as u64 });
+        let known = self.turn.exclusive(|writer| writer.appender.table().get(place).cloned()).unwrap_or_default();
+        let cut = match self.cut_of(place, &known, file) {
+            Ok(cut) => cut,
+            Err(closed) => return Ok(Err(closed)),
+        };
+        let (covered, unannounced) = match cut {
+            Some(cut) => (cut, None),
+            None => {
+                let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
+                (cut, Some(Entry { file, cut }))
+            }
+        };
+        let mut map = Map::new();
+        let report = json::load_object(&bytes, &mut |key, value| {
+            let record = Record::new(key, value);
+            record.set_seq(covered);
+            map.put(record);
+        });
+        match report {
+            Err(error) => return Ok(Err(format!("its file is not a JSON object: {error}").into())),
+            Ok(report) if report.surrogates_removed > 0 => {
+                tracing::warn!(file = %path.display(), removed = report.surrogates_removed, "lone surrogates were removed at load");
+            }
+            Ok(_) => {}
+        }
+        let last = known.last.max(covered);
+        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, last }))
+    }
+
+    /// The file and its bytes; nothing and no bytes if there is none.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what was read, or why not; the outer error may pass, the inner may not"
+    )]
+    fn read_namespace_file(&self, path: &Path) -> Result<Result<(Option<Stat>, Vec<u8>), Closed>, Error> {
+        let found = match self.disk.lstat(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),
+            other => other.map_err(Error::disk("look at", path))?,
+        };
+        match found.kind {
+            Kind::File => {}
+            Kind::Link => {
+                let target = self.disk.read_link(path).map_err(Error::disk("read the link", path))?;
+                let reason = format!("its file is a symbolic link to {}: put the file itself there", target.display());
+                return Ok(Err(reason.into()));
+            }
+            Kind::Dir | Kind::Other => {
+                return Ok(Err("what has its file's name is not a regular file".to_owned().into()));
+            }
+        }
+        let file = self.disk.open(path, &How::READ).map_err(Error::disk("open", path))?;
+        let stat = file.stat().map_err(Error::disk("look at", path))?;
+        let bytes = file.read_all().map_err(Error::disk("read", path))?;
+        Ok(Ok((Some(stat), bytes)))
+    }
+
+    /// The cut of the file that was found; none if it is to be taken as it is.
+    fn cut_of(&self, place: &Place, known: &Known, file: Option<Fingerprint>) -> Result<Option<Seq>, Closed> {
+        let cut = known.cut_of(file).or_else(|| {
+            // A namespace that was only ever written to the journal began without a file.
+            (file.is_none() && known.entries.is_empty()).then_some(Seq::ZERO)
+        });
+        let Some(cut) = cut.filter(|cut| *cut > Seq::ZERO || known.last > Seq::ZERO) else {
+            if known.is_waiting() {
+                let what = if file.is_some() { "is not the one" } else { "is missing, the one" };
+                return Err(format!(
+                    "its file {what} that the journal's records for it belong to (sequence numbers {} to {})",
+                    known.covered.next(),
+                    known.last
+                )
+                .into());
+            }
+            if file.is_none() && known.entries.iter().any(|entry| entry.file.is_some()) {
+                tracing::warn!(%place, "the namespace's file is gone; nothing waited for it, so the namespace is empty");
+            }
+            return Ok(None);
+        };
+        if self.gone.get(place).is_some_and(|gone| *gone > cut) {
+            return Err(format!(
+                "its file holds the writes up to sequence number {cut}, but journal segments with later ones are missing"
+            )
+            .into());
+        }
+        Ok(Some(cut))
+    }
+}
+
+fn replay(map: &mut Map, seq: Seq, effect: EffectRef<'_>) {
+    let record = || {
+        let record = Record::new(effect.key, effect.value);
+        record.set_seq(seq);
+        record
+    };
+    match effect.kind {
+        EffectKind::Put => drop(map.put(record())),
+        EffectKind::PutAtEnd => {
+            map.remove(effect.key);
+            map.put(record());
+        }
+        EffectKind::Delete => drop(map.remove(effect.key)),
+        EffectKind::Clear => drop(map.clear()),
+    }
+}

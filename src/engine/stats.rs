@@ -1,0 +1,22 @@
+//! Numbers about a store, for `status`.
+
+use commonhold_proto::{Place, Seq};
+
+/// A store's numbers at one moment.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// The last Seq whose effects readers see.
+    pub applied: Seq,
+    /// The last Seq on the platter.
+    pub synced: Seq,
+    /// How often the journal was synced since the store was opened.
+    pub syncs: u64,
+    /// Journal segments that are kept.
+    pub segments: usize,
+    /// Their bytes.
+    pub journal_bytes: u64,
+    /// The namespaces whose files the oldest segment waits for.
+    pub pinned_by: Vec<Place>,
+    /// Files of other programs that a flush found and kept, since the store was opened.
+    pub foreign_files: u64,
+}

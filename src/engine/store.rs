@@ -1,0 +1,568 @@
+//! The store: one directory, opened by its one owner.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use commonhold_proto::{Durability, NamespaceInfo, Place, Seq, StoreIdentity, Workspace};
+use hashbrown::{Equivalent, HashMap};
+use parking_lot::RwLock;
+
+use super::clock::{Clock, SystemClock};
+use super::disk::{Disk, Kind, RealDisk};
+use super::error::Error;
+use super::flush::{FlushHow, Flushed};
+use super::journal::{Fresh, OpenJournal, Progress, Range, continue_journal};
+use super::layout::{Layout, namespace_of_file, pid_of_temporary};
+use super::opening::{Opening, SetAside};
+use super::poison::Poison;
+use super::request::{WriteRequest, Written};
+use super::stats::Stats;
+use super::table::Table;
+use super::turn::Turn;
+use super::writer::{Batch, Results, Shared, Writer};
+use crate::json::FileFormat;
+use crate::lock::{FileLocks, Holder, Locks, OwnerLock};
+
+/// What may be chosen about a store when it is opened. None of it changes what its files mean.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// How far a write has got before it is answered and seen.
+    pub durability: Durability,
+    /// How namespace files are written; every form is read.
+    pub file_format: FileFormat,
+    /// How long a flush waits for another program that holds a namespace's flush lock.
+    pub flush_lock_timeout: Duration,
+    /// How many earlier files of each namespace are kept.
+    pub keep: u32,
+    /// A journal segment that has grown to this many bytes is followed by the next.
+    pub segment_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Buffered,
+            file_format: FileFormat::Lines,
+            flush_lock_timeout: Duration::from_secs(30),
+            keep: 2,
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What a store stands on. Tests pass their own.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// All file work goes through it.
+    pub disk: Arc<dyn Disk>,
+    /// Owner lock and flush locks.
+    pub locks: Arc<dyn Locks>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// A random number: a new store's id is made of it.
+    pub entropy: u128,
+}
+
+impl Surroundings {
+    /// The real disk, locks, clock and randomness.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the operating system gives no random bytes.
+    pub fn real() -> Result<Self, Error> {
+        let mut entropy = [0; 16];
+        getrandom::fill(&mut entropy)
+            .map_err(|error| Error::Unavailable { reason: format!("the system gives no random bytes: {error}") })?;
+        Ok(Self {
+            disk: Arc::new(RealDisk),
+            locks: Arc::new(FileLocks),
+            clock: Arc::new(SystemClock::new()),
+            entropy: u128::from_le_bytes(entropy),
+        })
+    }
+}
+
+/// An open store. Dropping it gives up the owner lock; what is not synced yet is then in the operating system's hands.
+pub struct Store {
+    pub(super) layout: Layout,
+    pub(super) options: StoreOptions,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) locks: Arc<dyn Locks>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) poison: Arc<Poison>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) turn: Turn<Writer, Batch, Results>,
+    /// What the journal held at the start: namespaces that are loaded later may need it.
+    pub(super) ranges: Vec<Range>,
+    /// The last write to each namespace in segments that had left the journal by then.
+    pub(super) gone: HashMap<Place, Seq>,
+    pub(super) foreign_files: AtomicU64,
+    namespaces: RwLock<HashMap<Place, Arc<Slot>>>,
+    loads: AtomicU64,
+    identity: StoreIdentity,
+    boot: u64,
+    opening: Opening,
+    owner: Box<dyn OwnerLock>,
+}
+
+/// A namespace that somebody has asked for.
+struct Slot {
+    place: Place,
+    /// Its lock is held while the file is loaded: requests for it wait, others pass.
+    state: RwLock<State>,
+}
+
+enum State {
+    Unloaded,
+    Loaded(Arc<Table>),
+    Closed(String),
+}
+
+/// Looks up a [`Place`] by its two names without making one.
+#[derive(Hash)]
+struct Names<'a> {
+    workspace: &'a str,
+    namespace: &'a str,
+}
+
+impl Equivalent<Place> for Names<'_> {
+    fn equivalent(&self, place: &Place) -> bool {
+        place.namespace.as_str() == self.namespace && place.workspace.as_str() == self.workspace
+    }
+}
+
+impl Store {
+    /// Opens the store at `dir` and becomes its owner. `.commonhold` is made where it is missing; namespaces with
+    /// writes that no file holds yet are loaded, the others at first use.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] by another, [`Error::Damage`] in the journal, [`Error::NewerFormat`], [`Error::NotADirectory`],
+    /// [`Error::Disk`]. After an error nothing that was readable before is gone.
+    pub fn open(dir: &Path, options: StoreOptions, around: Surroundings) -> Result<Self, Error> {
+        let layout = Layout::new(dir);
+        let disk = around.disk;
+        let stat = disk.stat(dir).map_err(Error::disk("look at", dir))?;
+        if stat.kind != Kind::Dir {
+            return Err(Error::NotADirectory { path: dir.to_owned() });
+        }
+        make_private_directories(&*disk, &layout)?;
+        let earlier =
+            disk.read(&layout.owner_lock()).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+        let owner = around.locks.own(&layout.owner_lock())?;
+
+        let poison = Arc::new(Poison::default());
+        let fresh = Fresh { store: around.entropy, segment_bytes: options.segment_bytes };
+        let open = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
+        let OpenJournal { appender, progress, ranges, gone, tail, copied } = open;
+        let opening = Opening {
+            copied_records: copied,
+            set_aside: tail.map(|tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes }),
+            temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
+            last: appender.last_given(),
+            ..Opening::default()
+        };
+        let waiting: Vec<Place> =
+            appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
+        let boot = appender.boot();
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(appender, Arc::clone(&progress), options.durability, Arc::clone(&shared));
+        let mut store = Self {
+            layout,
+            options,
+            disk,
+            locks: around.locks,
+            clock: around.clock,
+            poison,
+            progress,
+            shared,
+            turn: Turn::new(writer),
+            ranges,
+            gone,
+            foreign_files: AtomicU64::new(0),
+            namespaces: RwLock::new(HashMap::new()),
+            loads: AtomicU64::new(boot << 32),
+            identity: StoreIdentity { device: stat.device, inode: stat.inode },
+            boot,
+            opening,
+            owner,
+        };
+        store.recover(waiting)?;
+        Ok(store)
+    }
+
+    /// Commits one session's consecutive writes, in their order, and returns what became of each.
+    ///
+    /// It waits its turn, shares the journal's write with whoever waits beside it, and returns when every request is
+    /// as durable as the store promises, or as the request asked if that is more.
+    pub fn write(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
+        for request in &requests {
+            for table in request.tables.iter().filter(|table| !table.is_announced()) {
+                if let Err(error) = self.announce(table, &mut table.file.lock()) {
+                    return requests.iter().map(|_| Err(error.repeat())).collect();
+                }
+            }
+        }
+        let asks_more = |request: &WriteRequest| {
+            request.durability == Some(Durability::Synced) && self.options.durability != Durability::Synced
+        };
+        let more: Vec<bool> = requests.iter().map(asks_more).collect();
+        let mut results = self.turn.submit(Batch(requests), Writer::commit);
+        let last = results.iter().zip(&more).filter(|(_, more)| **more).filter_map(|(result, _)| result.as_ref().ok());
+        if let Some(last) = last.map(|written| written.seq).max()
+            && let Err(error) = self.progress.sync_through(last)
+        {
+            let reason = error.to_string();
+            for (result, _) in results.iter_mut().zip(more).filter(|(result, more)| *more && result.is_ok()) {
+                *result = Err(Error::OutcomeUnknown { reason: reason.clone() });
+            }
+        }
+        results
+    }
+
+    /// Loads the namespaces for which the journal holds something that their files lack.
+    fn recover(&mut self, mut waiting: Vec<Place>) -> Result<(), Error> {
+        waiting.sort_unstable();
+        let loaded = self.load(&waiting)?;
+        for (place, outcome) in waiting.into_iter().zip(loaded) {
+            let state = match outcome {
+                Ok(table) => {
+                    if table.is_dirty() {
+                        self.opening.recovered.push(place.clone());
+                    }
+                    State::Loaded(table)
+                }
+                Err(closed) => {
+                    self.opening.closed.push((place.clone(), closed.reason.clone()));
+                    State::Closed(closed.reason)
+                }
+            };
+            let slot = Slot { place: place.clone(), state: RwLock::new(state) };
+            self.namespaces.get_mut().insert(place, Arc::new(slot));
+        }
+        Ok(())
+    }
+
+    /// What the opening found and did.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// Which directory this is.
+    pub fn identity(&self) -> StoreIdentity {
+        self.identity
+    }
+
+    /// How often the store has been opened, this time included.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// The store's directory, as it was given.
+    pub fn dir(&self) -> &Path {
+        self.layout.root()
+    }
+
+    /// What was chosen when the store was opened.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    pub(super) fn next_load(&self) -> u64 {
+        self.loads.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The namespace of these names, loaded from its file if it was not.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::NameClash`], [`Error::NeedsRepair`], [`Error::Disk`].
+    pub fn find(&self, workspace: &str, namespace: &str) -> Result<Arc<Table>, Error> {
+        let known = self.namespaces.read().get(&Names { workspace, namespace }).cloned();
+        if let Some(slot) = known {
+            return self.table(&slot);
+        }
+        self.namespace(&Place::new(workspace, namespace)?)
+    }
+
+    /// The namespace at `place`, loaded from its file if it was not.
+    ///
+    /// # Errors
+    /// [`Error::NameClash`], [`Error::NeedsRepair`], [`Error::Disk`].
+    pub fn namespace(&self, place: &Place) -> Result<Arc<Table>, Error> {
+        let known = self.namespaces.read().get(place).cloned();
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.new_slot(place)?,
+        };
+        self.table(&slot)
+    }
+
+    fn table(&self, slot: &Slot) -> Result<Arc<Table>, Error> {
+        let opened = |state: &State| match state {
+            State::Unloaded => None,
+            State::Loaded(table) => Some(Ok(Arc::clone(table))),
+            State::Closed(reason) => Some(Err(Error::NeedsRepair {
+                place: slot.place.to_string(),
+                file: self.layout.namespace_file(&slot.place),
+                reason: reason.clone(),
+            })),
+        };
+        if let Some(outcome) = opened(&slot.state.read()) {
+            return outcome;
+        }
+        let mut state = slot.state.write();
+        if let Some(outcome) = opened(&state) {
+            return outcome;
+        }
+        let mut loaded = self.load(std::slice::from_ref(&slot.place))?;
+        *state = match loaded.pop().expect("one place was asked for") {
+            Ok(table) => State::Loaded(table),
+            Err(closed) => {
+                tracing::error!(place = %slot.place, reason = closed.reason, "the namespace is closed");
+                State::Closed(closed.reason)
+            }
+        };
+        opened(&state).expect("it was just opened or closed")
+    }
+
+    fn new_slot(&self, place: &Place) -> Result<Arc<Slot>, Error> {
+        let on_disk = self.namespaces_in(&place.workspace)?;
+        let mut namespaces = self.namespaces.write();
+        let in_memory = namespaces.keys().filter(|known| known.workspace == place.workspace);
+        let clash = on_disk
+            .iter()
+            .map(String::as_str)
+            .chain(in_memory.map(|known| known.namespace.as_str()))
+            .find(|name| name.eq_ignore_ascii_case(place.namespace.as_str()) && *name != place.namespace.as_str());
+        if let Some(existing) = clash {
+            let (namespace, existing) = (place.namespace.to_string(), existing.to_owned());
+            return Err(Error::NameClash { namespace, existing });
+        }
+        let slot = namespaces
+            .entry(place.clone())
+            .or_insert_with(|| Arc::new(Slot { place: place.clone(), state: RwLock::new(State::Unloaded) }));
+        Ok(Arc::clone(slot))
+    }
+
+    /// The names of the namespaces that have a file in a workspace; none if there is no such directory.
+    fn namespaces_in(&self, workspace: &Workspace) -> Result<Vec<String>, Error> {
+        let directory = self.layout.workspace(workspace);
+        match self.disk.lstat(&directory) {
+            Ok(stat) if stat.kind == Kind::Dir || workspace.is_root() => {}
+            Ok(_) => {
+                return Err(Error::NeedsRepair {
+                    place: workspace.to_string(),
+                    file: directory,
+                    reason: "the workspace is not a directory of its own, but a link or a file".to_owned(),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::disk("look at", &directory)(error)),
+        }
+        let listed = self.disk.list(&directory).map_err(Error::disk("list", &directory))?;
+        let name = |entry: super::disk::Entry| entry.name.to_str().and_then(namespace_of_file).map(str::to_owned);
+        Ok(listed.into_iter().filter_map(name).collect())
+    }
+
+    /// The last Seq whose effects readers see.
+    pub fn applied(&self) -> Seq {
+        self.shared.applied()
+    }
+
+    /// The last Seq on the platter.
+    pub fn synced(&self) -> Seq {
+        self.progress.synced()
+    }
+
+    /// Returns when everything through `seq` is on the platter, and says how far that has got. Callers share syncs.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] when the sync fails, [`Error::Unavailable`] after that.
+    pub fn sync_through(&self, seq: Seq) -> Result<Seq, Error> {
+        // Seqs that were burnt after the last record never reach the journal.
+        let target = seq.min(self.progress.written());
+        self.progress.sync_through(target).map(|synced| synced.max(seq))
+    }
+
+    /// Brings the namespace's file up to date with everything applied before this call.
+    ///
+    /// # Errors
+    /// [`Error::FlushLockTimeout`], [`Error::Disk`], [`Error::Full`], [`Error::Unavailable`], [`Error::NeedsRepair`]:
+    /// the file is as it was or as it was to become, and nothing is lost.
+    pub fn flush(&self, place: &Place, how: FlushHow) -> Result<Flushed, Error> {
+        self.flush_table(&self.namespace(place)?, how)
+    }
+
+    /// The loaded namespaces whose files lack something, in order of name.
+    pub fn dirty(&self) -> Vec<Place> {
+        let mut dirty: Vec<_> =
+            self.loaded().into_iter().filter(|table| table.is_dirty()).map(|table| table.place().clone()).collect();
+        dirty.sort_unstable();
+        dirty
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.namespaces.read().values().cloned().collect()
+    }
+
+    /// The loaded namespaces. One that is being loaded right now is not among them.
+    pub fn loaded(&self) -> Vec<Arc<Table>> {
+        let table = |slot: Arc<Slot>| match slot.state.try_read().as_deref() {
+            Some(State::Loaded(table)) => Some(Arc::clone(table)),
+            _ => None,
+        };
+        self.slots().into_iter().filter_map(table).collect()
+    }
+
+    /// Every namespace that has a file, a record, or a reason to be closed, in order of workspace and name.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a directory cannot be listed.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, Error> {
+        let mut places: Vec<Place> = self.namespaces.read().keys().cloned().collect();
+        let root = self.layout.root();
+        let mut workspaces = vec![Workspace::root()];
+        for entry in self.disk.list(root).map_err(Error::disk("list", root))? {
+            let name = entry.name.to_str().filter(|_| entry.kind == Kind::Dir);
+            workspaces.extend(name.and_then(|name| Workspace::new(name).ok()));
+        }
+        for workspace in workspaces {
+            for namespace in self.namespaces_in(&workspace)? {
+                places.extend(Place::new(workspace.as_str(), &namespace));
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        Ok(places.iter().filter_map(|place| self.info(place)).collect())
+    }
+
+    fn info(&self, place: &Place) -> Option<NamespaceInfo> {
+        let file = self.disk.lstat(&self.layout.namespace_file(place)).ok();
+        let mut info = NamespaceInfo {
+            workspace: place.workspace.to_string(),
+            namespace: place.namespace.to_string(),
+            kind: commonhold_proto::message::Kind::Persistent,
+            records: None,
+            bytes: 0,
+            file_bytes: file.map(|stat| stat.bytes),
+            dirty: false,
+            closed: None,
+        };
+        let slot = self.namespaces.read().get(place).cloned();
+        match slot.as_ref().and_then(|slot| slot.state.try_read()).as_deref() {
+            Some(State::Loaded(table)) => {
+                info.records = Some(table.len());
+                info.bytes = table.bytes();
+                info.dirty = table.is_dirty();
+            }
+            Some(State::Closed(reason)) => info.closed = Some(reason.clone()),
+            Some(State::Unloaded) | None => {}
+        }
+        let is_something =
+            info.file_bytes.is_some() || info.records.unwrap_or(0) > 0 || info.dirty || info.closed.is_some();
+        is_something.then_some(info)
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn refuses_writes(&self) -> Option<&str> {
+        self.poison.reason()
+    }
+
+    /// Numbers for `status`.
+    pub fn stats(&self) -> Stats {
+        let (segments, journal_bytes, pinned_by) = self.turn.exclusive(|writer| {
+            let (segments, bytes) = writer.appender.extent();
+            (segments, bytes, writer.appender.pinned_by())
+        });
+        Stats {
+            applied: self.applied(),
+            synced: self.synced(),
+            syncs: self.progress.syncs(),
+            segments,
+            journal_bytes,
+            pinned_by,
+            foreign_files: self.foreign_files.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is to be done about once a second: sync what is not on the platter, see that the store still is ours, let go
+    /// of what nobody needs.
+    ///
+    /// # Errors
+    /// As [`sync_through`](Self::sync_through); [`Error::Unavailable`] when the owner lock was taken away.
+    pub fn tick(&self) -> Result<(), Error> {
+        self.shared.collect_garbage();
+        self.check_owner()?;
+        self.progress.sync_through(self.progress.written())?;
+        self.turn.exclusive(|writer| writer.appender.release_segments());
+        Ok(())
+    }
+
+    /// Sees that the owner lock is the file that we hold. If it is not, another daemon may own the store already.
+    pub(super) fn check_owner(&self) -> Result<(), Error> {
+        let path = self.layout.owner_lock();
+        if !self.owner.still_ours().map_err(Error::disk("look at", &path))? {
+            self.poison
+                .trip(format!("{} was deleted or replaced, so another daemon may own the store", path.display()));
+        }
+        self.poison.check()
+    }
+}
+
+/// Makes `.commonhold` and the journal's directory, durably.
+fn make_private_directories(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
+    for (path, parent) in [(layout.private().to_owned(), layout.root()), (layout.journal(), layout.private())] {
+        match disk.create_dir(&path, 0o700) {
+            Ok(()) => disk.sync_dir(parent).map_err(Error::disk("sync", parent))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let stat = disk.lstat(&path).map_err(Error::disk("look at", &path))?;
+                if stat.kind != Kind::Dir {
+                    return Err(Error::NotADirectory { path });
+                }
+                if stat.mode != 0o700 {
+                    disk.set_mode(&path, 0o700).map_err(Error::disk("set the mode of", &path))?;
+                }
+            }
+            Err(error) => return Err(Error::disk("create", &path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A temporary older than this was left by somebody who died.
+const TEMPORARY_AGE_MS: u64 = 3_600_000;
+
+/// Removes what flushes of earlier owners left: their temporaries, and any that are an hour old.
+fn remove_temporaries(
+    disk: &dyn Disk,
+    clock: &dyn Clock,
+    layout: &Layout,
+    earlier: Option<Holder>,
+) -> Result<Vec<std::path::PathBuf>, Error> {
+    let root = layout.root();
+    let mut directories = vec![root.to_owned()];
+    for entry in disk.list(root).map_err(Error::disk("list", root))? {
+        if entry.kind == Kind::Dir && entry.name.to_str().is_some_and(|name| Workspace::new(name).is_ok()) {
+            directories.push(root.join(&entry.name));
+        }
+    }
+    let now_ms = clock.unix_ms();
+    let mut removed = Vec::new();
+    for directory in directories {
+        // A workspace that cannot be read says so when it is used.
+        for entry in disk.list(&directory).unwrap_or_default() {
+            let Some(pid) = entry.name.to_str().and_then(pid_of_temporary) else { continue };
+            let path = directory.join(&entry.name);
+            let Ok(stat) = disk.lstat(&path) else { continue };
+            let age_ms = now_ms.saturating_sub(u64::try_from(stat.mtime_ns / 1_000_000).unwrap_or(0));
+            let is_left = earlier.is_some_and(|earlier| earlier.pid == pid) || age_ms >= TEMPORARY_AGE_MS;
+            if stat.kind == Kind::File && is_left {
+                disk.remove(&path).map_err(Error::disk("remove", &path))?;
+                removed.push(path);
+            }
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,209 @@
+//! A namespace in memory: what readers hold.
+//!
+//! One RwLock a namespace. Readers share it for as long as they look something up; the holder of the writer's turn takes
+//! it alone to apply a request, all of it in one hold. Nothing here does any I/O.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use commonhold_proto::limits::MAX_SCAN_VISITS;
+use commonhold_proto::{Cursor, Place, Seq};
+use parking_lot::{Mutex, RwLock};
+
+use super::disk::Stat;
+use super::error::Error;
+use super::journal::Entry;
+use super::map::{Map, Record};
+
+/// A loaded namespace.
+pub struct Table {
+    place: Place,
+    /// Which load of the namespace this is, so that a cursor of an earlier one is recognised.
+    load: u64,
+    pub(super) map: RwLock<Map>,
+    /// The last write that was applied.
+    last: AtomicU64,
+    /// The file that was loaded is in the journal's table, or needs not be: writes may follow.
+    announced: AtomicBool,
+    /// Everything up to this Seq is in the file.
+    covered: AtomicU64,
+    pub(super) file: Mutex<FileState>,
+}
+
+/// What is known of a namespace's file. Its lock is held while the file is replaced.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    /// The file as it was last loaded or written; none if there is none.
+    pub(super) stat: Option<Stat>,
+    /// What the journal is to be told before the first write.
+    pub(super) unannounced: Option<Entry>,
+}
+
+/// One page of a scan.
+#[derive(Debug)]
+pub struct Page {
+    /// In insertion order.
+    pub records: Vec<Record>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<NextPage>,
+    /// The last write that the page has seen.
+    pub seq: Seq,
+}
+
+/// What a cursor holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextPage {
+    /// Which load of the namespace.
+    pub load: u64,
+    /// Ordinal of the last record visited.
+    pub ordinal: u64,
+    /// Its key.
+    pub key: String,
+}
+
+/// What a scan asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScanQuery<'a> {
+    /// Where the page before this one ended.
+    pub cursor: Option<Cursor<'a>>,
+    /// Only keys that begin so.
+    pub prefix: &'a str,
+    /// Most records in the page; 0 is as many as it may visit.
+    pub limit: usize,
+    /// About how many bytes of keys and values end the page; 0 is no bound.
+    pub max_bytes: usize,
+}
+
+impl Table {
+    pub(super) fn new(place: Place, load: u64, map: Map, last: Seq, covered: Seq, file: FileState) -> Self {
+        Self {
+            place,
+            load,
+            map: RwLock::new(map),
+            last: AtomicU64::new(last.0),
+            announced: AtomicBool::new(file.unannounced.is_none()),
+            covered: AtomicU64::new(covered.0),
+            file: Mutex::new(file),
+        }
+    }
+
+    /// Which namespace this is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The last write that was applied to it, or the cut of its file.
+    pub fn last(&self) -> Seq {
+        Seq(self.last.load(Ordering::Acquire))
+    }
+
+    /// Its file holds every write up to this one.
+    pub fn covered(&self) -> Seq {
+        Seq(self.covered.load(Ordering::Acquire))
+    }
+
+    /// Whether its file lacks something that it holds.
+    pub fn is_dirty(&self) -> bool {
+        self.last() > self.covered()
+    }
+
+    pub(super) fn set_covered(&self, cut: Seq) {
+        self.covered.store(cut.0, Ordering::Release);
+    }
+
+    pub(super) fn applied(&self, seq: Seq) {
+        self.last.store(seq.0, Ordering::Release);
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_announced(&self) {
+        self.announced.store(true, Ordering::Release);
+    }
+
+    /// The record of a key.
+    pub fn get(&self, key: &str) -> Option<Record> {
+        self.map.read().get(key).cloned()
+    }
+
+    /// The records of several keys, as they are at one moment.
+    pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Option<Record>> {
+        let map = self.map.read();
+        keys.iter().map(|key| map.get(key.as_ref()).cloned()).collect()
+    }
+
+    /// The indexes of the keys that have no record.
+    pub fn filter_missing<K: AsRef<str>>(&self, keys: &[K]) -> Vec<u32> {
+        let map = self.map.read();
+        let is_missing = |(index, key): (usize, &K)| map.get(key.as_ref()).is_none().then_some(index as u32);
+        keys.iter().enumerate().filter_map(is_missing).collect()
+    }
+
+    /// Whether a key has a record.
+    pub fn contains(&self, key: &str) -> bool {
+        self.map.read().get(key).is_some()
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> u64 {
+        self.map.read().len() as u64
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.map.read().bytes() as u64
+    }
+
+    /// Bytes that records and index take beside keys and values.
+    pub fn overhead_bytes(&self) -> u64 {
+        self.map.read().overhead_bytes() as u64
+    }
+
+    /// The next records in insertion order. Visits at most [`MAX_SCAN_VISITS`], so an empty page may have a next one.
+    ///
+    /// # Errors
+    /// [`Error::CursorExpired`] for a cursor of an earlier load whose key is gone.
+    pub fn scan(&self, query: &ScanQuery<'_>) -> Result<Page, Error> {
+        let map = self.map.read();
+        let after = match query.cursor {
+            None => None,
+            Some(cursor) if cursor.load == self.load => Some(cursor.ordinal),
+            Some(cursor) => Some(map.get(cursor.key).ok_or(Error::CursorExpired)?.ordinal()),
+        };
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let max_bytes = if query.max_bytes == 0 { usize::MAX } else { query.max_bytes };
+        let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
+        let end = map.scan(after, MAX_SCAN_VISITS, &mut |record| {
+            last = Some(record.clone());
+            if record.key().starts_with(query.prefix) {
+                bytes += record.bytes();
+                records.push(record.clone());
+            }
+            if records.len() >= limit || bytes >= max_bytes {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let next = last.filter(|_| end.more).map(|record| NextPage {
+            load: self.load,
+            ordinal: record.ordinal(),
+            key: record.key().to_owned(),
+        });
+        Ok(Page { records, next, seq: self.last() })
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("place", &self.place).field("load", &self.load).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! One group of writes, from evaluation to visibility: journal, sync, map, and only then the replies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use commonhold_proto::{Durability, Seq};
+use parking_lot::Mutex;
+
+use super::error::Error;
+use super::evaluate::{Evaluated, Evaluation};
+use super::journal::{Appender, EffectKind, Kind, Progress, encode_write};
+use super::map::{Cleared, Record};
+use super::request::{WriteRequest, Written};
+use super::turn::Weight;
+
+/// What became of the requests of one batch, in their order.
+pub(super) type Results = Vec<Result<Written, Error>>;
+
+/// One session's consecutive writes.
+pub(super) struct Batch(pub(super) Vec<WriteRequest>);
+
+impl Weight for Batch {
+    fn weight(&self) -> usize {
+        self.0.iter().map(WriteRequest::weight).sum()
+    }
+}
+
+/// The one who writes. It lies behind the turn, so there is one at a time.
+pub(super) struct Writer {
+    pub(super) appender: Appender,
+    progress: Arc<Progress>,
+    durability: Durability,
+    shared: Arc<Shared>,
+}
+
+/// What others may look at while a writer works.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// The last Seq whose effects readers see.
+    applied: AtomicU64,
+    /// Maps that were cleared, to be freed where nobody waits for it.
+    garbage: Mutex<Vec<Cleared>>,
+}
+
+/// A cleared map that is no larger than this is freed at once.
+const FREED_AT_ONCE: usize = 1_000;
+
+impl Shared {
+    pub(super) fn applied(&self) -> Seq {
+        Seq(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Frees what clears have left.
+    pub(super) fn collect_garbage(&self) {
+        let garbage = std::mem::take(&mut *self.garbage.lock());
+        drop(garbage);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        appender: Appender,
+        progress: Arc<Progress>,
+        durability: Durability,
+        shared: Arc<Shared>,
+    ) -> Self {
+        shared.applied.store(appender.last_given().0, Ordering::Release);
+        Self { appender, progress, durability, shared }
+    }
+
+    /// Commits a group: the consecutive writes of one or more sessions.
+    pub(super) fn commit(&mut self, group: Vec<Batch>) -> Vec<Results> {
+        let alone = group.iter().map(|batch| batch.0.len()).sum::<usize>() == 1;
+        let mut evaluation = Evaluation::default();
+        let mut outcomes = Vec::with_capacity(group.len());
+        if let Err(error) = self.appender.begin() {
+            return refuse(&group, &error);
+        }
+        for batch in group {
+            let add = |request| self.evaluate(&mut evaluation, request, alone);
+            outcomes.push(batch.0.into_iter().map(add).collect::<Vec<_>>());
+        }
+        let mut requests = evaluation.requests;
+        if cfg!(feature = "mutant-apply-first") {
+            self.apply(&mut requests);
+        }
+        let done = self.append_and_sync(); // the journal first, and as far as was promised
+        if done.is_ok() && !cfg!(feature = "mutant-apply-first") {
+            self.apply(&mut requests); // then what readers see: nothing that failed to get there
+        }
+        let answer = |outcome: Result<usize, Error>| {
+            let request = &requests[outcome?];
+            done.as_ref().map_err(Error::repeat)?;
+            Ok(Written {
+                seq: request.seq,
+                new: request.head.new,
+                found: request.head.found,
+                surrogates_removed: request.surrogates_removed,
+            })
+        };
+        outcomes.into_iter().map(|batch| batch.into_iter().map(answer).collect()).collect()
+    }
+
+    /// Evaluates one request and adds it to the journal's group; returns its index among those that will be done.
+    fn evaluate(&mut self, evaluation: &mut Evaluation, request: WriteRequest, alone: bool) -> Result<usize, Error> {
+        evaluation.add(request, alone)?;
+        let index = evaluation.requests.len() - 1;
+        let evaluated = &evaluation.requests[index];
+        let places: Vec<_> = evaluated.tables.iter().map(|table| table.place()).collect();
+        let recorded = self
+            .appender
+            .record(Kind::Write, |out| encode_write(out, evaluated.head, &places, evaluated.effect_refs()));
+        match recorded {
+            Ok(seq) => evaluation.requests[index].seq = seq,
+            Err(error) => {
+                evaluation.take_back();
+                return Err(error);
+            }
+        }
+        Ok(index)
+    }
+
+    fn append_and_sync(&mut self) -> Result<(), Error> {
+        self.appender.finish()?;
+        if self.durability == Durability::Synced {
+            self.progress.sync_through(self.progress.written())?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, requests: &mut [Evaluated]) {
+        for request in requests {
+            self.apply_one(request);
+            for table in &request.tables {
+                self.appender.wrote(table.place(), request.seq);
+            }
+        }
+        self.shared.applied.store(self.appender.last_given().0, Ordering::Release);
+    }
+
+    /// Makes one request visible, all of it in one hold of the namespaces that it touches.
+    fn apply_one(&self, request: &mut Evaluated) {
+        let tables = std::mem::take(&mut request.tables);
+        // What is replaced is freed after the hold. Locks are taken in any order: only the turn's holder takes several.
+        let mut replaced: Vec<Option<Record>> = Vec::new();
+        let mut cleared = Vec::new();
+        let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
+        for effect in &mut request.effects {
+            let Some(kind) = effect.kind else { continue };
+            let map = &mut maps[usize::from(effect.table)];
+            match (kind, effect.record.take()) {
+                (EffectKind::Put, Some(record)) => {
+                    record.set_seq(request.seq);
+                    replaced.push(map.put(record));
+                }
+                (EffectKind::PutAtEnd, Some(record)) => {
+                    record.set_seq(request.seq);
+                    replaced.push(map.remove(record.key()));
+                    map.put(record);
+                }
+                (EffectKind::Delete, Some(record)) => replaced.push(map.remove(record.key())),
+                (EffectKind::Clear, _) => cleared.push(map.clear()),
+                (_, None) => unreachable!("every effect on a key has a record"),
+            }
+        }
+        for table in &tables {
+            table.applied(request.seq);
+        }
+        drop(maps);
+        request.tables = tables;
+        cleared.retain(|cleared| cleared.len() > FREED_AT_ONCE);
+        if !cleared.is_empty() {
+            self.shared.garbage.lock().append(&mut cleared);
+        }
+    }
+}
+
+fn refuse(group: &[Batch], error: &Error) -> Vec<Results> {
+    group.iter().map(|batch| batch.0.iter().map(|_| Err(error.repeat())).collect()).collect()
+}
