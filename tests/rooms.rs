@@ -32,7 +32,9 @@ const TABLE: &[(&str, &[&str])] = &[
 /// fault.
 const NAMES: &[&str] = &[
     "Condition",
+    "Cursor",
     "Durability",
+    "Kind",
     "NameError",
     "Namespace",
     "NamespaceInfo",
