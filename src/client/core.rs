@@ -357,3 +357,7 @@ fn broken_by(fault: Fault) -> Broken {
         fault => Broken::ForGood(Error::Fault(fault)),
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

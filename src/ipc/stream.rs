@@ -129,6 +129,12 @@ impl Stream {
         let _ = rustix::net::shutdown(self.raw.as_fd(), Shutdown::Both);
     }
 
+    /// Ends only what this side sends: the peer sees the end, and what it sent can still be read.
+    pub fn end_writing(&self) {
+        // As above.
+        let _ = rustix::net::shutdown(self.raw.as_fd(), Shutdown::Write);
+    }
+
     /// Reads what is there without waiting; [`io::ErrorKind::WouldBlock`] if nothing is, 0 at the end.
     ///
     /// # Errors

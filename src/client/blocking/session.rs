@@ -3,7 +3,7 @@
 //! All is under one lock, which is never held while waiting. A thread that needs something sends what there is room
 //! for, and then takes the first of these places that is free, until it has what it needs:
 //!
-//! - the *leader* reads for all, or makes the lost connection again;
+//! - the *leader* reads for all, or makes the lost connection again; nobody else finds a connection lost or makes one;
 //! - the *pusher* waits for room, while bytes are unsent and the leader already waits for something to read;
 //! - a *follower* sleeps until its request is settled, or a place is free.
 //!
@@ -98,6 +98,8 @@ struct State {
 #[derive(Debug)]
 enum Line {
     Up(Arc<Stream>),
+    /// The daemon takes no more bytes. What it has sent before, answers and its reason, is read to the end.
+    Ending(Arc<Stream>),
     /// Until when it is tried to make the connection again; none until somebody tries.
     Down(Option<Instant>),
 }
@@ -218,22 +220,24 @@ impl Session {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => self.lose(state, Broken::Ended(format!("writing to the daemon failed ({e})"))),
+                Err(_) => {
+                    stream.end_writing();
+                    state.line = Line::Ending(Arc::clone(stream));
+                }
             }
         }
     }
 
     /// One step for all: reads what comes, or makes the connection again.
     fn lead(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
-        let Line::Up(stream) = &state.line else { return self.reconnect(state, limits) };
-        let stream = Arc::clone(stream);
+        let (stream, unsent) = match &state.line {
+            Line::Up(stream) => (Arc::clone(stream), state.core.has_unsent()),
+            Line::Ending(stream) => (Arc::clone(stream), false),
+            Line::Down(_) => return self.reconnect(state, limits),
+        };
         let mut buffer = std::mem::take(&mut state.buffer);
-        let unsent = state.core.has_unsent();
         let read = MutexGuard::unlocked(state, || self.read(&stream, &mut buffer, unsent, limits));
-        let same = matches!(&state.line, Line::Up(now) if Arc::ptr_eq(now, &stream));
         match read {
-            // Somebody else found the connection lost: what was read of it is no longer anybody's.
-            _ if !same => {}
             Ok(0) => self.lose(state, Broken::Ended("the daemon closed the connection".to_owned())),
             Ok(read) => {
                 let State { core, followers, .. } = &mut **state;
@@ -297,7 +301,7 @@ impl Session {
     }
 
     fn wake_for_free_places(&self, state: &State) {
-        let pusher_missing = !state.has_pusher && state.core.has_unsent();
+        let pusher_missing = !state.has_pusher && state.core.has_unsent() && matches!(state.line, Line::Up(_));
         if (!state.has_leader || pusher_missing)
             && let Some(&id) = state.followers.first()
         {
@@ -307,8 +311,8 @@ impl Session {
 
     /// The connection is of no use any more.
     fn lose(&self, state: &mut State, broken: Broken) {
-        if let Line::Up(stream) = &state.line {
-            // Wakes whoever else waits on it.
+        if let Line::Up(stream) | Line::Ending(stream) = &state.line {
+            // Wakes whoever waits for room on it.
             stream.shutdown();
         }
         state.line = Line::Down(None);

@@ -1,0 +1,179 @@
+//! When the connection is lost: what is repeated, what fails, and what is told.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use commonhold::blocking::{Client, ConnectOptions, Error, Fault, Seq};
+use commonhold::proto::Answer;
+
+use crate::fake::FakeDaemon;
+use crate::{WRITTEN, got};
+
+/// Options with which a failing test does not wait long.
+fn quick() -> ConnectOptions {
+    ConnectOptions::new().timeout(Some(Duration::from_secs(5))).reconnect_for(Duration::from_secs(5))
+}
+
+#[test]
+fn a_write_of_which_no_byte_was_sent_is_sent_to_the_next_daemon() {
+    let fake = FakeDaemon::start();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| drop(fake.accept(1)));
+        let client = quick().connect(fake.dir()).unwrap();
+        first.join().unwrap();
+        assert_eq!((client.boot(), client.restarts()), (1, 0));
+        scope.spawn(|| {
+            let mut connection = fake.accept(2);
+            let asked = connection.request();
+            assert_eq!(asked.write.unwrap().1, 1);
+            connection.answer(asked.id, &WRITTEN);
+            connection.next();
+        });
+        assert_eq!(client.namespace("n").unwrap().put("a", &1).unwrap().seq, Seq(9));
+        assert_eq!((client.boot(), client.restarts()), (2, 1));
+    });
+}
+
+#[test]
+fn a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated() {
+    let fake = FakeDaemon::start();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Dies after it has the whole write, then in the midst of one, then after a read.
+            fake.accept(1).request();
+            fake.accept(1).swallow(5);
+            fake.accept(1).request();
+            let mut last = fake.accept(1);
+            let asked = last.request();
+            assert_eq!(asked.key, "a");
+            last.answer(asked.id, &got("7"));
+            last.next();
+        });
+        let client = quick().connect(fake.dir()).unwrap();
+        let namespace = client.namespace("n").unwrap();
+        for value in ["1".to_owned(), format!("\"{}\"", "x".repeat(4 << 20))] {
+            let error = namespace.put_raw("a", &value).unwrap_err();
+            assert!(error.outcome_is_unknown(), "{error}");
+            assert!(error.to_string().contains("done once or not at all"), "{error}");
+        }
+        assert_eq!(namespace.get::<u8>("a").unwrap(), Some(7));
+        assert_eq!(client.restarts(), 0, "it was the same daemon all the time");
+    });
+}
+
+#[test]
+fn a_read_waits_for_a_daemon_that_is_being_restarted() {
+    let fake = FakeDaemon::start();
+    let dir = fake.dir().to_owned();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut connection = fake.accept(1);
+            connection.request();
+            let dir = fake.die();
+            drop(connection);
+            // Long enough for the client to meet the dead socket, were it not quick; the test holds either way.
+            thread::sleep(Duration::from_millis(50));
+            let fake = FakeDaemon::start_in(dir);
+            let mut connection = fake.accept(2);
+            let asked = connection.request();
+            connection.answer(asked.id, &got("7"));
+            connection.next();
+        });
+        let client = quick().connect(&dir).unwrap();
+        assert_eq!(client.namespace("n").unwrap().get::<u8>("a").unwrap(), Some(7));
+        assert_eq!(client.restarts(), 1);
+    });
+}
+
+#[test]
+fn when_nobody_comes_back_requests_fail_and_say_how_to_start_one() {
+    let fake = FakeDaemon::start();
+    let reconnect_for = Duration::from_millis(200);
+    thread::scope(|scope| {
+        let path = fake.dir().to_owned();
+        let daemon = scope.spawn(move || {
+            drop(fake.accept(1));
+            fake.die()
+        });
+        let client = quick().reconnect_for(reconnect_for).connect(path).unwrap();
+        let dir = daemon.join().unwrap();
+        let namespace = client.namespace("n").unwrap();
+        let began = Instant::now();
+        let error = namespace.put("a", &1).unwrap_err();
+        assert!(error.is_no_daemon(), "{error}");
+        assert!(error.to_string().contains(&format!("commonhold serve {}", dir.path().display())), "{error}");
+        assert!(began.elapsed() >= reconnect_for);
+        assert!(namespace.get::<u8>("a").unwrap_err().is_no_daemon());
+    });
+}
+
+#[test]
+fn without_a_daemon_connecting_fails_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    for dir in [dir.path().to_owned(), dir.path().join("missing")] {
+        let error = Client::connect(&dir).unwrap_err();
+        assert!(error.is_no_daemon(), "{error}");
+        assert!(error.to_string().contains("Start one with `commonhold serve"), "{error}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next() {
+    let fake = FakeDaemon::start();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut first = fake.accept(1);
+            let [read, write] = [first.request(), first.request()];
+            assert!(read.write.is_none() && write.write.is_some());
+            first.close_because(Fault::Stopping);
+            drop(first);
+            let mut second = fake.accept(2);
+            let asked = second.request();
+            assert_eq!(asked.id, read.id, "the read and nothing else is repeated");
+            second.answer(asked.id, &got("1"));
+            let asked = second.request();
+            assert_eq!(asked.write.unwrap().1, 2);
+            second.answer(asked.id, &WRITTEN);
+            second.next();
+        });
+        let client = quick().connect(fake.dir()).unwrap();
+        let namespace = client.namespace("n").unwrap();
+        let read = namespace.get_raw_later("a").unwrap();
+        let write = namespace.put_later("a", &1).unwrap();
+        let error = write.wait().unwrap_err();
+        assert!(error.outcome_is_unknown() && error.to_string().contains("stopping"), "{error}");
+        assert_eq!(read.wait().unwrap().unwrap().text(), "1");
+        namespace.put("a", &2).unwrap();
+        assert_eq!(client.restarts(), 1);
+    });
+}
+
+#[test]
+fn a_store_that_was_moved_is_found_again_and_another_in_its_place_is_not_taken_for_it() {
+    let fake = FakeDaemon::start();
+    let dir = fake.dir().to_owned();
+    let moved = dir.with_extension("moved");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| drop(fake.accept(1)));
+        let client = quick().connect(&dir).unwrap();
+        first.join().unwrap();
+        std::fs::rename(&dir, &moved).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        scope.spawn(|| {
+            let connection = fake.accept_silently();
+            let hello = connection.client_hello();
+            assert_eq!(hello.identity, commonhold::ipc::store_identity(&moved).unwrap());
+            let identity = hello.identity;
+            connection.send(&commonhold::proto::Hello::of_daemon(hello.client, identity, 0, 1).to_bytes());
+            let mut connection = connection;
+            let asked = connection.request();
+            connection.answer(asked.id, &Answer::Done);
+            connection.next();
+        });
+        client.ping().unwrap();
+    });
+    std::fs::remove_dir(&dir).unwrap();
+    std::fs::rename(&moved, &dir).unwrap();
+}

@@ -1,0 +1,157 @@
+//! Many requests in flight on one connection, from one thread and from many.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use commonhold::blocking::{ConnectOptions, Error};
+use commonhold::proto::Answer;
+
+use crate::fake::{Connection, encoded};
+use crate::{WRITTEN, got, serve, with};
+
+#[test]
+fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 200;
+    let daemon = |mut connection: Connection| {
+        for round in 0..ROUNDS {
+            // Each thread waits for one answer at a time, so there are as many requests as threads.
+            let mut asked: Vec<_> = (0..THREADS).map(|_| connection.request()).collect();
+            let middle = round % THREADS;
+            asked.rotate_left(middle);
+            asked.reverse();
+            for asked in asked {
+                connection.answer(asked.id, &got(&format!("\"{}\"", asked.key)));
+            }
+        }
+    };
+    with(ConnectOptions::new(), daemon, |client| {
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let namespace = client.namespace("n").unwrap();
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let key = format!("{thread}-{round}");
+                        assert_eq!(namespace.get::<String>(&key).unwrap().unwrap(), key);
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn one_thread_keeps_many_requests_in_flight_without_a_deadlock() {
+    // The daemon reads nothing while it cannot get rid of an answer: were the client not to read while it writes, both
+    // would wait for ever.
+    let value = format!("\"{}\"", "x".repeat(8_000));
+    let daemon = |connection| {
+        serve(connection, |asked| encoded(asked.id, &if asked.write.is_some() { WRITTEN } else { got(&value) }));
+    };
+    with(ConnectOptions::new(), daemon, |client| {
+        let namespace = client.namespace("n").unwrap();
+        let reads: Vec<_> = (0..1_000).map(|n| namespace.get_raw_later(&n.to_string()).unwrap()).collect();
+        let writes: Vec<_> = (0..1_000).map(|_| namespace.put_raw_later("a", &value).unwrap()).collect();
+        for read in reads.into_iter().rev() {
+            assert_eq!(read.wait().unwrap().unwrap().text(), value);
+        }
+        for write in writes {
+            write.wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn threads_that_write_more_than_the_socket_takes_all_get_through() {
+    let value = format!("\"{}\"", "x".repeat(300_000));
+    let daemon = |connection| {
+        serve(connection, |asked| encoded(asked.id, &if asked.write.is_some() { WRITTEN } else { got(&value) }));
+    };
+    with(ConnectOptions::new(), daemon, |client| {
+        thread::scope(|scope| {
+            for thread in 0..6 {
+                let namespace = client.namespace("n").unwrap();
+                let value = &value;
+                scope.spawn(move || {
+                    for _ in 0..30 {
+                        if thread % 2 == 0 {
+                            namespace.put_raw("a", value).unwrap();
+                        } else {
+                            assert_eq!(namespace.get_raw("a").unwrap().unwrap().text().len(), value.len());
+                        }
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn a_dropped_pending_request_is_done_and_disturbs_nobody() {
+    let daemon = |mut connection: Connection| {
+        let dropped = connection.request();
+        assert!(dropped.write.is_some());
+        let kept = connection.request();
+        connection.answer(dropped.id, &WRITTEN);
+        connection.answer(kept.id, &got("1"));
+    };
+    with(ConnectOptions::new(), daemon, |client| {
+        let namespace = client.namespace("n").unwrap();
+        drop(namespace.put_later("a", &1).unwrap());
+        assert_eq!(namespace.get::<u8>("a").unwrap(), Some(1));
+    });
+}
+
+#[test]
+fn who_waits_beside_a_reader_times_out_by_its_own_clock() {
+    let (told, timed_out) = std::sync::mpsc::channel();
+    let (tell_sent, sent) = std::sync::mpsc::channel();
+    let daemon = move |mut connection: Connection| {
+        let commit = connection.request();
+        tell_sent.send(()).unwrap();
+        let get = connection.request();
+        assert_eq!(get.key, "a");
+        timed_out.recv().unwrap();
+        connection.answer(commit.id, &Answer::Committed { seq: commonhold::blocking::Seq(3) });
+    };
+    let options = ConnectOptions::new().timeout(Some(Duration::from_millis(100)));
+    with(options, daemon, |client| {
+        thread::scope(|scope| {
+            let committing = scope.spawn(|| client.commit());
+            // The commit is there, so its thread reads for all by now or very soon.
+            sent.recv().unwrap();
+            let began = Instant::now();
+            let error = client.namespace("n").unwrap().get::<u8>("a").unwrap_err();
+            assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(3));
+            told.send(()).unwrap();
+            assert!(committing.join().unwrap().is_ok());
+        });
+    });
+}
+
+#[test]
+fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer() {
+    let (told, timed_out) = std::sync::mpsc::channel();
+    let (tell_sent, sent) = std::sync::mpsc::channel();
+    let daemon = move |mut connection: Connection| {
+        let get = connection.request();
+        assert_eq!(get.key, "a");
+        tell_sent.send(()).unwrap();
+        let commit = connection.request();
+        timed_out.recv().unwrap();
+        connection.answer(commit.id, &Answer::Committed { seq: commonhold::blocking::Seq(3) });
+    };
+    let options = ConnectOptions::new().timeout(Some(Duration::from_millis(300)));
+    with(options, daemon, |client| {
+        thread::scope(|scope| {
+            let getting = scope.spawn(|| client.namespace("n").unwrap().get::<u8>("a"));
+            // The get is there, so its thread reads for all by now or very soon.
+            sent.recv().unwrap();
+            let committing = scope.spawn(|| client.commit());
+            assert!(matches!(getting.join().unwrap(), Err(Error::TimedOut { .. })));
+            told.send(()).unwrap();
+            assert!(committing.join().unwrap().is_ok());
+        });
+    });
+}
