@@ -109,7 +109,7 @@ impl Connection {
                 }
                 continue;
             }
-            let mut buffer = [0; 64 * 1024];
+            let mut buffer = [0; 8 * 1024];
             match (&self.stream).read(&mut buffer) {
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.received.extend_from_slice(&buffer[..read]),

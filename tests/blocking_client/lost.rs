@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, ConnectOptions, Error, Fault, Seq};
+use commonhold::blocking::{Client, ConnectOptions, Fault, Seq};
 use commonhold::proto::Answer;
 
 use crate::fake::FakeDaemon;
