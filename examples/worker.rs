@@ -306,7 +306,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A value like those of the store: a passage of its texts with what `LightRAG` puts beside it, and a stamp that no
+    /// A value like those of the store: a passage of its texts with what LightRAG puts beside it, and a stamp that no
     /// other value has.
     fn value(&mut self, key: &str) -> String {
         self.made += 1;
