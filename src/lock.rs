@@ -263,15 +263,17 @@ fn lock_until(path: &Path, how: How, timeout: Duration) -> Result<Option<Locked>
 
 fn try_lock(path: &Path, how: How) -> Result<Option<Locked>, LockError> {
     let file = open(path)?;
-    let tried = match how {
-        How::Alone => fs4::FileExt::try_lock(&file),
-        How::Shared => fs4::FileExt::try_lock_shared(&file),
-    };
-    match tried {
-        Ok(()) => {}
-        Err(fs4::TryLockError::WouldBlock) => return Ok(None),
-        Err(fs4::TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => return Ok(None),
-        Err(fs4::TryLockError::Error(source)) => return Err(LockError::from_io("lock", path, source)),
+    loop {
+        let tried = match how {
+            How::Alone => fs4::FileExt::try_lock(&file),
+            How::Shared => fs4::FileExt::try_lock_shared(&file),
+        };
+        match tried {
+            Ok(()) => break,
+            Err(fs4::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs4::TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(fs4::TryLockError::Error(source)) => return Err(LockError::from_io("lock", path, source)),
+        }
     }
     let locked = Locked(file);
     // Between opening and locking the name may have gone to another file; then this lock guards nothing.

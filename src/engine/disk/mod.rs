@@ -20,7 +20,9 @@
 //! **Failed calls.** A failed `write_at` may have written any first part of its bytes; the size may have grown with
 //! them. A failed `sync` means that the data written since the last good one may be lost *for good*, although it can
 //! still be read until the power goes: a later `sync` of the same file may succeed and not bring it back. So a failed
-//! `sync` must never be repeated to get rid of the error. Every other failed call has changed nothing.
+//! `sync` must never be repeated to get rid of the error; the same goes for `sync_dir` and names. A failed `allocate`
+//! may have made the file longer. Every other failed call has changed nothing, except that a file or directory whose
+//! making failed at its mode (some foreign file systems have none) is left behind.
 //!
 //! **Errors** are plain [`io::Error`]s with the operating system's code; the caller adds what it was doing and where.
 //! `EINTR` is retried in here.
@@ -42,7 +44,7 @@ mod sim;
 mod conformance;
 
 pub use real::RealDisk;
-pub use sim::{Call, Calls, FailWith, Failure, Fate, Rules, SimDisk};
+pub use sim::{Call, Calls, FailWith, Failure, Fate, Hold, Rules, SimDisk};
 
 /// A file system. See the [contract](self).
 pub trait Disk: fmt::Debug + Send + Sync {

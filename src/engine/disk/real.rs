@@ -156,13 +156,14 @@ fn open_once(path: &Path, how: &How) -> io::Result<File> {
         .mode(how.mode)
         .custom_flags(flags(extra))
         .open(path)?;
-    match kind(file.metadata()?.file_type()) {
+    let found = file.metadata()?;
+    match kind(found.file_type()) {
         Kind::File => {}
         Kind::Dir => return Err(Errno::ISDIR.into()),
         Kind::Link | Kind::Other => return Err(Errno::INVAL.into()),
     }
-    if how.create_new {
-        file.set_permissions(Permissions::from_mode(how.mode & PERMISSION_BITS))?; // the umask may have taken some away
+    if how.create_new && found.mode() & PERMISSION_BITS != how.mode & PERMISSION_BITS {
+        file.set_permissions(Permissions::from_mode(how.mode & PERMISSION_BITS))?; // the umask took some away
     }
     Ok(file)
 }

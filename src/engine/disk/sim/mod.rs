@@ -13,7 +13,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use rustix::io::Errno;
@@ -25,6 +25,7 @@ use world::{Body, Change, DirBody, FileBody, InodeNumber, NewName, Spot, World};
 mod calls;
 mod content;
 mod cut;
+mod hold;
 mod inspect;
 mod world;
 
@@ -33,6 +34,7 @@ mod tests;
 
 pub use calls::{Call, Calls, FailWith, Failure};
 pub use cut::{Fate, Rules};
+pub use hold::Hold;
 
 /// A simulated disk. Clones are the same disk.
 ///
@@ -53,6 +55,7 @@ pub use cut::{Fate, Rules};
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    gates: Arc<Mutex<Vec<Weak<hold::Gate>>>>,
 }
 
 #[derive(Debug)]
@@ -126,7 +129,7 @@ impl SimDisk {
     }
 
     fn with(world: World, dice: Dice) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(world, dice))) }
+        Self { state: Arc::new(Mutex::new(State::new(world, dice))), gates: Arc::default() }
     }
 
     /// How often it was called, since it was made. Calls after the crash do not count.
@@ -192,9 +195,15 @@ impl SimDisk {
         Self::with(cut::power_cut(&self.state.lock().world, seed, rules), Dice::new(seed))
     }
 
+    /// Where every call comes in.
+    fn enter(&self, call: Call, path: &Path) -> MutexGuard<'_, State> {
+        self.pass_gates(call, path);
+        self.state.lock()
+    }
+
     /// Begins a call that does nothing when something is wrong with it, and gives the world to do it in.
     fn begin(&self, call: Call, path: &Path) -> io::Result<MappedMutexGuard<'_, World>> {
-        let mut state = self.state.lock();
+        let mut state = self.enter(call, path);
         state.begin(call, path)?;
         Ok(MutexGuard::map(state, |state| &mut state.world))
     }
@@ -202,7 +211,7 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: &How) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.state.lock();
+        let mut state = self.enter(Call::Open, path);
         let spot = state.world.resolve(path, !how.no_follow && !how.create_new);
         let makes = (how.create || how.create_new) && spot.as_ref().is_ok_and(|spot| spot.inode.is_none());
         state.begin(if makes { Call::Create } else { Call::Open }, path)?;
@@ -258,7 +267,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.enter(Call::SyncDir, path);
         let trouble = state.trouble(Call::SyncDir, path);
         if let Some(trouble @ Trouble::Crash) = trouble {
             return Err(trouble.error());
@@ -380,7 +389,7 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         Self::check(self.write)?;
-        let mut state = self.disk.state.lock();
+        let mut state = self.disk.enter(Call::Write, &self.path);
         let was_dead = state.is_dead;
         let trouble = state.trouble(Call::Write, &self.path);
         let done = match trouble {
@@ -405,7 +414,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state.lock();
+        let mut state = self.disk.enter(Call::Sync, &self.path);
         let trouble = state.trouble(Call::Sync, &self.path);
         match trouble {
             None => state.world.file_mut(self.inode)?.sync(),

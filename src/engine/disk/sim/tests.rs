@@ -309,3 +309,21 @@ fn a_directory_without_write_permission_keeps_its_names() {
     disk.set_mode(path(A), 0o400).unwrap();
     assert!(disk.open(path(A), &How::WRITE).is_err() && disk.open(path(A), &How::READ).is_ok());
 }
+
+#[test]
+fn a_held_call_waits_until_it_is_let_go_and_others_pass() {
+    let (disk, file) = with_file(b"");
+    let patience = std::time::Duration::from_secs(20);
+    let hold = disk.hold(Call::Sync, "a");
+    assert!(!hold.wait_until_reached(std::time::Duration::from_millis(1)));
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync());
+        assert!(hold.wait_until_reached(patience));
+        file.write_at(b"meanwhile", 0).unwrap();
+        create(&disk, "/b").sync().unwrap();
+        assert!(!sync.is_finished());
+        drop(hold);
+        sync.join().unwrap().unwrap();
+    });
+    assert_eq!(disk.power_cut(1, Rules::DROP_ALL).read_file(A), b"meanwhile", "it was done when it was let go");
+}
