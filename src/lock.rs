@@ -249,7 +249,7 @@ fn lock_until(path: &Path, how: How, timeout: Duration) -> Result<Option<Locked>
     let mut pause = Duration::from_millis(1);
     loop {
         // Opened anew each time: if the file was replaced meanwhile, the new one is the lock.
-        if let Some(locked) = try_lock(path, how)? {
+        if let Some(locked) = try_lock(open(path)?, path, how)? {
             return Ok(Some(locked));
         }
         let left = timeout.saturating_sub(begun.elapsed());
@@ -261,8 +261,8 @@ fn lock_until(path: &Path, how: How, timeout: Duration) -> Result<Option<Locked>
     }
 }
 
-fn try_lock(path: &Path, how: How) -> Result<Option<Locked>, LockError> {
-    let file = open(path)?;
+/// Locks `file`, which was found at `path`, if it is free and still there.
+fn try_lock(file: File, path: &Path, how: How) -> Result<Option<Locked>, LockError> {
     loop {
         let tried = match how {
             How::Alone => fs4::FileExt::try_lock(&file),

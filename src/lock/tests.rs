@@ -89,6 +89,15 @@ fn a_deleted_or_replaced_owner_file_is_noticed() {
 }
 
 #[test]
+fn a_file_that_lost_its_name_before_it_was_locked_is_no_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("owner.lock");
+    let opened = open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(try_lock(opened, &path, How::Alone).unwrap().is_none());
+}
+
+#[test]
 fn the_owner_file_is_private_names_its_owner_and_stays_when_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("owner.lock");
