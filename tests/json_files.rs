@@ -67,7 +67,9 @@ fn assert_rewritten_byte_for_byte(file: &Path) {
 fn files_of_a_real_store_are_rewritten_byte_for_byte() {
     let files: Vec<_> = fs::read_dir(data("lightrag_store")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 8);
-    files.iter().for_each(|file| assert_rewritten_byte_for_byte(file));
+    for file in files {
+        assert_rewritten_byte_for_byte(&file);
+    }
 }
 
 #[test]

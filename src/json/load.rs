@@ -89,3 +89,51 @@ fn utf8(bytes: &[u8]) -> Result<&str, FileError> {
         FileError::new(bytes, offset, &reason)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn fails(bytes: &[u8], place: (usize, u64, u64), reason: &str) {
+        let error = load_object(bytes, &mut |_, _| {}).unwrap_err();
+        assert_eq!((error.offset, error.line, error.column), place, "{error}");
+        assert_eq!(error.reason, reason);
+    }
+
+    #[test]
+    fn errors_name_byte_line_and_column() {
+        fails(b"[]", (0, 1, 1), "found `[` where the `{` of a namespace file was expected");
+        fails(b"{} x", (3, 1, 4), "found `x` where the end of the file was expected");
+        fails(b"{\n  \"a\": 1,\n}", (12, 3, 1), "found `}` where a key in quotes was expected");
+        fails("{\"中文\": \"é\", \"b\": é}".as_bytes(), (22, 1, 18), "found `é` where a value was expected");
+        fails(b"\xef\xbb\xbf{\n1}", (5, 2, 1), "found `1` where a key in quotes was expected");
+        fails(b"\xef\xbb\xbf{1}", (4, 1, 2), "found `1` where a key in quotes was expected");
+        fails(b"{\"a\":\n\"b\xff\"}", (8, 2, 3), "found the byte 0xff where UTF-8 text was expected");
+        fails(b"{\"a\":\"\xed\xa0\x80\"}", (6, 1, 7), "found the byte 0xed where UTF-8 text was expected");
+        fails(b"{\"a\":\"\xe4\xb8", (6, 1, 7), "found the end of the file in the middle of a UTF-8 character");
+        fails(
+            b"{\"a\":\"x\0\"}",
+            (7, 1, 8),
+            "found the raw control character U+0000 in a string, where an escape was expected",
+        );
+        fails(b"{\"a\":1", (6, 1, 7), "found the end of the text where `,` or `}` was expected");
+        fails(b"{\"a\":1\n\"b\":2}", (7, 2, 1), "found `\"` where `,` or `}` was expected");
+    }
+
+    #[test]
+    fn keys_are_handed_over_as_they_are_meant() {
+        let mut keys = Vec::new();
+        let text = r#"{"": 0, "plain": 0, "q\"uote": 0, "\u0000\u001f\b\f\n\r\t\\\/": 0, "\u4e2d\ud83d\ude00": 0, "\ud800": 0, "plain": 1}"#;
+        load_object(text.as_bytes(), &mut |key, _| keys.push(key.to_owned())).unwrap();
+        let expected = ["", "plain", "q\"uote", "\0\u{1f}\u{8}\u{c}\n\r\t\\/", "中\u{1f600}", "", "plain"];
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn the_nesting_of_a_value_counts_and_not_that_of_the_file() {
+        let file = |depth: usize| format!("{{\"k\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(load_object(file(1024).as_bytes(), &mut |_, _| {}).is_ok());
+        assert!(load_object(file(1025).as_bytes(), &mut |_, _| {}).is_err());
+    }
+}

@@ -83,7 +83,10 @@ impl Members {
         self.tables_in_use = 0;
     }
 
-    pub(super) fn open(&self) -> Object {
+    pub(super) fn open(&mut self) -> Object {
+        if self.list.is_empty() {
+            self.list.reserve(FEW);
+        }
         Object { base: self.list.len(), twins: self.twins.len(), seen: 0, hashed: false }
     }
 

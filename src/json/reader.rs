@@ -129,9 +129,9 @@ impl<'t, 's> Reader<'t, 's> {
                     if self.blank() == Some(b'}') {
                         self.at += 1;
                     } else {
-                        let mut object = self.scratch.members.open();
-                        self.key(&mut object, "a key in quotes or `}`")?;
+                        let object = self.scratch.members.open();
                         self.scratch.open.push(Open::Object(object));
+                        self.key("a key in quotes or `}`")?;
                         continue;
                     }
                 }
@@ -160,48 +160,48 @@ impl<'t, 's> Reader<'t, 's> {
 
     /// Ends what ends here, up to the next value. True if the outermost value has ended.
     fn after_value(&mut self) -> Result<bool, JsonError> {
-        while let Some(open) = self.scratch.open.last() {
-            let expected = match open {
-                Open::Array => "`,` or `]`",
-                Open::Object(_) => "`,` or `}`",
+        loop {
+            let in_object = match self.scratch.open.last() {
+                None => return Ok(true),
+                Some(Open::Array) => false,
+                Some(Open::Object(_)) => true,
             };
-            match (self.blank(), self.scratch.open.pop()) {
-                (Some(b','), Some(Open::Array)) => {
-                    self.scratch.open.push(Open::Array);
+            match self.blank() {
+                Some(b',') => {
                     self.at += 1;
                     self.blank();
+                    if in_object {
+                        self.key("a key in quotes")?;
+                    }
                     return Ok(false);
                 }
-                (Some(b','), Some(Open::Object(mut object))) => {
-                    self.at += 1;
-                    self.blank();
-                    self.key(&mut object, "a key in quotes")?;
-                    self.scratch.open.push(Open::Object(object));
-                    return Ok(false);
-                }
-                (Some(b']'), Some(Open::Array)) => self.at += 1,
-                (Some(b'}'), Some(Open::Object(object))) => {
+                Some(b'}') if in_object => {
                     let end = self.place();
-                    self.scratch.members.close(&object, end);
-                    self.at += 1;
+                    if let Some(Open::Object(object)) = self.scratch.open.pop() {
+                        self.scratch.members.close(&object, end);
+                    }
                 }
-                _ => return Err(self.unexpected(expected)),
+                Some(b']') if !in_object => drop(self.scratch.open.pop()),
+                _ => return Err(self.unexpected(if in_object { "`,` or `}`" } else { "`,` or `]`" })),
             }
+            self.at += 1;
         }
-        Ok(true)
     }
 
     /// Passes an opening bracket.
     fn enter(&mut self) -> Result<(), JsonError> {
-        if self.scratch.open.len() >= MAX_NESTING {
-            return Err(self.error(Reason::TooDeep));
+        match self.scratch.open.len() {
+            MAX_NESTING.. => return Err(self.error(Reason::TooDeep)),
+            // Room for what most values need, at once and not in steps.
+            0 => self.scratch.open.reserve(8),
+            _ => {}
         }
         self.at += 1;
         Ok(())
     }
 
-    /// Reads a key and its colon, up to the value.
-    fn key(&mut self, object: &mut Object, expected: &'static str) -> Result<(), JsonError> {
+    /// Reads a key of the innermost object, and its colon, up to the value.
+    fn key(&mut self, expected: &'static str) -> Result<(), JsonError> {
         if self.bytes.get(self.at) != Some(&b'"') {
             return Err(self.unexpected(expected));
         }
@@ -211,8 +211,11 @@ impl<'t, 's> Reader<'t, 's> {
             self.write_run();
         }
         let member = Member { start, end: self.place() - 1 };
-        let written = Written { out: self.scratch.out.as_bytes(), run: &self.bytes[self.run..self.at] };
-        self.scratch.members.add(object, member, &written);
+        let Scratch { out, open, members, .. } = &mut *self.scratch;
+        if let Some(Open::Object(object)) = open.last_mut() {
+            let written = Written { out: out.as_bytes(), run: &self.bytes[self.run..self.at] };
+            members.add(object, member, &written);
+        }
         if self.blank() != Some(b':') {
             return Err(self.unexpected("`:`"));
         }
@@ -366,10 +369,13 @@ impl<'t, 's> Reader<'t, 's> {
     /// Leaves white space out, and gives the byte after it.
     #[inline]
     fn blank(&mut self) -> Option<u8> {
-        let next = self.bytes.get(self.at).copied();
-        if !matches!(next, Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            return next;
+        match self.bytes.get(self.at) {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => self.leave_blank_out(),
+            next => next.copied(),
         }
+    }
+
+    fn leave_blank_out(&mut self) -> Option<u8> {
         self.write_run();
         self.at = scan::blank_end(self.bytes, self.at);
         self.run = self.at;
@@ -379,6 +385,10 @@ impl<'t, 's> Reader<'t, 's> {
     /// Writes out the pending run; what was read so far is then in `out`.
     #[inline]
     fn write_run(&mut self) {
+        if self.scratch.out.capacity() == 0 {
+            // Most values fit at once. What is longer grows by doubling: the text may be a whole file.
+            self.scratch.out.reserve(self.text.len().min(4096));
+        }
         self.scratch.out.push_str(&self.text[self.run..self.at]);
         self.run = self.at;
     }

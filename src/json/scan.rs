@@ -8,7 +8,7 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 const SPACES: u64 = ONES * 0x20;
 
 /// How far a string is read word by word before the wider loop, which costs more to enter, is worth it.
-const SHORT: usize = 32;
+const SHORT: usize = 64;
 
 /// The place, at `at` or after, of the first byte that is not plain inside a string: `"`, `\` or a control character.
 /// The length of `bytes` if there is none.
