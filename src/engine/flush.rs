@@ -205,7 +205,9 @@ impl Store {
             self.disk.copy(path, &kept).map_err(Error::disk("keep the old file as", &kept))?;
         }
         if foreign {
-            self.disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+            for directory in directory.ancestors().take_while(|above| above.starts_with(self.layout.private())) {
+                self.disk.sync_dir(directory).map_err(Error::disk("sync", directory))?;
+            }
             self.foreign_files.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%place, kept = %kept.display(), "another program had written the file; it was kept");
         }
@@ -224,24 +226,33 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the directory of a workspace, durably, when its first file is about to be written.
+    /// Makes the directory of a workspace where it is missing, and sees once that its name is on the platter: whoever
+    /// made it may have died before that.
     fn make_workspace(&self, place: &Place) -> Result<(), Error> {
-        if place.workspace.is_root() {
+        if place.workspace.is_root() || self.durable_workspaces.lock().contains(&place.workspace) {
             return Ok(());
         }
         let path = self.layout.workspace(&place.workspace);
         match self.disk.lstat(&path) {
-            Ok(stat) if stat.kind == Kind::Dir => return Ok(()),
+            Ok(stat) if stat.kind == Kind::Dir => {}
             Ok(_) => {
                 let reason = format!("{} is not a directory", path.display());
                 let file = self.layout.namespace_file(place);
                 return Err(Error::NeedsRepair { place: place.to_string(), file, reason });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.create_dir(&path, 0o755).map_err(Error::disk("create", &path))?;
+            }
             Err(error) => return Err(Error::disk("look at", &path)(error)),
         }
-        self.disk.create_dir(&path, 0o755).map_err(Error::disk("create", &path))?;
-        self.disk.sync_dir(self.layout.root()).map_err(Error::disk("sync", self.layout.root()))
+        let root = self.layout.root();
+        self.disk.sync_dir(root).map_err(|error| {
+            // The name may be lost for good, with everything that would be flushed below it, and no later sync would tell.
+            self.poison.trip(format!("a sync of {} failed: {error}", root.display()));
+            Error::disk("sync", root)(error)
+        })?;
+        self.durable_workspaces.lock().insert(place.workspace.clone());
+        Ok(())
     }
 
     /// Makes a directory inside `.commonhold`, with those above it.

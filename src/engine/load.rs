@@ -69,8 +69,11 @@ impl Store {
         if waiting.is_empty() {
             return Ok(());
         }
+        let wanted: Vec<(&Place, Seq)> = waiting.iter().map(|(place, base)| (*place, base.covered)).collect();
+        let holders = self.turn.exclusive(|writer| writer.appender.segments_beyond(&wanted));
+        let ranges: Vec<_> = self.ranges.iter().filter(|range| holders.contains(&range.path)).cloned().collect();
         let mut applied = 0_u64;
-        for_each_effect(&*self.disk, &self.ranges, |seq, place, effect| {
+        for_each_effect(&*self.disk, &ranges, |seq, place, effect| {
             if let Some(base) = waiting.get_mut(place).filter(|base| seq > base.covered) {
                 replay(&mut base.map, seq, effect);
                 applied += 1;

@@ -28,6 +28,8 @@ mod request;
 mod stats;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod writer;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonhold_proto::{Durability, NamespaceInfo, Place, Seq, StoreIdentity, Workspace};
-use hashbrown::{Equivalent, HashMap};
-use parking_lot::RwLock;
+use hashbrown::{Equivalent, HashMap, HashSet};
+use parking_lot::{Mutex, RwLock};
 
 use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, Kind, RealDisk};
@@ -100,6 +100,8 @@ pub struct Store {
     /// The last write to each namespace in segments that had left the journal by then.
     pub(super) gone: HashMap<Place, Seq>,
     pub(super) foreign_files: AtomicU64,
+    /// Workspaces whose directories are known to be on the platter.
+    pub(super) durable_workspaces: Mutex<HashSet<Workspace>>,
     namespaces: RwLock<HashMap<Place, Arc<Slot>>>,
     loads: AtomicU64,
     identity: StoreIdentity,
@@ -182,6 +184,7 @@ impl Store {
             ranges,
             gone,
             foreign_files: AtomicU64::new(0),
+            durable_workspaces: Mutex::new(HashSet::new()),
             namespaces: RwLock::new(HashMap::new()),
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
@@ -515,7 +518,7 @@ impl Store {
 fn make_private_directories(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
     for (path, parent) in [(layout.private().to_owned(), layout.root()), (layout.journal(), layout.private())] {
         match disk.create_dir(&path, 0o700) {
-            Ok(()) => disk.sync_dir(parent).map_err(Error::disk("sync", parent))?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let stat = disk.lstat(&path).map_err(Error::disk("look at", &path))?;
                 if stat.kind != Kind::Dir {
@@ -527,6 +530,8 @@ fn make_private_directories(disk: &dyn Disk, layout: &Layout) -> Result<(), Erro
             }
             Err(error) => return Err(Error::disk("create", &path)(error)),
         }
+        // Also when it was there: whoever made it may have died before its name was on the platter.
+        disk.sync_dir(parent).map_err(Error::disk("sync", parent))?;
     }
     Ok(())
 }

@@ -58,6 +58,8 @@ pub(crate) struct Appender {
     pub(super) group: Vec<u8>,
     pub(super) group_crc: u32,
     pub(super) group_last: Seq,
+    /// The last record that says a file is in place.
+    pub(super) last_done: Seq,
     /// The ceiling that the group raises, once it is written.
     pub(super) group_ceiling: Option<Seq>,
 }
@@ -139,7 +141,8 @@ impl Appender {
     /// Hands the group to the operating system with one call.
     ///
     /// # Errors
-    /// [`Error::Full`] or [`Error::Disk`]: the group was undone. If it cannot be undone, all writing ends.
+    /// [`Error::Full`] or [`Error::Disk`]: the group was undone. [`Error::OutcomeUnknown`] if it could not be undone, which
+    /// ends all writing.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         if self.group.is_empty() {
             return Ok(());
@@ -147,8 +150,11 @@ impl Appender {
         let segment = self.segments.back_mut().expect("a journal always has the segment that is appended to");
         if let Err(error) = self.file.write_at(&self.group, segment.bytes) {
             if let Err(undo) = self.file.truncate(segment.bytes) {
+                // Some of the group's records may be there whole, and a later start would find them.
                 let path = segment.path.display();
-                self.poison.trip(format!("an append to {path} failed ({error}) and could not be undone ({undo})"));
+                let reason = format!("an append to {path} failed ({error}) and could not be undone ({undo})");
+                self.poison.trip(reason.clone());
+                return Err(Error::OutcomeUnknown { reason });
             }
             return Err(Error::disk("append to", &segment.path)(error));
         }
@@ -192,23 +198,27 @@ impl Appender {
         Ok(seq)
     }
 
-    /// Appends that a namespace's file is in place, durably, and lets go of the segments that nothing waits for any more.
+    /// Appends that a namespace's file is in place, durably.
     pub(crate) fn append_done(&mut self, place: &Place, cut: Seq) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Done, |out| payload::encode_done(out, place, cut))?;
         self.finish()?;
         self.table.covered(place, cut);
-        self.release_segments();
+        self.last_done = seq;
         Ok(seq)
     }
 
-    /// Removes the oldest segments as long as every write in them is in its namespace's file, and the segment after them
-    /// is on the platter: were both lost, the Seqs given out would be forgotten with them.
+    /// Removes the oldest segments as long as every write in them is in its namespace's file, the record that says so is
+    /// on the platter (or a start would take the segment for lost), and so is the segment after them (were both lost,
+    /// the Seqs given out would be forgotten with them).
     ///
     /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
     /// files' cuts are above it.
     pub(crate) fn release_segments(&mut self) {
         let synced = self.progress.synced();
+        if self.last_done > synced {
+            return;
+        }
         let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
         while self.segments.len() > 1 && is_durable(&self.segments[1]) && !self.is_waited_for(&self.segments[0]) {
             let segment = &self.segments[0];
@@ -230,6 +240,14 @@ impl Appender {
         let oldest = &self.segments[0];
         let waits = |place: &Place, last: Seq| self.table.get(place).is_none_or(|known| last > known.covered);
         oldest.writes.iter().filter(|(place, last)| waits(place, **last)).map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The segments that hold writes to these namespaces above these Seqs. They stay until the writes are in files.
+    pub(crate) fn segments_beyond(&self, wanted: &[(&Place, Seq)]) -> Vec<PathBuf> {
+        let holds = |segment: &&Segment| {
+            wanted.iter().any(|(place, covered)| segment.writes.get(*place).is_some_and(|last| last > covered))
+        };
+        self.segments.iter().filter(holds).map(|segment| segment.path.clone()).collect()
     }
 
     /// The successor takes records at once; it is synced after its predecessor, when either is synced next.

@@ -2,8 +2,9 @@
 //! good record is the unsynced tail of a crash or damage.
 //!
 //! The newest whole header begins the chain; each header names its predecessor and through where that counts. A
-//! predecessor that is not there any more had left the journal because nothing waited for it; should that not be true,
-//! [`Chain::gone`] shows it when the namespace is loaded. Where the chain breaks off, everything after it is searched
+//! predecessor that is not there any more has left the journal because nothing waited for it. Should something wait all
+//! the same, its name was lost to a power cut, and the chain is what was before it; and if there is nothing before it,
+//! [`Chain::gone`] closes the namespaces concerned when they are loaded. Where the chain breaks off, everything after it is searched
 //! for a valid header or record that names a synced-through Seq above the last good one: if there is one, bytes that
 //! had been on the platter are gone, and that is damage. If not, it is a tail.
 
@@ -70,6 +71,14 @@ pub(crate) struct Chain {
     pub(super) superseded: Vec<PathBuf>,
     /// The greatest number that any file has.
     pub(super) greatest: u64,
+}
+
+impl Chain {
+    /// Whether a namespace's file lacks writes that only a missing segment can hold.
+    fn waits_for_what_is_gone(&self) -> bool {
+        let covered = |place: &Place| self.table.get(place).map_or(Seq::ZERO, |known| known.covered);
+        self.gone.iter().any(|(place, last)| *last > covered(place))
+    }
 }
 
 /// Finds the chain. Reads only; nothing is changed on the disk.
@@ -143,7 +152,15 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            return self.read_chain(&numbers);
+            let chain = self.read_chain(&numbers)?;
+            let oldest = numbers[0];
+            if chain.waits_for_what_is_gone() && self.files.iter().any(|(n, _)| *n < oldest && self.whole(*n).is_some()) {
+                // A segment goes only when nothing waits for it, so this one's predecessor has not gone: its name was
+                // lost to a power cut that kept this one's. What was before them is the chain.
+                below = oldest;
+                continue;
+            }
+            return Ok(chain);
         }
     }
 
@@ -249,7 +266,7 @@ impl Reader<'_> {
 }
 
 /// Enters a record into what is known. `None` if its payload cannot be read.
-fn note(record: &Record<'_>, table: &mut FileTable, ceiling: &mut Seq, writes: &mut HashMap<Place, Seq>) -> Option<()> {
+pub(super) fn note(record: &Record<'_>, table: &mut FileTable, ceiling: &mut Seq, writes: &mut HashMap<Place, Seq>) -> Option<()> {
     match record.stamp.kind {
         Kind::Write => {
             for place in WritePayload::decode(record.payload)?.places {
@@ -315,7 +332,7 @@ fn greatest_synced(bytes: &[u8], salt: u64, above: Seq) -> Seq {
 /// A range of the journal that does not change any more: what namespaces that are loaded later read from.
 #[derive(Clone, Debug)]
 pub(crate) struct Range {
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     pub(super) salt: u64,
     pub(super) first: Link,
     pub(super) end: u64,

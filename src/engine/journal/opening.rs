@@ -17,6 +17,7 @@ use super::chain::{self, Chain, Link, Range, Tail};
 use super::record::{self, Stamp};
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
+use super::table::FileTable;
 use crate::engine::disk::{Disk, How};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
@@ -56,7 +57,7 @@ pub(crate) fn continue_journal(
     let tail = set_aside(&**disk, layout, &chain)?;
     let number = chain.greatest + 1;
     let last_header = chain.segments.last().map(|read| &read.header);
-    let base = base_of(&**disk, &chain)?;
+    let (base, table) = base_of(&**disk, &chain)?.map_or_else(Default::default, |(at, table)| (Some(at), table));
     let header = SegmentHeader {
         number,
         boot: last_header.map_or(0, |header| header.boot) + 1,
@@ -64,7 +65,7 @@ pub(crate) fn continue_journal(
         ceiling: Seq(chain.ceiling.0 + CEILING_STEP),
         synced: chain.synced,
         predecessor: base.map(|(_, before)| before),
-        table: chain.table.clone(),
+        table,
     };
     let mut bytes = header.encode();
     let start = Link {
@@ -123,7 +124,7 @@ pub(crate) fn continue_journal(
         directory,
         Arc::clone(&poison),
         (path, Arc::clone(&file)),
-        Seq(chain.ceiling.0),
+        copy.last,
     ));
     let mut appender = Appender {
         disk: Arc::clone(disk),
@@ -143,6 +144,7 @@ pub(crate) fn continue_journal(
         group: Vec::new(),
         group_crc: copy.crc,
         group_last: copy.last,
+        last_done: Seq::ZERO,
         group_ceiling: None,
     };
     appender.release_segments();
@@ -185,19 +187,22 @@ fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<T
     Ok(Some(Tail { segment: segment.clone(), offset: *offset, bytes }))
 }
 
-/// The last place in the chain that is known to be on the platter: which segment, and through where it counts.
+/// The last place in the chain that is known to be on the platter: which segment, through where it counts, and the
+/// table as of there.
 ///
 /// A segment without a record that is known to be synced may itself be lost to the next power cut, header and all, so
 /// it cannot be built upon. The oldest one can: what was before it went only after it was on the platter.
-fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<(usize, Predecessor)>, Error> {
+fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<((usize, Predecessor), FileTable)>, Error> {
     for (index, read) in chain.segments.iter().enumerate().rev() {
         let bytes = chain::read_file(disk, &read.path)?;
+        let mut table = read.header.table.clone();
         let end = chain::for_each_record(&bytes, read.header.salt(), read.first, read.end.byte, |record, _| {
-            record.stamp.seq <= chain.synced
+            let is_synced = record.stamp.seq <= chain.synced;
+            is_synced && chain::note(record, &mut table, &mut Seq::ZERO, &mut HashMap::new()).is_some()
         });
         if end.byte > read.first.byte || index == 0 {
             let before = Predecessor { segment: read.header.number, byte: end.byte, seq: end.seq, crc: end.crc };
-            return Ok(Some((index, before)));
+            return Ok(Some(((index, before), table)));
         }
     }
     Ok(None)

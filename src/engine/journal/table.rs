@@ -51,6 +51,10 @@ impl Known {
     }
 
     fn add(&mut self, entry: Entry) {
+        // A copied record is read beside a table that knows it already.
+        if self.entries.contains(&entry) {
+            return;
+        }
         let at = self.entries.partition_point(|known| known.cut <= entry.cut);
         self.entries.insert(at, entry);
     }
