@@ -129,7 +129,7 @@ impl Evaluation {
         }
         self.requests.push(evaluated);
         for (index, op) in request.ops.into_iter().enumerate() {
-            if let Err(found) = self.operation(op) {
+            if let Err(found) = self.operation(&op) {
                 self.take_back();
                 return Err(Error::ConditionFailed { operation: index as u32, found });
             }
@@ -145,15 +145,15 @@ impl Evaluation {
     }
 
     /// One operation of the last request; the error is the version of the record that the condition met.
-    fn operation(&mut self, op: Op) -> Result<(), Option<Seq>> {
+    fn operation(&mut self, op: &Op) -> Result<(), Option<Seq>> {
         let at = self.requests.len() - 1;
         let table = Arc::clone(&self.requests[at].tables[usize::from(op.table)]);
-        let record = match op.what {
+        let record = match &op.what {
             What::Clear => {
                 self.clear(op.table, &table);
                 return Ok(());
             }
-            What::Put(ref record) | What::Delete(ref record) => record.clone(),
+            What::Put(record) | What::Delete(record) => record.clone(),
         };
         let hash = self.overlay.hasher.hash_one(record.key());
         let overlay = self.overlay.tables.entry(Arc::as_ptr(&table).addr()).or_default();

@@ -73,7 +73,7 @@ impl Store {
         self.announce(table, &mut file)?;
         let lock = self.take_flush_lock(table.place(), how)?;
         let (cut, view) = self.turn.exclusive(|writer| (writer.appender.last_given(), table.map.write().view()));
-        let mut sibling = self.write_sibling(table, &file, view)?;
+        let mut sibling = self.write_sibling(table, &file, &view)?;
         let entry = Entry { file: Some(sibling.fingerprint), cut };
         let intent = self.turn.exclusive(|writer| writer.appender.append_intent(table.place(), entry))?;
         self.progress.sync_through(intent)?;
@@ -104,7 +104,7 @@ impl Store {
         })
     }
 
-    fn write_sibling(&self, table: &Table, file: &FileState, view: View) -> Result<Sibling<'_>, Error> {
+    fn write_sibling(&self, table: &Table, file: &FileState, view: &View) -> Result<Sibling<'_>, Error> {
         self.make_workspace(table.place())?;
         let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
         let time_ns = u128::from(self.clock.unix_ms()) * 1_000_000;
@@ -114,7 +114,7 @@ impl Store {
         let target = self.disk.open(&path, &how).map_err(Error::disk("create", &path))?;
         let none = Fingerprint { hash: 0, bytes: 0 };
         let mut sibling = Sibling { store: self, path, fingerprint: none, replaced: false };
-        let written = self.write_view(table, &view, &*target);
+        let written = self.write_view(table, view, &*target);
         sibling.fingerprint = written.map_err(Error::disk("write", &sibling.path))?;
         target.sync().map_err(Error::disk("sync", &sibling.path))?;
         Ok(sibling)
@@ -216,7 +216,8 @@ impl Store {
 
     fn drop_old_generations(&self, directory: &Path) -> Result<(), Error> {
         let listed = self.disk.list(directory).map_err(Error::disk("list", directory))?;
-        let own = |name: &str| name.ends_with(".json") && !name.ends_with(".foreign.json");
+        // Ours are `<cut>.json`; another program's `<cut>.foreign.json`.
+        let own = |name: &str| name.strip_suffix(".json").is_some_and(|cut| cut.bytes().all(|b| b.is_ascii_digit()));
         let own: Vec<_> = listed.iter().filter(|entry| entry.name.to_str().is_some_and(own)).collect();
         let surplus = own.len().saturating_sub(self.options.keep as usize);
         for entry in &own[..surplus] {

@@ -1,6 +1,6 @@
 //! A namespace in memory: what readers hold.
 //!
-//! One RwLock a namespace. Readers share it for as long as they look something up; the holder of the writer's turn takes
+//! One `RwLock` a namespace. Readers share it for as long as they look something up; the holder of the writer's turn takes
 //! it alone to apply a request, all of it in one hold. Nothing here does any I/O.
 
 use std::fmt;

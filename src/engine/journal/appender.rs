@@ -149,7 +149,8 @@ impl Appender {
         }
         let segment = self.segments.back_mut().expect("a journal always has the segment that is appended to");
         if let Err(error) = self.file.write_at(&self.group, segment.bytes) {
-            if let Err(undo) = self.file.truncate(segment.bytes) {
+            // Synced too: a power cut could bring back the longer file, and with it a request that was refused.
+            if let Err(undo) = self.file.truncate(segment.bytes).and_then(|()| self.file.sync()) {
                 // Some of the group's records may be there whole, and a later start would find them.
                 let path = segment.path.display();
                 let reason = format!("an append to {path} failed ({error}) and could not be undone ({undo})");

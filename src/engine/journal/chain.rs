@@ -154,7 +154,8 @@ impl Reader<'_> {
             };
             let chain = self.read_chain(&numbers)?;
             let oldest = numbers[0];
-            if chain.waits_for_what_is_gone() && self.files.iter().any(|(n, _)| *n < oldest && self.whole(*n).is_some()) {
+            if chain.waits_for_what_is_gone() && self.files.iter().any(|(n, _)| *n < oldest && self.whole(*n).is_some())
+            {
                 // A segment goes only when nothing waits for it, so this one's predecessor has not gone: its name was
                 // lost to a power cut that kept this one's. What was before them is the chain.
                 below = oldest;
@@ -266,7 +267,12 @@ impl Reader<'_> {
 }
 
 /// Enters a record into what is known. `None` if its payload cannot be read.
-pub(super) fn note(record: &Record<'_>, table: &mut FileTable, ceiling: &mut Seq, writes: &mut HashMap<Place, Seq>) -> Option<()> {
+pub(super) fn note(
+    record: &Record<'_>,
+    table: &mut FileTable,
+    ceiling: &mut Seq,
+    writes: &mut HashMap<Place, Seq>,
+) -> Option<()> {
     match record.stamp.kind {
         Kind::Write => {
             for place in WritePayload::decode(record.payload)?.places {

@@ -119,13 +119,8 @@ pub(crate) fn continue_journal(
     // Seqs begin above everything that the owners before may have given out, acknowledged or not.
     let next = Seq(chain.ceiling.0 + 1);
     let file: Arc<dyn crate::engine::disk::DiskFile> = Arc::from(file);
-    let progress = Arc::new(Progress::new(
-        Arc::clone(disk),
-        directory,
-        Arc::clone(&poison),
-        (path, Arc::clone(&file)),
-        copy.last,
-    ));
+    let progress =
+        Arc::new(Progress::new(Arc::clone(disk), directory, Arc::clone(&poison), (path, Arc::clone(&file)), copy.last));
     let mut appender = Appender {
         disk: Arc::clone(disk),
         layout: layout.clone(),

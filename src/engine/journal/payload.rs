@@ -91,7 +91,8 @@ pub(crate) fn encode_write<'a>(
 /// The payload of a write, as far as its namespaces; the effects are read one by one.
 pub(crate) struct WritePayload<'a> {
     /// Kept in the record for the client's sake; no start reads it yet.
-    _head: WriteHead,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a repeated write will ask for it"))]
+    head: WriteHead,
     pub(crate) places: Vec<Place>,
     effects: u32,
     fields: Fields<'a>,
@@ -104,7 +105,7 @@ impl<'a> WritePayload<'a> {
             WriteHead { client: fields.u128()?, number: fields.u64()?, new: fields.u64()?, found: fields.u64()? };
         let (places, effects) = (fields.u32()?, fields.u32()?);
         let places = (0..places).map(|_| decode_place(&mut fields)).collect::<Option<_>>()?;
-        Some(Self { _head: head, places, effects, fields })
+        Some(Self { head, places, effects, fields })
     }
 
     /// Hands each effect to `each`; `None` if the bytes are not those of a write.
@@ -172,7 +173,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode_write(&mut bytes, head, &[&places[0], &places[1]], effects.into_iter());
         let payload = WritePayload::decode(&bytes).expect("is whole");
-        assert_eq!(payload._head, head);
+        assert_eq!(payload.head, head);
         let mut seen = Vec::new();
         payload.for_each(|place, effect| seen.push((place.clone(), effect))).expect("is whole");
         let expected: Vec<_> =

@@ -131,7 +131,7 @@ impl SegmentHeader {
         }
         let version = fields.u32().ok_or_else(short)?;
         let length = fields.u32().ok_or_else(short)? as usize;
-        if length % 8 != 0 || !(FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES).contains(&length) {
+        if !length.is_multiple_of(8) || !(FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES).contains(&length) {
             return Err(Bad("the segment's header has an impossible length"));
         }
         let header = segment.get(..length).ok_or_else(short)?;

@@ -199,7 +199,7 @@ pub(super) fn decode_entry(fields: &mut Fields<'_>) -> Option<Entry> {
 mod tests {
     use super::*;
 
-    fn file(hash: u128) -> Option<Fingerprint> {
+    const fn file(hash: u128) -> Option<Fingerprint> {
         Some(Fingerprint { hash, bytes: 1 })
     }
 
