@@ -96,12 +96,11 @@ impl Store {
             Ok(cut) => cut,
             Err(closed) => return Ok(Err(closed)),
         };
-        let (covered, unannounced) = match cut {
-            Some(cut) => (cut, None),
-            None => {
-                let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
-                (cut, Some(Entry { file, cut }))
-            }
+        let (covered, unannounced) = if let Some(cut) = cut {
+            (cut, None)
+        } else {
+            let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
+            (cut, Some(Entry { file, cut }))
         };
         let mut map = Map::new();
         let report = json::load_object(&bytes, &mut |key, value| {

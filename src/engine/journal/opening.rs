@@ -57,7 +57,8 @@ pub(crate) fn continue_journal(
     let tail = set_aside(&**disk, layout, &chain)?;
     let number = chain.greatest + 1;
     let last_header = chain.segments.last().map(|read| &read.header);
-    let (base, table) = base_of(&**disk, &chain)?.map_or_else(Default::default, |(at, table)| (Some(at), table));
+    let (base, table) =
+        base_of(&**disk, &chain)?.map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table));
     let header = SegmentHeader {
         number,
         boot: last_header.map_or(0, |header| header.boot) + 1,
@@ -182,22 +183,32 @@ fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<T
     Ok(Some(Tail { segment: segment.clone(), offset: *offset, bytes }))
 }
 
-/// The last place in the chain that is known to be on the platter: which segment, through where it counts, and the
-/// table as of there.
+/// What the next segment is built upon.
+struct Base {
+    /// Which segment of the chain.
+    index: usize,
+    /// Through where that counts.
+    before: Predecessor,
+    /// As of there.
+    table: FileTable,
+}
+
+/// The last place in the chain that is known to be on the platter: which segment, through where it counts, and the table
+/// as of there.
 ///
 /// A segment without a record that is known to be synced may itself be lost to the next power cut, header and all, so
 /// it cannot be built upon. The oldest one can: what was before it went only after it was on the platter.
-fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<((usize, Predecessor), FileTable)>, Error> {
+fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Base>, Error> {
     for (index, read) in chain.segments.iter().enumerate().rev() {
         let bytes = chain::read_file(disk, &read.path)?;
         let mut table = read.header.table.clone();
         let end = chain::for_each_record(&bytes, read.header.salt(), read.first, read.end.byte, |record, _| {
             let is_synced = record.stamp.seq <= chain.synced;
-            is_synced && chain::note(record, &mut table, &mut Seq::ZERO, &mut HashMap::new()).is_some()
+            is_synced && chain::note(record, &mut table, &mut Seq(0), &mut HashMap::new()).is_some()
         });
         if end.byte > read.first.byte || index == 0 {
             let before = Predecessor { segment: read.header.number, byte: end.byte, seq: end.seq, crc: end.crc };
-            return Ok(Some(((index, before), table)));
+            return Ok(Some(Base { index, before, table }));
         }
     }
     Ok(None)

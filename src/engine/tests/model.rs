@@ -176,10 +176,13 @@ impl Run {
             let mut ops = self.random_ops();
             if count > 1 {
                 // Versions that requests of the same group give are not known when the next is built.
-                ops.iter_mut().for_each(|op| match op {
-                    Op::Put(.., wish) | Op::Delete(.., wish) if *wish == Wish::IfCurrent => *wish = Wish::Always,
-                    _ => {}
-                });
+                for op in &mut ops {
+                    if let Op::Put(.., wish) | Op::Delete(.., wish) = op
+                        && *wish == Wish::IfCurrent
+                    {
+                        *wish = Wish::Always;
+                    }
+                }
             }
             match self.request(&ops) {
                 Ok(request) => batch.push(request),

@@ -161,7 +161,7 @@ impl Rig {
     /// The journal's segments, oldest first.
     pub(super) fn segments(&self) -> Vec<PathBuf> {
         let directory = Path::new(DIR).join(".commonhold/journal");
-        let names = self.disk.names(&directory).into_iter().filter(|name| name.ends_with(".log"));
+        let names = self.disk.names(&directory).into_iter().filter(|name| name.strip_suffix(".log").is_some());
         names.map(|name| directory.join(name)).collect()
     }
 }
