@@ -10,7 +10,7 @@ struct Tea {
     minutes: u32,
 }
 
-fn main() -> Result<(), Error> {
+pub(crate) fn main() -> Result<(), Error> {
     let client = Client::connect("rag_storage")?; // the directory is the address; Client is Clone, Send and Sync
     let teas = client.namespace("teas")?;
 

@@ -32,8 +32,10 @@ const OWN_RECORDS: usize = 48;
 const PAIRS: usize = 6;
 /// Counters that all workers raise with `if_seq`.
 const TALLIES: usize = 4;
+/// Keys that all workers try to be the first to write.
+const CLAIMS: usize = 600;
 /// Writes that are sent over one connection without waiting for each other.
-const PIPELINED: usize = 8;
+const PIPELINED: usize = 24;
 /// How long a worker may take in all: whoever started it may be gone.
 const DEADLINE: Duration = Duration::from_mins(10);
 
@@ -109,7 +111,6 @@ struct Worker {
     own: Vec<(Namespace, String)>,
     /// How many values this worker has made: no two are equal.
     made: u64,
-    claimed: u64,
 }
 
 impl Worker {
@@ -131,7 +132,6 @@ impl Worker {
             shared: Vec::new(),
             own: Vec::new(),
             made: 0,
-            claimed: 0,
             orders,
             client,
             chunks,
@@ -214,29 +214,29 @@ impl Worker {
         let chunks = self.chunks.clone();
         let pair = self.random.usize(..PAIRS);
         match self.random.u32(..1_000) {
-            0..220 => self.read_own(&own_space, &own_key),
-            220..330 => self.read_shared(&chunks, &shared_key),
-            330..390 => {
+            0..190 => self.read_own(&own_space, &own_key),
+            190..300 => self.read_shared(&chunks, &shared_key),
+            300..360 => {
                 let whose = self.random.u64(1..=self.orders.workers);
                 self.read_pair(whose, pair)
             }
-            390..420 => self.ask_which_are_missing(),
-            420..430 => self.scan_own(),
-            430..590 => {
+            360..390 => self.ask_which_are_missing(),
+            390..400 => self.scan_own(),
+            400..560 => {
                 let value = self.value(&own_key);
                 self.write("put", &[put(&own_space, &own_key, value)], Condition::Always)
             }
-            590..680 => {
+            560..650 => {
                 let value = self.value(&shared_key);
                 self.write("put", &[put(&chunks, &shared_key, value)], Condition::Always)
             }
-            680..740 => self.write("delete", &[delete(&own_space, &own_key)], Condition::Always),
-            740..770 => self.write("delete", &[delete(&chunks, &shared_key)], Condition::Always),
-            770..830 => self.write_pair(pair),
-            830..870 => self.write_batch_on_shared_keys(),
-            870..930 => self.raise_tally(),
-            930..960 => self.claim(),
-            960..985 => self.pipeline(),
+            650..710 => self.write("delete", &[delete(&own_space, &own_key)], Condition::Always),
+            710..740 => self.write("delete", &[delete(&chunks, &shared_key)], Condition::Always),
+            740..800 => self.write_pair(pair),
+            800..840 => self.write_batch_on_shared_keys(),
+            840..900 => self.raise_tally(),
+            900..930 => self.claim(),
+            930..985 => self.pipeline(),
             985..995 => {
                 let spaces = [&self.chunks, &self.entities, &self.status, &self.claims];
                 let flushed = self.random.choice(spaces).expect("there are four").flush();
@@ -364,10 +364,9 @@ impl Worker {
         self.write("tally", &[put(&self.status.clone(), &key, value)], condition)
     }
 
-    /// All workers try to be the first to write the same keys.
+    /// Writes a key only if nobody has written it before.
     fn claim(&mut self) -> Result<(), Failure> {
-        let key = format!("claim-{:05}", self.claimed);
-        self.claimed += 1;
+        let key = format!("claim-{:04}", self.random.usize(..CLAIMS));
         let value = self.value(&key);
         self.write("claim", &[put(&self.claims.clone(), &key, value)], Condition::IfAbsent)
     }

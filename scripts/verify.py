@@ -160,7 +160,7 @@ def check_requests_whole(after, checks):
     for pair, stamps in pairs.items():
         whole = len(stamps) == 3 and len(set(stamps.values())) == 1
         checks.that(whole, f"{pair} holds parts of different requests: {stamps}")
-    checks.report("requests over several keys, whole or not at all", f"{len(pairs)} groups of 3 keys")
+    checks.report("requests over several keys, whole or not", f"{len(pairs)} groups of three keys")
 
 
 def check_conditions(writes, after, checks):
