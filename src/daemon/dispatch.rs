@@ -1,0 +1,161 @@
+//! From a request to its answer, in one synchronous function, however sessions are served.
+//!
+//! Reads are answered here and now. A write is prepared here (names, limits, JSON, records: all that needs no turn) and
+//! committed by the session together with its neighbours. Commit, flush and stop are not reads: the session hands them
+//! on before it comes here.
+
+use crate::engine::{Cursor, Record, ScanQuery, Store, WriteRequest};
+use crate::proto::limits::{MAX_SCAN_VISITS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
+use crate::proto::names::check_key;
+use crate::proto::{Answer, Entry, Fault, Found, Op, Space, Verb, Write};
+
+use super::Daemon;
+use super::fault::check_count;
+use super::outbox::Replies;
+use super::tables::Tables;
+
+/// Answers a request that changes nothing and waits for nothing but the load of its namespace.
+pub(super) fn read(daemon: &Daemon, tables: &mut Tables, id: u64, verb: &Verb<'_>, replies: &mut Replies) {
+    if let Err(fault) = try_read(daemon, tables, id, verb, replies) {
+        replies.refuse(id, fault);
+    }
+}
+
+fn try_read(
+    daemon: &Daemon,
+    tables: &mut Tables,
+    id: u64,
+    verb: &Verb<'_>,
+    replies: &mut Replies,
+) -> Result<(), Fault> {
+    match verb {
+        Verb::Ping => replies.answer(id, &Answer::Done),
+        Verb::Get { space, key } => {
+            check_key(key)?;
+            let record = tables.get(space)?.get(key);
+            replies.answer(id, &Answer::Got { found: record.as_ref().map(found), tag: None });
+        }
+        Verb::GetMany { space, keys } => {
+            check_keys(keys)?;
+            let records = tables.get(space)?.get_many(keys);
+            stream_many(id, &records, replies);
+        }
+        Verb::FilterMissing { space, keys } => {
+            check_keys(keys)?;
+            let missing = tables.get(space)?.filter_missing(keys);
+            replies.answer(id, &Answer::Missing { keys: missing });
+        }
+        Verb::Contains { space, key } => {
+            check_key(key)?;
+            let found = tables.get(space)?.contains(key);
+            replies.answer(id, &Answer::Contains { found });
+        }
+        Verb::Len { space } => {
+            let records = tables.get(space)?.len() as u64;
+            replies.answer(id, &Answer::Len { records });
+        }
+        Verb::Scan { space, cursor, prefix, limit, values } => {
+            let cursor = cursor.map(|cursor| Cursor { load: cursor.load, ordinal: cursor.ordinal, key: cursor.key });
+            let limit = if *limit == 0 { MAX_SCAN_VISITS } else { (*limit as usize).min(MAX_SCAN_VISITS) };
+            scan(tables, id, space, ScanQuery { cursor, prefix, limit, max_bytes: SCAN_PAGE_BYTES }, *values, replies)?;
+        }
+        Verb::Namespaces => list_namespaces(daemon.store(), id, replies)?,
+        Verb::Status => replies.answer(id, &Answer::Status { json: &super::status::json(daemon) }),
+        Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Stop => {
+            unreachable!("the session serves what changes or waits itself")
+        }
+    }
+    Ok(())
+}
+
+fn check_keys(keys: &[&str]) -> Result<(), Fault> {
+    check_count("keys", keys.len())?;
+    keys.iter().try_for_each(|key| check_key(key)).map_err(Fault::from)
+}
+
+fn found(record: &Record) -> Found<'_> {
+    Found { value: record.value(), seq: record.seq() }
+}
+
+/// Sends the records in parts of about [`REPLY_PART_BYTES`]. They are one moment's, and stay what they were however
+/// long the client takes: a record is immutable, and holding it keeps it.
+fn stream_many(id: u64, records: &[Option<Record>], replies: &mut Replies) {
+    let mut part = Vec::with_capacity(records.len());
+    let mut bytes = 0;
+    for record in records {
+        if bytes >= REPLY_PART_BYTES {
+            if !replies.part(id, &Answer::GotMany { found: std::mem::take(&mut part), tags: Vec::new() }) {
+                return;
+            }
+            bytes = 0;
+        }
+        bytes += record.as_ref().map_or(0, |record| record.value().len());
+        part.push(record.as_ref().map(found));
+    }
+    replies.answer(id, &Answer::GotMany { found: part, tags: Vec::new() });
+}
+
+fn scan(
+    tables: &mut Tables,
+    id: u64,
+    space: &Space<'_>,
+    query: ScanQuery<'_>,
+    values: bool,
+    replies: &mut Replies,
+) -> Result<(), Fault> {
+    let page = tables.get(space)?.scan(query).map_err(|error| Fault::from(&error))?;
+    let entries = page
+        .records
+        .iter()
+        .map(|record| Entry { key: record.key(), seq: record.seq(), value: values.then(|| record.value()) })
+        .collect();
+    let next = page.next.as_ref().map(|(load, ordinal, key)| crate::proto::Cursor { load: *load, ordinal: *ordinal, key });
+    replies.answer(id, &Answer::Page { entries, next, seq: page.seq });
+    Ok(())
+}
+
+/// Namespaces in one part of a listing; far below a frame, whatever their names.
+const NAMESPACES_A_PART: usize = 4_096;
+
+fn list_namespaces(store: &Store, id: u64, replies: &mut Replies) -> Result<(), Fault> {
+    let mut list = store.namespaces().map_err(|error| Fault::from(&error))?;
+    while list.len() > NAMESPACES_A_PART {
+        let rest = list.split_off(NAMESPACES_A_PART);
+        if !replies.part(id, &Answer::Namespaces { list }) {
+            return Ok(());
+        }
+        list = rest;
+    }
+    replies.answer(id, &Answer::Namespaces { list });
+    Ok(())
+}
+
+/// Does all of a write that needs no turn: names, limits, JSON, records.
+pub(super) fn prepare_write(tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
+    check_count("operations", write.ops.len())?;
+    check_count("namespaces", write.spaces.len())?;
+    if write.if_token.is_some() {
+        // This daemon grants no locks, so it cannot tell a live token from a dead one: refusing is the safe answer.
+        return Err(Fault::Unsupported { what: "part of the request (if_token)".to_owned(), tag: 1 });
+    }
+    let mut spaces = Vec::with_capacity(write.spaces.len());
+    for space in &write.spaces {
+        spaces.push(tables.get(space)?.clone());
+    }
+    let table = |index: u32| {
+        spaces.get(index as usize).ok_or_else(|| Fault::Malformed {
+            reason: format!("an operation names namespace {index} of the {} that the request lists", spaces.len()),
+        })
+    };
+    let mut request = WriteRequest::new(write.client, write.number);
+    request.durability(write.durability);
+    for op in &write.ops {
+        match *op {
+            Op::Put { space, key, value, condition } => request.put(table(space)?, key, value, condition),
+            Op::Delete { space, key, condition } => request.delete(table(space)?, key, condition),
+            Op::Clear { space } => request.clear(table(space)?),
+        }
+        .map_err(|error| Fault::from(&error))?;
+    }
+    Ok(request)
+}

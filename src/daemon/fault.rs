@@ -1,0 +1,77 @@
+//! What the engine says, in the words of the wire: the one place where an engine's error becomes a [`Fault`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::engine;
+use crate::proto::Fault;
+use crate::proto::limits::MAX_OPERATIONS;
+
+impl From<&engine::Error> for Fault {
+    fn from(error: &engine::Error) -> Self {
+        use engine::Error;
+        match error {
+            Error::Name(name) => name.clone().into(),
+            Error::NameClash { namespace, existing } => {
+                Self::NameClash { namespace: namespace.clone(), existing: existing.clone() }
+            }
+            Error::InvalidJson { key, offset, reason } => {
+                Self::InvalidJson { key: key.clone(), offset: *offset, reason: reason.clone() }
+            }
+            Error::TooLarge { what, got, limit } => Self::TooLarge { what: what.clone(), got: *got, limit: *limit },
+            Error::ConditionFailed { operation, found } => Self::ConditionFailed { operation: *operation, found: *found },
+            Error::NeedsRepair { place, file, reason } => {
+                Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
+            }
+            Error::Full { path } => Self::Full { path: text(path) },
+            Error::Disk { action, path, source } => {
+                Self::DiskError { action: (*action).to_owned(), path: text(path), reason: source.to_string() }
+            }
+            Error::Unavailable { reason } => Self::Unavailable { reason: reason.clone() },
+            Error::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason: reason.clone() },
+            Error::FlushLockTimeout { place, lock_file, waited } => flush_lock_timeout(place.clone(), lock_file, *waited),
+            Error::CursorExpired => Self::CursorExpired,
+            // The others end or prevent a start. Should one come up while serving, its own words say most.
+            other => Self::Unavailable { reason: with_causes(other) },
+        }
+    }
+}
+
+/// [`Fault::FlushLockTimeout`] for a flush that has waited so long in all.
+pub(super) fn flush_lock_timeout(place: String, lock_file: &Path, waited: Duration) -> Fault {
+    Fault::FlushLockTimeout { place, lock_file: text(lock_file), waited_ms: millis(waited) }
+}
+
+/// [`Fault::TimedOut`] for a request that was not begun in time.
+pub(super) fn timed_out(waited: Duration, waiting_for: &str) -> Fault {
+    Fault::TimedOut { waited_ms: millis(waited), waiting_for: waiting_for.to_owned() }
+}
+
+/// Refuses a list that is longer than a request may carry.
+pub(super) fn check_count(what: &str, got: usize) -> Result<(), Fault> {
+    if got <= MAX_OPERATIONS {
+        return Ok(());
+    }
+    // Decoding keeps one element more than allowed and no others, so the true count is not known here.
+    Err(Fault::TooLarge { what: format!("{what} in the request"), got: got as u64, limit: MAX_OPERATIONS as u64 })
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

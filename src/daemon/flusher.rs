@@ -1,0 +1,320 @@
+//! Flushes: namespaces are rewritten side by side, each by one thread at a time, and whoever waits for the same one
+//! shares its rewrite.
+//!
+//! A few workers, started when there is work, do all I/O. One that finds a namespace's flush lock held by an outside
+//! reader leaves the group and goes on waiting by itself, so that a reader who keeps a file for long holds up the flush
+//! of that file alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::{self, FlushHow, Store};
+use crate::proto::{Fault, Place, Seq};
+
+use super::fault::{flush_lock_timeout, timed_out, with_causes};
+use super::syncer::{Commit, Syncer};
+
+/// Most namespaces that are rewritten at the same time: beyond this a disk only seeks more.
+const WORKERS: usize = 4;
+
+/// How long a worker waits for a flush lock before it looks again whether the daemon is stopping, whether somebody's
+/// patience is over, and whether others have come who can share the rewrite.
+const LOCK_SLICE: Duration = Duration::from_millis(200);
+
+/// What a flush has done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    /// How many files were rewritten.
+    pub(super) rewritten: u32,
+    /// The files hold everything up to here.
+    pub(super) seq: Seq,
+}
+
+/// Called once with what became of a flush, on a flusher's thread: it must not wait.
+pub(super) type Waiter = Box<dyn FnOnce(Result<Done, Fault>) + Send>;
+
+/// How a flush is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Wish {
+    /// Rewrite even what is up to date.
+    pub(super) rewrite: bool,
+    /// When it was asked for.
+    pub(super) since: Instant,
+    /// When the client no longer wants it to be begun.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Rewrites namespaces, and tells whoever waits.
+pub(super) struct Flusher {
+    store: Store,
+    syncer: Arc<Syncer>,
+    lock_timeout: Duration,
+    stopping: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Namespaces that are being rewritten or wait for a worker, and who waits for the next rewrite of each.
+    lines: HashMap<Place, Vec<Ask>>,
+    /// Those that wait for a worker.
+    ready: VecDeque<Place>,
+    /// Workers in the group.
+    workers: usize,
+    /// All threads: the group, and those that wait for a lock.
+    threads: usize,
+}
+
+struct Ask {
+    wish: Wish,
+    /// What was applied when it was asked for: all of it must be on the platter too, in whatever namespace.
+    applied: Seq,
+    waiter: Waiter,
+}
+
+impl Flusher {
+    pub(super) fn new(store: Store, syncer: Arc<Syncer>, lock_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            syncer,
+            lock_timeout,
+            stopping: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Flushes one namespace, or all that need it, and calls `waiter` when that is done or has failed.
+    pub(super) fn flush(self: &Arc<Self>, place: Option<Place>, wish: Wish, waiter: Waiter) {
+        match place {
+            Some(place) => self.flush_one(place, wish, waiter),
+            None => self.flush_all(wish, waiter),
+        }
+    }
+
+    fn flush_one(self: &Arc<Self>, place: Place, wish: Wish, waiter: Waiter) {
+        let ask = Ask { wish, applied: self.store.applied(), waiter };
+        let mut state = self.state.lock();
+        if let Some(line) = state.lines.get_mut(&place) {
+            // A rewrite that runs is too old for this one; those who wait share the next.
+            return line.push(ask);
+        }
+        state.lines.insert(place.clone(), vec![ask]);
+        state.ready.push_back(place);
+        if state.workers < WORKERS {
+            self.add_worker(&mut state);
+        }
+        if state.workers > 0 {
+            return;
+        }
+        // Out of threads, and nobody is there who could do it later: better refused than forgotten.
+        let place = state.ready.pop_back();
+        let asks = place.and_then(|place| state.lines.remove(&place)).unwrap_or_default();
+        drop(state);
+        for ask in asks {
+            (ask.waiter)(Err(Fault::Unavailable { reason: "no thread could be started for the flush".to_owned() }));
+        }
+    }
+
+    fn flush_all(self: &Arc<Self>, wish: Wish, waiter: Waiter) {
+        let applied = self.store.applied();
+        let places = match self.places(wish.rewrite) {
+            Ok(places) => places,
+            Err(error) => return waiter(Err(Fault::from(&error))),
+        };
+        if places.is_empty() {
+            let done = move |synced: Result<Seq, Fault>| waiter(synced.map(|_| Done { rewritten: 0, seq: applied }));
+            let Wish { since, deadline, .. } = wish;
+            return self.syncer.commit(Commit { seq: applied, since, deadline, waiter: Box::new(done) });
+        }
+        let gather = Gather::new(places.len(), applied, waiter);
+        for place in places {
+            let gather = Arc::clone(&gather);
+            let name = place.to_string();
+            self.flush_one(place, wish, Box::new(move |outcome| gather.take(name, outcome)));
+        }
+    }
+
+    /// What `flush` of everything means: what is dirty, or with `rewrite` whatever has records or a file.
+    fn places(&self, rewrite: bool) -> Result<Vec<Place>, engine::Error> {
+        if !rewrite {
+            return Ok(self.store.dirty());
+        }
+        let known = self.store.namespaces()?;
+        Ok(known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect())
+    }
+
+    /// From now on nobody waits for a flush lock: the daemon ends.
+    pub(super) fn hurry(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until all threads have ended; nothing may be asked any more.
+    pub(super) fn wait_until_idle(&self) {
+        let mut state = self.state.lock();
+        while state.threads > 0 {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn add_worker(self: &Arc<Self>, state: &mut State) {
+        let flusher = Arc::clone(self);
+        match std::thread::Builder::new().name("flush".to_owned()).spawn(move || flusher.work()) {
+            Ok(_) => {
+                state.workers += 1;
+                state.threads += 1;
+            }
+            Err(error) => tracing::error!("cannot start a thread to flush: {error}"),
+        }
+    }
+
+    fn thread_ends(&self) {
+        self.state.lock().threads -= 1;
+        self.changed.notify_all();
+    }
+
+    fn work(self: Arc<Self>) {
+        let mut in_group = true;
+        while in_group {
+            let mut state = self.state.lock();
+            let Some(place) = state.ready.pop_front() else {
+                state.workers -= 1;
+                break;
+            };
+            let asks = state.lines.get_mut(&place).map(std::mem::take).unwrap_or_default();
+            drop(state);
+            self.serve(&place, asks, &mut in_group);
+            let mut state = self.state.lock();
+            if state.lines.get(&place).is_some_and(|next| !next.is_empty()) {
+                state.ready.push_back(place);
+                if !in_group && state.workers < WORKERS {
+                    self.add_worker(&mut state);
+                }
+            } else {
+                state.lines.remove(&place);
+            }
+        }
+        self.thread_ends();
+    }
+
+    /// Rewrites one namespace for all who ask, however long its flush lock is held by others.
+    fn serve(self: &Arc<Self>, place: &Place, mut asks: Vec<Ask>, in_group: &mut bool) {
+        let now = Instant::now();
+        for ask in take_if(&mut asks, |ask| ask.wish.deadline.is_some_and(|deadline| deadline < now)) {
+            (ask.waiter)(Err(timed_out(now - ask.wish.since, "the flush before this one to end")));
+        }
+        let mut slice = Duration::ZERO;
+        while let Some(applied) = asks.iter().map(|ask| ask.applied).max() {
+            let how = FlushHow { rewrite: asks.iter().any(|ask| ask.wish.rewrite), lock_timeout: Some(slice) };
+            let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush(place, how));
+            let Err(engine::Error::FlushLockTimeout { lock_file, .. }) = &outcome else {
+                return answer_all(asks, place, outcome);
+            };
+            if *in_group {
+                tracing::info!(%place, lock_file = %lock_file.display(), "another program holds the flush lock: waiting");
+                self.leave_group();
+                *in_group = false;
+            }
+            // Nothing was cut yet, so those who have come meanwhile can share this rewrite.
+            asks.append(&mut self.state.lock().lines.get_mut(place).map(std::mem::take).unwrap_or_default());
+            for ask in take_if(&mut asks, |ask| self.patience(ask).is_zero()) {
+                let waited = ask.wish.since.elapsed();
+                (ask.waiter)(Err(flush_lock_timeout(place.to_string(), lock_file, waited)));
+            }
+            slice = asks.iter().map(|ask| self.patience(ask)).min().unwrap_or_default().min(LOCK_SLICE);
+        }
+    }
+
+    /// How much longer this one waits for a flush lock.
+    fn patience(&self, ask: &Ask) -> Duration {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let until = ask.wish.since + self.lock_timeout;
+        let until = ask.wish.deadline.map_or(until, |deadline| deadline.min(until));
+        until.saturating_duration_since(Instant::now())
+    }
+
+    fn leave_group(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.workers -= 1;
+        if !state.ready.is_empty() {
+            self.add_worker(&mut state);
+        }
+    }
+}
+
+fn take_if(asks: &mut Vec<Ask>, which: impl Fn(&Ask) -> bool) -> Vec<Ask> {
+    asks.extract_if(.., |ask| which(ask)).collect()
+}
+
+fn answer_all(asks: Vec<Ask>, place: &Place, outcome: Result<engine::Flushed, engine::Error>) {
+    let outcome = outcome
+        .map(|flushed| Done { rewritten: u32::from(flushed.rewritten), seq: flushed.cut })
+        .inspect_err(|error| tracing::error!(%place, "flush failed: {}", with_causes(error)))
+        .map_err(|error| Fault::from(&error));
+    for ask in asks {
+        (ask.waiter)(outcome.clone());
+    }
+}
+
+/// The outcomes of several flushes on their way to one answer.
+struct Gather {
+    state: Mutex<Gathered>,
+}
+
+struct Gathered {
+    missing: usize,
+    done: Done,
+    failed: Vec<String>,
+    /// The first failure.
+    reason: Option<Fault>,
+    waiter: Option<Waiter>,
+}
+
+/// Most namespaces that an answer names one by one.
+const MOST_NAMED: usize = 100;
+
+impl Gather {
+    fn new(missing: usize, applied: Seq, waiter: Waiter) -> Arc<Self> {
+        let done = Done { rewritten: 0, seq: applied };
+        let state = Gathered { missing, done, failed: Vec::new(), reason: None, waiter: Some(waiter) };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    fn take(&self, name: String, outcome: Result<Done, Fault>) {
+        let mut state = self.state.lock();
+        match outcome {
+            Ok(done) => state.done.rewritten += done.rewritten,
+            Err(fault) => {
+                state.failed.push(name);
+                state.reason.get_or_insert(fault);
+            }
+        }
+        state.missing -= 1;
+        if state.missing > 0 {
+            return;
+        }
+        let mut places = std::mem::take(&mut state.failed);
+        places.sort_unstable();
+        if places.len() > MOST_NAMED {
+            let others = places.len() - MOST_NAMED;
+            places.truncate(MOST_NAMED);
+            places.push(format!("{others} more"));
+        }
+        let outcome = match state.reason.take() {
+            None => Ok(state.done),
+            Some(fault) => Err(Fault::FlushFailed { places, reason: fault.to_string() }),
+        };
+        let waiter = state.waiter.take();
+        drop(state);
+        if let Some(waiter) = waiter {
+            waiter(outcome);
+        }
+    }
+}

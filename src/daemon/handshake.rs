@@ -1,0 +1,80 @@
+//! The first words of a connection: who is there, which store is meant, and which version both will speak.
+//!
+//! A peer that says nothing within [`HELLO_TIMEOUT_MS`] is gone; one that is not wanted is told why.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::ipc::Stream;
+use crate::proto::hello::{HELLO_BYTES, Hello};
+use crate::proto::limits::HELLO_TIMEOUT_MS;
+use crate::proto::{Fault, StoreIdentity};
+
+/// What the daemon says of itself in every handshake.
+pub(super) struct Host {
+    pub(super) identity: StoreIdentity,
+    pub(super) boot: u64,
+    /// The user who owns the store: he and root may come in.
+    pub(super) owner: u32,
+}
+
+/// How a handshake ended.
+#[derive(Debug)]
+pub(super) enum Greeting {
+    /// The session may begin; this is the client's id.
+    Welcome { client: u128 },
+    /// The peer is told why it may not come in.
+    Unwanted(Fault),
+    /// There is nobody to talk to: it hung up, or said nothing in time.
+    Nobody(io::Error),
+}
+
+/// Reads the client's hello and answers with the daemon's own, within the time a new connection has for that.
+pub(super) fn greet(stream: &Stream, host: &Host) -> Greeting {
+    let deadline = Instant::now() + Duration::from_millis(HELLO_TIMEOUT_MS);
+    exchange(stream, host, deadline).unwrap_or_else(Greeting::Nobody)
+}
+
+fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greeting> {
+    let mut bytes = [0; HELLO_BYTES];
+    let mut have = 0;
+    while have < HELLO_BYTES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match (&*stream).read(&mut bytes[have..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    stream.set_read_timeout(None)?;
+    let hello = Hello::from_bytes(&bytes);
+    let client = hello.as_ref().map_or(0, |hello| hello.client);
+    let own = Hello::of_daemon(client, host.identity, 0, host.boot);
+    stream.set_write_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
+    (&*stream).write_all(&own.to_bytes())?;
+    if let Err(fault) = check_user(stream, host.owner) {
+        return Ok(Greeting::Unwanted(fault));
+    }
+    Ok(match hello {
+        Err(error) => Greeting::Unwanted(Fault::Malformed { reason: error.to_string() }),
+        Ok(hello) => match Hello::agree(&hello, &own) {
+            Err(fault) => Greeting::Unwanted(fault),
+            Ok(_version) => Greeting::Welcome { client },
+        },
+    })
+}
+
+/// The modes of `.commonhold` and of the socket keep others out already; this holds even where somebody changed them.
+fn check_user(stream: &Stream, owner: u32) -> Result<(), Fault> {
+    match stream.peer().uid {
+        Some(uid) if uid == owner || uid == 0 => Ok(()),
+        // Where the platform does not tell who is there, the socket's own permissions have decided.
+        None if !cfg!(unix) => Ok(()),
+        other => Err(Fault::Forbidden { uid: other.unwrap_or(u32::MAX), owner }),
+    }
+}
