@@ -71,7 +71,7 @@ fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greet
 
 /// The modes of `.commonhold` and of the socket keep others out already; this holds even where somebody changed them.
 fn check_user(stream: &Stream, owner: u32) -> Result<(), Fault> {
-    match stream.peer().uid {
+    match stream.peer().ok().and_then(|peer| peer.uid) {
         Some(uid) if uid == owner || uid == 0 => Ok(()),
         // Where the platform does not tell who is there, the socket's own permissions have decided.
         None if !cfg!(unix) => Ok(()),

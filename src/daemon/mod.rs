@@ -36,6 +36,6 @@ mod tables;
 
 pub use error::Error;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
-pub use options::ServeOptions;
+pub use options::{Preload, ServeOptions};
 pub use run::{Shutdown, Stopper, run};
 pub use running::{Daemon, Running};

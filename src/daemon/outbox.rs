@@ -1,8 +1,9 @@
 //! A session's way out: the answers of a batch leave in one `write`, and those that come later find their own way.
 //!
-//! Two threads may have something to say: the session's own, and its late writer, which exists only once the session
-//! has asked for something that is answered later. Neither the flusher nor the syncer ever writes to a socket: they
-//! leave the encoded answer here, so a client that does not read holds up nobody but its own session.
+//! Two threads may have something to say: the session's own, and whoever owes it a late answer (the flusher, the
+//! syncer). The latter never wait for a client: they write what the socket takes at once, and leave the rest here for a
+//! late writer, a thread that exists only while there is such a rest. So a client that does not read holds up nobody but
+//! its own session.
 //!
 //! What can pile up is bounded: the session's buffer is written out above [`SPILL_BYTES`], and at most
 //! [`MAX_IN_FLIGHT`] late answers are owed at once, counted until they have left.
@@ -21,17 +22,21 @@ use crate::proto::{Answer, Event, Fault};
 /// A batch's answers are written out early when they pass this many bytes.
 const SPILL_BYTES: usize = 256 * 1024;
 
+/// The stack of the threads that serve connections: nothing in them recurses over what a client sends.
+pub(super) const STACK_BYTES: usize = 512 * 1024;
+
 /// A buffer that is larger than this is given back after it was written.
 const KEPT_BYTES: usize = 1024 * 1024;
 
-/// The writing half of a session, shared by its thread, its late writer, and whoever owes it a late answer.
+/// The writing half of a session, shared by its thread and by whoever owes it a late answer.
 pub(super) struct Outbox {
     /// The session's number, for the log.
     pub(super) session: u64,
     stream: Arc<Stream>,
     stall_timeout: Duration,
-    /// Held while bytes leave, so that frames do not mix.
-    turn: Mutex<()>,
+    /// Held while bytes leave, so that frames do not mix. Inside is the rest of a frame that has left in part: it goes
+    /// before anything else.
+    turn: Mutex<Vec<u8>>,
     late: Mutex<Late>,
     late_changed: Condvar,
 }
@@ -40,32 +45,32 @@ pub(super) struct Outbox {
 struct Late {
     /// Encoded answers that wait for the late writer.
     bytes: Vec<u8>,
-    /// How many answers `bytes` holds.
+    /// How many answers wait for it, those that have left in part included.
     frames: usize,
     /// Late answers that are promised and have not left.
     owed: usize,
+    /// Whether the late writer runs.
+    writer: bool,
     closed: bool,
 }
 
 impl Outbox {
     pub(super) fn new(session: u64, stream: Arc<Stream>, stall_timeout: Duration) -> Self {
-        Self {
-            session,
-            stream,
-            stall_timeout,
-            turn: Mutex::new(()),
-            late: Mutex::default(),
-            late_changed: Condvar::new(),
-        }
+        let (turn, late) = (Mutex::default(), Mutex::default());
+        Self { session, stream, stall_timeout, turn, late, late_changed: Condvar::new() }
     }
 
     /// Writes all of `bytes`. A failure ends the session: nothing more is written, and its reader wakes up.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let _turn = self.turn.lock();
-        self.write_in_turn(bytes)
+        let mut rest = self.turn.lock();
+        if !rest.is_empty() {
+            self.write_all(&rest)?;
+            *rest = Vec::new();
+        }
+        self.write_all(bytes)
     }
 
-    fn write_in_turn(&self, mut bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             // The stream's write time-out makes this return when nothing at all could be written for so long.
             match (&*self.stream).write(bytes) {
@@ -89,25 +94,28 @@ impl Outbox {
         Err(error)
     }
 
-    /// Ends the session's writing: later answers are dropped, the late writer ends, a blocked reader wakes up.
+    /// Ends the session's writing: later answers are dropped, whoever is blocked in the stream wakes up.
     pub(super) fn close(&self) {
         self.late.lock().closed = true;
         self.late_changed.notify_all();
         self.stream.shutdown();
     }
 
-    /// Tells the client why the connection is about to be closed, if that can be done before `deadline`.
-    pub(super) fn say_closing(&self, fault: Fault, deadline: Instant) {
-        let Some(_turn) = self.turn.try_lock_until(deadline) else { return };
-        let left = deadline.saturating_duration_since(Instant::now());
-        // A time-out of zero would mean none at all.
-        if self.stream.set_write_timeout(Some(left.max(Duration::from_millis(1)))).is_err() {
-            return;
+    /// Waits until the late writer has ended; after [`close`](Self::close) that is at once.
+    pub(super) fn wait_for_late_writer(&self) {
+        let mut late = self.late.lock();
+        while late.writer {
+            self.late_changed.wait(&mut late);
         }
+    }
+
+    /// Tells the client why the connection is about to be closed, if it takes that at once.
+    pub(super) fn say_closing(&self, fault: Fault) {
+        let Some(rest) = self.turn.try_lock() else { return };
         let mut bytes = Vec::new();
-        if encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
+        if rest.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
             // The connection is closed in any case; what could not be said is not missed.
-            let _ = (&*self.stream).write_all(&bytes);
+            let _ = self.stream.write_now(&bytes);
         }
     }
 
@@ -126,13 +134,8 @@ impl Outbox {
         self.late.lock().owed >= MAX_IN_FLIGHT
     }
 
-    /// How many late answers are owed.
-    pub(super) fn owed(&self) -> usize {
-        self.late.lock().owed
-    }
-
     /// Waits until no late answer is owed, the session is closed, or the deadline has passed.
-    pub(super) fn wait_until_settled(&self, deadline: Instant) {
+    fn wait_until_settled(&self, deadline: Instant) {
         let mut late = self.late.lock();
         while late.owed > 0 && !late.closed {
             if self.late_changed.wait_until(&mut late, deadline).timed_out() {
@@ -141,41 +144,104 @@ impl Outbox {
         }
     }
 
-    fn post(&self, id: u64, answer: &Answer<'_>) {
+    /// Lets a late answer leave: now if the client takes it at once, else by the late writer.
+    fn post(self: &Arc<Self>, id: u64, answer: &Answer<'_>) {
+        let mut frame = Vec::new();
+        encode_or_refuse(&mut frame, id, answer);
         let mut late = self.late.lock();
-        if late.closed {
+        let left = if late.closed {
+            Left::All
+        } else if late.frames > 0 {
+            Left::Nothing
+        } else {
+            self.write_now(&frame)
+        };
+        if left == Left::All {
             late.owed -= 1;
         } else {
-            encode_or_refuse(&mut late.bytes, id, answer);
+            if left == Left::Nothing {
+                late.bytes.extend_from_slice(&frame);
+            }
             late.frames += 1;
+            self.start_late_writer(&mut late);
         }
         drop(late);
         self.late_changed.notify_all();
     }
 
-    /// The late writer: runs on a thread of its own until the session is closed.
-    pub(super) fn write_late_answers(&self) {
+    /// Writes what the socket takes without waiting for the client, or for whoever is writing.
+    fn write_now(&self, frame: &[u8]) -> Left {
+        let Some(mut rest) = self.turn.try_lock() else { return Left::Nothing };
+        if !rest.is_empty() {
+            return Left::Nothing;
+        }
+        let mut sent = 0;
+        while sent < frame.len() {
+            match self.stream.write_now(&frame[sent..]) {
+                Ok(written) => sent += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    // Nobody will read it; the session's own thread finds out as well, and ends.
+                    self.stream.shutdown();
+                    return Left::All;
+                }
+            }
+        }
+        match sent {
+            0 => Left::Nothing,
+            _ if sent == frame.len() => Left::All,
+            _ => {
+                *rest = frame[sent..].to_vec();
+                Left::Part
+            }
+        }
+    }
+
+    fn start_late_writer(self: &Arc<Self>, late: &mut Late) {
+        if late.writer {
+            return;
+        }
+        let outbox = Arc::clone(self);
+        let builder = std::thread::Builder::new().name("late-answers".to_owned()).stack_size(STACK_BYTES);
+        match builder.spawn(move || outbox.write_late_answers()) {
+            Ok(_) => late.writer = true,
+            Err(error) => {
+                tracing::error!(session = self.session, "no thread for late answers, the session ends: {error}");
+                late.closed = true;
+                self.stream.shutdown();
+            }
+        }
+    }
+
+    /// The late writer: ends when nothing is left to write, or the session is over.
+    fn write_late_answers(&self) {
         let mut bytes = Vec::new();
         loop {
             let mut late = self.late.lock();
-            while late.frames == 0 && !late.closed {
-                self.late_changed.wait(&mut late);
-            }
-            if late.closed {
-                return;
+            if late.frames == 0 || late.closed {
+                late.writer = false;
+                break;
             }
             std::mem::swap(&mut bytes, &mut late.bytes);
             let frames = std::mem::take(&mut late.frames);
             drop(late);
-            let outcome = self.write(&bytes);
+            // A failure has closed the session, which ends this loop.
+            let _ = self.write(&bytes);
             clear_and_shrink(&mut bytes);
             self.late.lock().owed -= frames;
             self.late_changed.notify_all();
-            if outcome.is_err() {
-                return;
-            }
         }
+        self.late_changed.notify_all();
     }
+}
+
+/// How much of a frame has left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    All,
+    Part,
+    Nothing,
 }
 
 /// An answer that is owed. One that is dropped unanswered says that the daemon is stopping, since nothing else drops it.
@@ -186,6 +252,11 @@ pub(super) struct LateAnswer {
 }
 
 impl LateAnswer {
+    /// The number of the session that it goes to.
+    pub(super) fn session(&self) -> u64 {
+        self.outbox.session
+    }
+
     /// Gives the answer, without waiting for the client.
     pub(super) fn give(mut self, answer: &Answer<'_>) {
         self.answered = true;
@@ -280,7 +351,7 @@ fn encode_or_refuse(out: &mut Vec<u8>, id: u64, answer: &Answer<'_>) {
 
 fn too_large(error: &EncodeError) -> Fault {
     let EncodeError::TooLarge { bytes } = error;
-    Fault::TooLarge { what: "the answer (bytes)".to_owned(), got: *bytes as u64, limit: MAX_FRAME_BYTES as u64 }
+    Fault::TooLarge { what: "bytes in the answer".to_owned(), got: *bytes, limit: MAX_FRAME_BYTES as u64 }
 }
 
 fn clear_and_shrink(bytes: &mut Vec<u8>) {

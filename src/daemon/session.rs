@@ -19,15 +19,12 @@ use super::fault::timed_out;
 use super::flusher::{Done, Wish};
 use super::handshake::{Greeting, greet};
 use super::inbox::Inbox;
-use super::outbox::{Outbox, Replies};
+use super::outbox::{LateAnswer, Outbox, Replies};
 use super::syncer::Commit;
 use super::tables::Tables;
 
 /// Queued writes are committed when their frames pass this many bytes together, whatever else has been read.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
-
-/// How long a client that is not let in may take to read why.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a connection from its first byte to its last.
 pub(super) fn serve(daemon: &Arc<Daemon>, stream: &Arc<Stream>, outbox: &Arc<Outbox>) {
@@ -38,16 +35,20 @@ pub(super) fn serve(daemon: &Arc<Daemon>, stream: &Arc<Stream>, outbox: &Arc<Out
             if stream.set_write_timeout(Some(daemon.options().stall_timeout)).is_err() {
                 return;
             }
-            tracing::debug!(client = format_args!("{client:032x}"), pid = stream.peer().pid, "session begins");
+            tracing::debug!(client = format_args!("{client:032x}"), pid = pid_of(stream), "session begins");
             Session::new(daemon, outbox).run(stream);
             tracing::debug!("session ends");
         }
         Greeting::Unwanted(fault) => {
-            tracing::warn!(pid = stream.peer().pid, "connection refused: {fault}");
-            outbox.say_closing(fault, Instant::now() + REFUSAL_TIMEOUT);
+            tracing::warn!(pid = pid_of(stream), "connection refused: {fault}");
+            outbox.say_closing(fault);
         }
         Greeting::Nobody(error) => tracing::debug!("a connection ended before its hello: {error}"),
     }
+}
+
+fn pid_of(stream: &Stream) -> Option<u32> {
+    stream.peer().ok()?.pid
 }
 
 struct Session<'a> {
@@ -58,7 +59,6 @@ struct Session<'a> {
     queue: WriteQueue,
     /// When the bytes that are being served were read: where their deadlines begin.
     read_at: Instant,
-    late_writer: Option<std::thread::JoinHandle<()>>,
 }
 
 /// Writes that wait for the next commit, and whom to answer.
@@ -110,7 +110,6 @@ impl<'a> Session<'a> {
             tables: Tables::new(daemon.store().clone()),
             queue: WriteQueue::default(),
             read_at: Instant::now(),
-            late_writer: None,
         }
     }
 
@@ -136,10 +135,7 @@ impl<'a> Session<'a> {
             }
         }
         self.outbox.close();
-        if let Some(thread) = self.late_writer.take() {
-            // A panic there has aborted the daemon or failed the test already.
-            let _ = thread.join();
-        }
+        self.outbox.wait_for_late_writer();
     }
 
     /// Serves every whole frame that was read, and sends the answers.
@@ -200,7 +196,7 @@ impl<'a> Session<'a> {
                 }
             }
             Verb::Stop => {
-                let Some(answer) = self.promise(id) else { return };
+                let answer = self.promise(id);
                 self.daemon.request_stop(answer);
             }
             _ => read(self.daemon, &mut self.tables, id, &verb, &mut self.replies),
@@ -278,7 +274,7 @@ impl<'a> Session<'a> {
         if synced >= seq {
             return self.replies.answer(asker.id, &Answer::Committed { seq: synced });
         }
-        let Some(answer) = self.promise(asker.id) else { return };
+        let answer = self.promise(asker.id);
         let waiter = move |outcome: Result<Seq, Fault>| match outcome {
             Ok(seq) => answer.give(&Answer::Committed { seq }),
             Err(fault) => answer.give(&Answer::Fault(fault)),
@@ -296,7 +292,7 @@ impl<'a> Session<'a> {
             self.daemon.flusher().flush(place, Wish { deadline: None, ..wish }, Box::new(|_| ()));
             return self.replies.answer(asker.id, &Answer::Done);
         }
-        let Some(answer) = self.promise(asker.id) else { return };
+        let answer = self.promise(asker.id);
         let waiter = move |outcome: Result<Done, Fault>| match outcome {
             Ok(Done { rewritten, seq }) => answer.give(&Answer::Flushed { rewritten, seq }),
             Err(fault) => answer.give(&Answer::Fault(fault)),
@@ -305,23 +301,11 @@ impl<'a> Session<'a> {
     }
 
     /// A place for an answer that comes later. While too many are owed the session takes no further request, which is
-    /// what bounds it; the answers it has are sent before it waits. None if the session is as good as over.
-    fn promise(&mut self, id: u64) -> Option<super::outbox::LateAnswer> {
-        if self.late_writer.is_none() {
-            let outbox = Arc::clone(self.outbox);
-            let builder = std::thread::Builder::new().name("late-answers".to_owned()).stack_size(super::running::STACK_BYTES);
-            match builder.spawn(move || outbox.write_late_answers()) {
-                Ok(thread) => self.late_writer = Some(thread),
-                Err(error) => {
-                    let reason = format!("no thread could be started for the answer: {error}");
-                    self.replies.refuse(id, Fault::Unavailable { reason });
-                    return None;
-                }
-            }
-        }
+    /// what bounds it; the answers it has are sent before it waits.
+    fn promise(&mut self, id: u64) -> LateAnswer {
         if self.outbox.is_owing_much() {
             self.replies.send();
         }
-        Some(self.outbox.promise(id))
+        self.outbox.promise(id)
     }
 }

@@ -1,0 +1,64 @@
+//! What `commonhold serve` can be told.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::StoreOptions;
+use crate::proto::Place;
+
+/// How a store is served. [`ServeOptions::new`] gives what is right for most.
+#[derive(Clone)]
+pub struct ServeOptions {
+    /// The store's directory; it must exist.
+    pub dir: PathBuf,
+    /// How the engine keeps it: durability, file format, kept generations, flush lock time-out.
+    pub store: StoreOptions,
+    /// Namespaces that are loaded at the start instead of at their first use.
+    pub preload: Preload,
+    /// Serve even on a file system that is shared over a network, where locks and syncs may promise less.
+    pub allow_network_fs: bool,
+    /// A client that has not taken a single byte for so long, while there are answers for it, is disconnected.
+    pub stall_timeout: Duration,
+    /// Called once, with the canonical directory, when clients can connect.
+    pub on_ready: Option<Arc<dyn Fn(&Path) + Send + Sync>>,
+}
+
+/// Which namespaces are loaded at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Preload {
+    /// Only those with waiting records.
+    #[default]
+    None,
+    /// These.
+    These(Vec<Place>),
+    /// All that have a file.
+    All,
+}
+
+impl ServeOptions {
+    /// The defaults, for the store in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            store: StoreOptions::default(),
+            preload: Preload::None,
+            allow_network_fs: false,
+            stall_timeout: Duration::from_secs(30),
+            on_ready: None,
+        }
+    }
+}
+
+impl fmt::Debug for ServeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeOptions")
+            .field("dir", &self.dir)
+            .field("store", &self.store)
+            .field("preload", &self.preload)
+            .field("allow_network_fs", &self.allow_network_fs)
+            .field("stall_timeout", &self.stall_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,403 @@
+//! A daemon that serves: its threads, and how they end.
+//!
+//! | thread | what it does | ends when |
+//! |---|---|---|
+//! | accept | takes connections | the listener is woken |
+//! | session (one each) | serves a connection | its stream ends |
+//! | late-answers | what a session's client did not take at once | it has left, or the session is over |
+//! | flush, sync | the requests that are answered later | nothing is asked any more |
+//! | tick | every second the engine's chores | the daemon ends |
+//! | preload | loads namespaces at the start | they are loaded |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::engine::{Store, Surroundings};
+use crate::ipc::{Listener, Stream, own_uid};
+use crate::proto::{Answer, Fault, Place};
+
+use super::fault::with_causes;
+use super::flusher::{Done, Flusher, Wish};
+use super::handshake::Host;
+use super::options::{Preload, ServeOptions};
+use super::outbox::{LateAnswer, Outbox, STACK_BYTES};
+use super::syncer::Syncer;
+use super::{Error, premises, session};
+
+/// How often the engine does its chores.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the end waits for sessions that were told to end; one that is still in the engine then is left behind.
+const SESSIONS_END: Duration = Duration::from_secs(10);
+
+/// How long a client that asked for the stop may take to be told that it is done.
+const STOP_ANSWER: Duration = Duration::from_secs(1);
+
+/// What all threads of a daemon share.
+#[derive(Debug)]
+pub struct Daemon {
+    store: Store,
+    options: ServeOptions,
+    host: Host,
+    started: Instant,
+    since_unix_ms: u64,
+    /// True while writes are taken; held shared by those that run, so that a stop can wait for them.
+    gate: RwLock<bool>,
+    syncer: Arc<Syncer>,
+    flusher: Arc<Flusher>,
+    sessions: Mutex<Sessions>,
+    session_ended: Condvar,
+    stop_requests: UnboundedSender<Option<LateAnswer>>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    last: u64,
+    open: HashMap<u64, Arc<Outbox>>,
+}
+
+/// A daemon in this process, until it is stopped. Dropped without [`stop`](Self::stop) or [`wait`](Self::wait) it ends
+/// like a killed one: nothing is flushed, its socket stays behind.
+#[derive(Debug)]
+pub struct Running {
+    daemon: Arc<Daemon>,
+    listener: Arc<Listener>,
+    stop_requests: UnboundedReceiver<Option<LateAnswer>>,
+    /// Dropped to end the ticks.
+    ticking: Option<mpsc::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+    ended: bool,
+}
+
+impl Daemon {
+    /// Checks the directory, opens the store in it, binds its socket and serves.
+    ///
+    /// # Errors
+    /// [`Error`] says what is in the way; then nothing runs and the store is not owned.
+    pub fn start(options: ServeOptions) -> Result<Running, Error> {
+        Self::start_in(options, Surroundings::real())
+    }
+
+    /// As [`start`](Self::start), on another disk, other locks or another clock; the directory and the socket in it are
+    /// real all the same.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_in(options: ServeOptions, around: Surroundings) -> Result<Running, Error> {
+        let dir = premises::check(&options.dir, options.allow_network_fs)?;
+        let store = Store::open(&dir, options.store.clone(), around)?;
+        let listener = Arc::new(Listener::bind(&dir)?);
+        let host = Host { identity: store.identity(), boot: store.boot(), owner: own_uid() };
+        let syncer = Syncer::new(store.clone());
+        let flusher = Flusher::new(store.clone(), Arc::clone(&syncer), options.store.flush_lock_timeout);
+        let (stop_sender, stop_requests) = unbounded_channel();
+        let daemon = Arc::new(Self {
+            store,
+            options,
+            host,
+            started: Instant::now(),
+            since_unix_ms: unix_ms(),
+            gate: RwLock::new(true),
+            syncer,
+            flusher,
+            sessions: Mutex::default(),
+            session_ended: Condvar::new(),
+            stop_requests: stop_sender,
+        });
+        let (ticking, ticks) = mpsc::channel();
+        let mut running = Running {
+            daemon: Arc::clone(&daemon),
+            listener: Arc::clone(&listener),
+            stop_requests,
+            ticking: Some(ticking),
+            threads: Vec::new(),
+            ended: false,
+        };
+        let (syncer, ticked, loading) = (Arc::clone(&daemon.syncer), Arc::clone(&daemon), Arc::clone(&daemon));
+        running.spawn("sync", move || syncer.run())?;
+        running.spawn("tick", move || ticked.tick(&ticks))?;
+        if daemon.options.preload != Preload::None {
+            running.spawn("preload", move || loading.preload())?;
+        }
+        let accepting = Arc::clone(&daemon);
+        running.spawn("accept", move || accepting.accept(&listener))?;
+        daemon.announce();
+        Ok(running)
+    }
+
+    fn announce(&self) {
+        let dir = self.store.dir();
+        tracing::info!(
+            dir = %dir.display(),
+            pid = std::process::id(),
+            durability = ?self.options.store.durability,
+            "serving; clients can connect"
+        );
+        if let Some(ready) = &self.options.on_ready {
+            ready(dir);
+        }
+    }
+
+    fn accept(self: &Arc<Self>, listener: &Listener) {
+        loop {
+            match listener.accept() {
+                Ok(Some(stream)) => self.begin_session(stream),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!("no more connections can be taken, the daemon stops: {}", with_causes(&error));
+                    // The receiver lives as long as the daemon can be stopped.
+                    let _ = self.stop_requests.send(None);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin_session(self: &Arc<Self>, stream: Stream) {
+        let stream = Arc::new(stream);
+        let mut sessions = self.sessions.lock();
+        sessions.last += 1;
+        let number = sessions.last;
+        let outbox = Arc::new(Outbox::new(number, Arc::clone(&stream), self.options.stall_timeout));
+        sessions.open.insert(number, Arc::clone(&outbox));
+        drop(sessions);
+        let daemon = Arc::clone(self);
+        let serve = move || {
+            session::serve(&daemon, &stream, &outbox);
+            outbox.close();
+            // The stream is closed before the session is counted out, so that who waits for its end finds it ended.
+            drop((stream, outbox));
+            daemon.end_session(number);
+        };
+        let builder = std::thread::Builder::new().name(format!("session-{number}")).stack_size(STACK_BYTES);
+        if let Err(error) = builder.spawn(serve) {
+            tracing::error!("a connection was closed, no thread could be started for it: {error}");
+            self.end_session(number);
+        }
+    }
+
+    fn end_session(&self, number: u64) {
+        self.sessions.lock().open.remove(&number);
+        self.session_ended.notify_all();
+    }
+
+    fn tick(&self, ticking: &mpsc::Receiver<()>) {
+        while ticking.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            self.store.tick();
+        }
+    }
+
+    fn preload(&self) {
+        let places = match &self.options.preload {
+            Preload::None => return,
+            Preload::These(places) => places.clone(),
+            Preload::All => match self.store.namespaces() {
+                Ok(known) => known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect(),
+                Err(error) => return tracing::error!("namespaces could not be listed: {}", with_causes(&error)),
+            },
+        };
+        for place in places {
+            if !*self.gate() {
+                return;
+            }
+            match self.store.namespace(&place) {
+                Ok(table) => tracing::info!(%place, records = table.len(), "loaded"),
+                Err(error) => tracing::error!(%place, "not loaded: {}", with_causes(&error)),
+            }
+        }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn options(&self) -> &ServeOptions {
+        &self.options
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn since_unix_ms(&self) -> u64 {
+        self.since_unix_ms
+    }
+
+    pub(super) fn syncer(&self) -> &Syncer {
+        &self.syncer
+    }
+
+    pub(super) fn flusher(&self) -> &Arc<Flusher> {
+        &self.flusher
+    }
+
+    /// Whether writes are taken; a write keeps what this answers until it is done.
+    pub(super) fn gate(&self) -> RwLockReadGuard<'_, bool> {
+        self.gate.read()
+    }
+
+    /// Asks for the daemon's end; the answer is given when all is flushed.
+    pub(super) fn request_stop(&self, answer: LateAnswer) {
+        tracing::info!(session = answer.session(), "a client asks the daemon to stop");
+        // When nobody listens any more the daemon is ending already, and the answer, dropped, says so.
+        let _ = self.stop_requests.send(Some(answer));
+    }
+
+    /// How many connections are open, those in their handshake included.
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().open.len()
+    }
+
+    /// No write is taken from here on; those that run are waited for. Then everything is synced and flushed.
+    fn settle(&self) -> Result<(), Fault> {
+        *self.gate.write() = false;
+        self.flusher.hurry();
+        self.store.sync_through(self.store.applied()).map_err(|error| Fault::from(&error))?;
+        let (sender, outcome) = mpsc::channel();
+        let wish = Wish { rewrite: false, since: Instant::now(), deadline: None };
+        // Should the receiver be gone there is nobody to tell, which cannot be: it waits below.
+        let waiter = move |done: Result<Done, Fault>| drop(sender.send(done));
+        self.flusher.flush(None, wish, Box::new(waiter));
+        match outcome.recv() {
+            Ok(Ok(Done { rewritten, .. })) => {
+                tracing::info!(rewritten, "all namespaces are flushed");
+                Ok(())
+            }
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::Stopping),
+        }
+    }
+
+    fn end_sessions(&self, say: Option<&Fault>) {
+        let open: Vec<_> = self.sessions.lock().open.values().cloned().collect();
+        for outbox in &open {
+            if let Some(fault) = say {
+                outbox.say_closing(fault.clone());
+            }
+            outbox.close();
+        }
+        drop(open);
+        let deadline = Instant::now() + SESSIONS_END;
+        let mut sessions = self.sessions.lock();
+        while !sessions.open.is_empty() {
+            if self.session_ended.wait_until(&mut sessions, deadline).timed_out() {
+                tracing::warn!(sessions = sessions.open.len(), "some sessions are still busy and are left behind");
+                return;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// The daemon that runs.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The store's canonical directory.
+    pub fn dir(&self) -> &std::path::Path {
+        self.daemon.store.dir()
+    }
+
+    /// Stops as SIGTERM does: takes no more connections and writes, finishes what runs, syncs, flushes, ends.
+    ///
+    /// # Errors
+    /// [`Error::FlushFailed`] and [`Error::Unavailable`]: the daemon has ended all the same, and nothing that was
+    /// acknowledged is lost but what the disk has lost.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.end(&mut Vec::new())
+    }
+
+    /// Serves until a client asks for the end, and stops then.
+    ///
+    /// # Errors
+    /// As for [`stop`](Self::stop).
+    ///
+    /// # Panics
+    /// When called on a thread of a tokio runtime.
+    pub fn wait(mut self) -> Result<(), Error> {
+        let asker = self.stop_requests.blocking_recv();
+        self.end(&mut asker.flatten().into_iter().collect())
+    }
+
+    /// Completes when a client has asked for the end, with the answer that is owed to it.
+    pub(super) async fn stop_requested(&mut self) -> Option<LateAnswer> {
+        self.stop_requests.recv().await.flatten()
+    }
+
+    /// As [`stop`](Self::stop), and tells these, and whoever asks meanwhile, how it went.
+    pub(super) fn end(&mut self, askers: &mut Vec<LateAnswer>) -> Result<(), Error> {
+        tracing::info!("stopping");
+        self.ended = true;
+        self.listener.wake();
+        let settled = self.daemon.settle();
+        self.stop_requests.close();
+        while let Ok(asker) = self.stop_requests.try_recv() {
+            askers.extend(asker);
+        }
+        for asker in askers.drain(..) {
+            let answer = settled.clone().map_or_else(Answer::Fault, |()| Answer::Done);
+            asker.give_and_wait(&answer, STOP_ANSWER);
+        }
+        self.end_threads(Some(&Fault::Stopping));
+        if let Err(error) = self.listener.unlink_own() {
+            tracing::warn!("{}", with_causes(&error));
+        }
+        let outcome = settled.map_err(|fault| match fault {
+            Fault::FlushFailed { places, reason } => Error::FlushFailed { places, reason },
+            other => Error::Unavailable { reason: other.to_string() },
+        });
+        match &outcome {
+            Ok(()) => tracing::info!("stopped; every namespace is up to date in its file"),
+            Err(error) => tracing::error!("stopped: {error}"),
+        }
+        outcome
+    }
+
+    fn end_threads(&mut self, say: Option<&Fault>) {
+        self.daemon.flusher.hurry();
+        self.daemon.flusher.wait_until_idle();
+        self.daemon.syncer.close();
+        self.ticking = None;
+        self.daemon.end_sessions(say);
+        for thread in self.threads.drain(..) {
+            // A panic there has ended the process, or is the test's own.
+            let _ = thread.join();
+        }
+    }
+
+    fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+        self.threads.push(thread.map_err(Error::system("start a thread"))?);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.listener.wake();
+        *self.daemon.gate.write() = false;
+        for outbox in self.daemon.sessions.lock().open.values() {
+            outbox.close();
+        }
+        self.end_threads(None);
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
