@@ -4,10 +4,10 @@
 //! committed by the session together with its neighbours. Commit, flush and stop are not reads: the session hands them
 //! on before it comes here.
 
-use crate::engine::{Cursor, Record, ScanQuery, Store, WriteRequest};
-use crate::proto::limits::{MAX_SCAN_VISITS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
+use crate::engine::{Record, ScanQuery, Store, WriteRequest};
+use crate::proto::limits::{REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
-use crate::proto::{Answer, Entry, Fault, Found, Op, Space, Verb, Write};
+use crate::proto::{Answer, Cursor, Entry, Fault, Found, Op, Space, Verb, Write};
 
 use super::Daemon;
 use super::fault::check_count;
@@ -51,13 +51,12 @@ fn try_read(
             replies.answer(id, &Answer::Contains { found });
         }
         Verb::Len { space } => {
-            let records = tables.get(space)?.len() as u64;
+            let records = tables.get(space)?.len();
             replies.answer(id, &Answer::Len { records });
         }
         Verb::Scan { space, cursor, prefix, limit, values } => {
-            let cursor = cursor.map(|cursor| Cursor { load: cursor.load, ordinal: cursor.ordinal, key: cursor.key });
-            let limit = if *limit == 0 { MAX_SCAN_VISITS } else { (*limit as usize).min(MAX_SCAN_VISITS) };
-            scan(tables, id, space, ScanQuery { cursor, prefix, limit, max_bytes: SCAN_PAGE_BYTES }, *values, replies)?;
+            let (cursor, limit, max_bytes) = (*cursor, *limit as usize, SCAN_PAGE_BYTES);
+            scan(tables, id, space, &ScanQuery { cursor, prefix, limit, max_bytes }, *values, replies)?;
         }
         Verb::Namespaces => list_namespaces(daemon.store(), id, replies)?,
         Verb::Status => replies.answer(id, &Answer::Status { json: &super::status::json(daemon) }),
@@ -99,7 +98,7 @@ fn scan(
     tables: &mut Tables,
     id: u64,
     space: &Space<'_>,
-    query: ScanQuery<'_>,
+    query: &ScanQuery<'_>,
     values: bool,
     replies: &mut Replies,
 ) -> Result<(), Fault> {
@@ -109,7 +108,7 @@ fn scan(
         .iter()
         .map(|record| Entry { key: record.key(), seq: record.seq(), value: values.then(|| record.value()) })
         .collect();
-    let next = page.next.as_ref().map(|(load, ordinal, key)| crate::proto::Cursor { load: *load, ordinal: *ordinal, key });
+    let next = page.next.as_ref().map(|next| Cursor { load: next.load, ordinal: next.ordinal, key: &next.key });
     replies.answer(id, &Answer::Page { entries, next, seq: page.seq });
     Ok(())
 }

@@ -19,7 +19,9 @@ impl From<&engine::Error> for Fault {
                 Self::InvalidJson { key: key.clone(), offset: *offset, reason: reason.clone() }
             }
             Error::TooLarge { what, got, limit } => Self::TooLarge { what: what.clone(), got: *got, limit: *limit },
-            Error::ConditionFailed { operation, found } => Self::ConditionFailed { operation: *operation, found: *found },
+            Error::ConditionFailed { operation, found } => {
+                Self::ConditionFailed { operation: *operation, found: *found }
+            }
             Error::NeedsRepair { place, file, reason } => {
                 Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
             }
@@ -29,7 +31,9 @@ impl From<&engine::Error> for Fault {
             }
             Error::Unavailable { reason } => Self::Unavailable { reason: reason.clone() },
             Error::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason: reason.clone() },
-            Error::FlushLockTimeout { place, lock_file, waited } => flush_lock_timeout(place.clone(), lock_file, *waited),
+            Error::FlushLockTimeout { place, lock_file, waited } => {
+                flush_lock_timeout(place.clone(), lock_file, *waited)
+            }
             Error::CursorExpired => Self::CursorExpired,
             // The others end or prevent a start. Should one come up while serving, its own words say most.
             other => Self::Unavailable { reason: with_causes(other) },

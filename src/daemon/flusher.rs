@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::engine::{self, FlushHow, Store};
 use crate::proto::{Fault, Place, Seq};
 
+use super::crew::Crew;
 use super::fault::{flush_lock_timeout, timed_out, with_causes};
 use super::syncer::{Commit, Syncer};
 
@@ -24,6 +25,12 @@ const WORKERS: usize = 4;
 /// How long a worker waits for a flush lock before it looks again whether the daemon is stopping, whether somebody's
 /// patience is over, and whether others have come who can share the rewrite.
 const LOCK_SLICE: Duration = Duration::from_millis(200);
+
+/// How long the end waits for rewrites that nobody asked for any more.
+const LAST_REWRITES: Duration = Duration::from_mins(1);
+
+/// The stack of a worker, which writes whole files.
+const WORKER_STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// What a flush has done.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +62,8 @@ pub(super) struct Flusher {
     lock_timeout: Duration,
     stopping: AtomicBool,
     state: Mutex<State>,
-    changed: Condvar,
+    /// All threads: the workers, and those that wait for a lock by themselves.
+    crew: Crew,
 }
 
 #[derive(Default)]
@@ -64,10 +72,8 @@ struct State {
     lines: HashMap<Place, Vec<Ask>>,
     /// Those that wait for a worker.
     ready: VecDeque<Place>,
-    /// Workers in the group.
+    /// Threads that take what is ready.
     workers: usize,
-    /// All threads: the group, and those that wait for a lock.
-    threads: usize,
 }
 
 struct Ask {
@@ -85,7 +91,7 @@ impl Flusher {
             lock_timeout,
             stopping: AtomicBool::new(false),
             state: Mutex::default(),
-            changed: Condvar::new(),
+            crew: Crew::default(),
         })
     }
 
@@ -156,26 +162,17 @@ impl Flusher {
 
     /// Waits until all threads have ended; nothing may be asked any more.
     pub(super) fn wait_until_idle(&self) {
-        let mut state = self.state.lock();
-        while state.threads > 0 {
-            self.changed.wait(&mut state);
+        if !self.crew.wait_until_empty(Instant::now() + LAST_REWRITES) {
+            tracing::warn!("some files are still being rewritten and are left as they are");
         }
     }
 
     fn add_worker(self: &Arc<Self>, state: &mut State) {
         let flusher = Arc::clone(self);
-        match std::thread::Builder::new().name("flush".to_owned()).spawn(move || flusher.work()) {
-            Ok(_) => {
-                state.workers += 1;
-                state.threads += 1;
-            }
+        match self.crew.spawn("flush", WORKER_STACK_BYTES, move || flusher.work()) {
+            Ok(()) => state.workers += 1,
             Err(error) => tracing::error!("cannot start a thread to flush: {error}"),
         }
-    }
-
-    fn thread_ends(&self) {
-        self.state.lock().threads -= 1;
-        self.changed.notify_all();
     }
 
     fn work(self: Arc<Self>) {
@@ -184,7 +181,7 @@ impl Flusher {
             let mut state = self.state.lock();
             let Some(place) = state.ready.pop_front() else {
                 state.workers -= 1;
-                break;
+                return;
             };
             let asks = state.lines.get_mut(&place).map(std::mem::take).unwrap_or_default();
             drop(state);
@@ -199,7 +196,6 @@ impl Flusher {
                 state.lines.remove(&place);
             }
         }
-        self.thread_ends();
     }
 
     /// Rewrites one namespace for all who ask, however long its flush lock is held by others.
@@ -211,7 +207,7 @@ impl Flusher {
         let mut slice = Duration::ZERO;
         while let Some(applied) = asks.iter().map(|ask| ask.applied).max() {
             let how = FlushHow { rewrite: asks.iter().any(|ask| ask.wish.rewrite), lock_timeout: Some(slice) };
-            let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush(place, how));
+            let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush_namespace(place, how));
             let Err(engine::Error::FlushLockTimeout { lock_file, .. }) = &outcome else {
                 return answer_all(asks, place, outcome);
             };

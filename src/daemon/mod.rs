@@ -17,6 +17,7 @@
 //! A session is served by a blocking thread of its own. A lone `get` therefore costs one `read`, one look-up and one
 //! `write`, and no hand-over to any other thread.
 
+mod crew;
 mod dispatch;
 mod error;
 mod fault;
@@ -36,6 +37,6 @@ mod tables;
 
 pub use error::Error;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
-pub use options::{Preload, ServeOptions};
+pub use options::{OnReady, Preload, ServeOptions};
 pub use run::{Shutdown, Stopper, run};
 pub use running::{Daemon, Running};

@@ -22,8 +22,11 @@ pub struct ServeOptions {
     /// A client that has not taken a single byte for so long, while there are answers for it, is disconnected.
     pub stall_timeout: Duration,
     /// Called once, with the canonical directory, when clients can connect.
-    pub on_ready: Option<Arc<dyn Fn(&Path) + Send + Sync>>,
+    pub on_ready: Option<OnReady>,
 }
+
+/// What is done when a store is served; it gets the store's canonical directory.
+pub type OnReady = Arc<dyn Fn(&Path) + Send + Sync>;
 
 /// Which namespaces are loaded at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

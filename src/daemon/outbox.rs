@@ -306,7 +306,7 @@ impl Replies {
     /// too large: the request is then answered.
     pub(super) fn part(&mut self, id: u64, answer: &Answer<'_>) -> bool {
         if let Err(error) = encode_part(&mut self.bytes, id, answer) {
-            self.refuse(id, too_large(&error));
+            self.refuse(id, too_large(error));
             return false;
         }
         self.spill();
@@ -344,14 +344,14 @@ impl Replies {
 /// with very many namespaces.
 fn encode_or_refuse(out: &mut Vec<u8>, id: u64, answer: &Answer<'_>) {
     if let Err(error) = encode_answer(out, id, answer) {
-        let refusal = Answer::Fault(too_large(&error));
+        let refusal = Answer::Fault(too_large(error));
         encode_answer(out, id, &refusal).expect("a refusal is shorter than a frame");
     }
 }
 
-fn too_large(error: &EncodeError) -> Fault {
+fn too_large(error: EncodeError) -> Fault {
     let EncodeError::TooLarge { bytes } = error;
-    Fault::TooLarge { what: "bytes in the answer".to_owned(), got: *bytes, limit: MAX_FRAME_BYTES as u64 }
+    Fault::TooLarge { what: "bytes in the answer".to_owned(), got: bytes, limit: MAX_FRAME_BYTES as u64 }
 }
 
 fn clear_and_shrink(bytes: &mut Vec<u8>) {

@@ -19,14 +19,14 @@ const OPEN_TO_OTHERS: u32 = 0o077;
 
 /// Checks the directory and everything above it; answers its canonical path.
 pub(super) fn check(dir: &Path, allow_network_fs: bool) -> Result<PathBuf, Error> {
-    let canonical = fs::canonicalize(dir).map_err(|error| cannot_look_at(dir, error))?;
-    let found = fs::metadata(&canonical).map_err(|error| cannot_look_at(dir, error))?;
+    let canonical = fs::canonicalize(dir).map_err(|error| cannot_look_at(dir, &error))?;
+    let found = fs::metadata(&canonical).map_err(|error| cannot_look_at(dir, &error))?;
     if !found.is_dir() {
         return Err(Error::NotADirectory { path: canonical });
     }
     belongs_to_us(&canonical, &found)?;
     for path in canonical.ancestors() {
-        let found = fs::metadata(path).map_err(|error| cannot_look_at(path, error))?;
+        let found = fs::metadata(path).map_err(|error| cannot_look_at(path, &error))?;
         if found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0 {
             let reason = format!(
                 "everybody may write into {} and could put another directory in its place; `chmod o-w` it, or use another directory",
@@ -48,7 +48,7 @@ fn own_directory(path: &Path) -> Result<(), Error> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(cannot_look_at(path, error)),
+        Err(error) => return Err(cannot_look_at(path, &error)),
     };
     if !found.is_dir() {
         let reason = "it is not a directory (a symbolic link is not followed); move it away".to_owned();
@@ -56,8 +56,12 @@ fn own_directory(path: &Path) -> Result<(), Error> {
     }
     belongs_to_us(path, &found)?;
     if found.mode() & OPEN_TO_OTHERS != 0 {
-        tracing::warn!("{} was open to other users (mode {:o}): it is closed now", path.display(), found.mode() & 0o777);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_look_at(path, error))?;
+        tracing::warn!(
+            "{} was open to other users (mode {:o}): it is closed now",
+            path.display(),
+            found.mode() & 0o777
+        );
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_look_at(path, &error))?;
     }
     Ok(())
 }
@@ -67,11 +71,12 @@ fn belongs_to_us(path: &Path, found: &Metadata) -> Result<(), Error> {
     if owner == us {
         return Ok(());
     }
-    let reason = format!("it belongs to user {owner}, and this is user {us}; run the daemon as its owner, or `chown` it");
+    let reason =
+        format!("it belongs to user {owner}, and this is user {us}; run the daemon as its owner, or `chown` it");
     Err(Error::Unsafe { path: path.to_owned(), reason })
 }
 
-fn cannot_look_at(path: &Path, error: io::Error) -> Error {
+fn cannot_look_at(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => Error::NoDirectory { dir: path.to_owned() },
         io::ErrorKind::NotADirectory => Error::NotADirectory { path: path.to_owned() },
@@ -83,13 +88,13 @@ fn cannot_look_at(path: &Path, error: io::Error) -> Error {
 #[cfg(target_os = "linux")]
 fn network_file_system(dir: &Path) -> Option<&'static str> {
     // From statfs(2). 9p is not among them: it is also what virtual machines give a guest of the host's local disk.
-    match rustix::fs::statfs(dir).ok()?.f_type as u64 & 0xffff_ffff {
+    match u32::try_from(rustix::fs::statfs(dir).ok()?.f_type).ok()? {
         0x6969 => Some("NFS"),
         0x517b | 0xfe53_4d42 => Some("SMB"),
         0xff53_4d42 => Some("CIFS"),
         0x00c3_6400 => Some("Ceph"),
         0x5346_414f | 0x6b41_4653 => Some("AFS"),
-        0x7461_636f | 0x013111a8 => Some("a cluster file system"),
+        0x7461_636f | 0x0131_11a8 => Some("a cluster file system"),
         _ => None,
     }
 }

@@ -60,7 +60,10 @@ impl Waiting {
             Source::Hand(receiver) => Self::Hand(receiver),
             Source::Signals => {
                 let listen = |kind| signal(kind).map_err(Error::system("listen for signals"));
-                Self::Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? }
+                Self::Signals {
+                    terminate: listen(SignalKind::terminate())?,
+                    interrupt: listen(SignalKind::interrupt())?,
+                }
             }
         })
     }

@@ -10,18 +10,20 @@
 //! | preload | loads namespaces at the start | they are loaded |
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::{Store, Surroundings};
 use crate::ipc::{Listener, Stream, own_uid};
 use crate::proto::{Answer, Fault, Place};
 
+use super::crew::Crew;
 use super::fault::with_causes;
 use super::flusher::{Done, Flusher, Wish};
 use super::handshake::Host;
@@ -40,7 +42,6 @@ const SESSIONS_END: Duration = Duration::from_secs(10);
 const STOP_ANSWER: Duration = Duration::from_secs(1);
 
 /// What all threads of a daemon share.
-#[derive(Debug)]
 pub struct Daemon {
     store: Store,
     options: ServeOptions,
@@ -52,11 +53,12 @@ pub struct Daemon {
     syncer: Arc<Syncer>,
     flusher: Arc<Flusher>,
     sessions: Mutex<Sessions>,
-    session_ended: Condvar,
+    /// The sessions' threads.
+    crew: Crew,
     stop_requests: UnboundedSender<Option<LateAnswer>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Sessions {
     last: u64,
     open: HashMap<u64, Arc<Outbox>>,
@@ -64,7 +66,6 @@ struct Sessions {
 
 /// A daemon in this process, until it is stopped. Dropped without [`stop`](Self::stop) or [`wait`](Self::wait) it ends
 /// like a killed one: nothing is flushed, its socket stays behind.
-#[derive(Debug)]
 pub struct Running {
     daemon: Arc<Daemon>,
     listener: Arc<Listener>,
@@ -81,7 +82,7 @@ impl Daemon {
     /// # Errors
     /// [`Error`] says what is in the way; then nothing runs and the store is not owned.
     pub fn start(options: ServeOptions) -> Result<Running, Error> {
-        Self::start_in(options, Surroundings::real())
+        Self::start_in(options, Surroundings::real()?)
     }
 
     /// As [`start`](Self::start), on another disk, other locks or another clock; the directory and the socket in it are
@@ -107,7 +108,7 @@ impl Daemon {
             syncer,
             flusher,
             sessions: Mutex::default(),
-            session_ended: Condvar::new(),
+            crew: Crew::default(),
             stop_requests: stop_sender,
         });
         let (ticking, ticks) = mpsc::channel();
@@ -132,7 +133,21 @@ impl Daemon {
     }
 
     fn announce(&self) {
-        let dir = self.store.dir();
+        let (dir, opening) = (self.store.dir(), self.store.opening());
+        for place in &opening.recovered {
+            tracing::info!(%place, "brought up to date from the journal; its file follows at the next flush");
+        }
+        if let Some(tail) = &opening.set_aside {
+            tracing::warn!(
+                segment = %tail.segment.display(),
+                offset = tail.offset,
+                bytes = tail.bytes,
+                "the unsynced end of an interrupted write was set aside"
+            );
+        }
+        for (place, reason) in &opening.closed {
+            tracing::error!(%place, reason, "the namespace is closed; the others are served");
+        }
         tracing::info!(
             dir = %dir.display(),
             pid = std::process::id(),
@@ -171,25 +186,23 @@ impl Daemon {
         let serve = move || {
             session::serve(&daemon, &stream, &outbox);
             outbox.close();
-            // The stream is closed before the session is counted out, so that who waits for its end finds it ended.
-            drop((stream, outbox));
-            daemon.end_session(number);
+            daemon.sessions.lock().open.remove(&number);
         };
-        let builder = std::thread::Builder::new().name(format!("session-{number}")).stack_size(STACK_BYTES);
-        if let Err(error) = builder.spawn(serve) {
+        if let Err(error) = self.crew.spawn(format!("session-{number}"), STACK_BYTES, serve) {
             tracing::error!("a connection was closed, no thread could be started for it: {error}");
-            self.end_session(number);
+            self.sessions.lock().open.remove(&number);
         }
     }
 
-    fn end_session(&self, number: u64) {
-        self.sessions.lock().open.remove(&number);
-        self.session_ended.notify_all();
-    }
-
     fn tick(&self, ticking: &mpsc::Receiver<()>) {
+        let mut failed = false;
         while ticking.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            self.store.tick();
+            // Told once: what failed refuses writes from then on, which `status` leads with, and fails again every time.
+            if let Err(error) = self.store.tick()
+                && !std::mem::replace(&mut failed, true)
+            {
+                tracing::error!("{}", with_causes(&error));
+            }
         }
     }
 
@@ -198,7 +211,9 @@ impl Daemon {
             Preload::None => return,
             Preload::These(places) => places.clone(),
             Preload::All => match self.store.namespaces() {
-                Ok(known) => known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect(),
+                Ok(known) => {
+                    known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect()
+                }
                 Err(error) => return tracing::error!("namespaces could not be listed: {}", with_causes(&error)),
             },
         };
@@ -287,13 +302,8 @@ impl Daemon {
             outbox.close();
         }
         drop(open);
-        let deadline = Instant::now() + SESSIONS_END;
-        let mut sessions = self.sessions.lock();
-        while !sessions.open.is_empty() {
-            if self.session_ended.wait_until(&mut sessions, deadline).timed_out() {
-                tracing::warn!(sessions = sessions.open.len(), "some sessions are still busy and are left behind");
-                return;
-            }
+        if !self.crew.wait_until_empty(Instant::now() + SESSIONS_END) {
+            tracing::warn!(sessions = self.session_count(), "some sessions are still busy and are left behind");
         }
     }
 }
@@ -394,6 +404,18 @@ impl Drop for Running {
             outbox.close();
         }
         self.end_threads(None);
+    }
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon").field("dir", &self.store.dir()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("daemon", &self.daemon).finish_non_exhaustive()
     }
 }
 

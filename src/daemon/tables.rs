@@ -32,7 +32,12 @@ impl Tables {
         let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
         if let Some(at) = self.noted.iter().position(here) {
             // One step forward each time: the list sorts itself by use, and two that take turns do not jump about.
-            let at = if at > 0 { self.noted.swap(at, at - 1); at - 1 } else { 0 };
+            let at = if at > 0 {
+                self.noted.swap(at, at - 1);
+                at - 1
+            } else {
+                0
+            };
             return Ok(&self.noted[at].table);
         }
         let place = space.place()?;

@@ -1,0 +1,243 @@
+//! Whatever comes over the socket, only its own connection suffers.
+#![cfg(feature = "daemon")]
+
+mod daemon_support;
+
+use std::time::{Duration, Instant};
+
+use commonhold::proto::frame::FrameKind;
+use commonhold::proto::hello::{HELLO_BYTES, Hello};
+use commonhold::proto::limits::{HELLO_TIMEOUT_MS, MAX_FRAME_BYTES};
+use commonhold::proto::{Answer, Fault, StoreIdentity, Verb, codec};
+use daemon_support::{PATIENCE, Peer, Place, eventually, frame_of, get, put, space};
+
+fn header(length: u32, id: u64, kind: u8) -> Vec<u8> {
+    [&length.to_le_bytes()[..], &id.to_le_bytes(), &[kind]].concat()
+}
+
+/// The daemon still serves others.
+fn assert_serves(place: &Place) {
+    let mut peer = place.connect();
+    peer.call(put("alive", "a", "1"));
+    assert_eq!(peer.call(get("alive", "a")).value().as_deref(), Some("1"));
+}
+
+#[test]
+fn another_protocol_version_is_told_both_ranges_and_closed() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = Peer::silent(place.path());
+    let hello = peer.greet(&Hello { lowest: 40, highest: 41, ..Hello::of_client(9, StoreIdentity::ANY) });
+    assert_eq!(hello.client, 9, "the daemon answers with its own hello all the same");
+    let expected = Fault::Version {
+        client_lowest: 40,
+        client_highest: 41,
+        daemon_lowest: hello.lowest,
+        daemon_highest: hello.highest,
+    };
+    assert_eq!(peer.next().closing(), expected);
+    assert!(peer.try_next().is_none());
+}
+
+#[test]
+fn a_client_of_a_copied_store_is_told_that_it_is_another_one() {
+    let (place, copy) = (Place::new(), Place::new());
+    let _daemon = place.serve();
+    let identity = commonhold::ipc::store_identity(copy.path()).unwrap();
+    let mut peer = Peer::silent(place.path());
+    let own = peer.greet(&Hello::of_client(9, identity)).identity;
+    assert_eq!(own, commonhold::ipc::store_identity(place.path()).unwrap());
+    assert_eq!(peer.next().closing(), Fault::OtherStore { device: own.device, inode: own.inode });
+    assert!(peer.try_next().is_none());
+}
+
+#[test]
+fn random_bytes_get_an_answer_or_a_closed_connection() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..200 {
+        let peer = if round % 2 == 0 { Peer::silent(place.path()) } else { place.connect() };
+        let mut bytes = vec![0; random.usize(1..5_000)];
+        random.fill(&mut bytes);
+        if round % 3 == 0 {
+            // A good length before garbage gets further in.
+            let body = bytes.len() as u32;
+            bytes.splice(0..0, header(body + 9, 1, 1));
+        }
+        // The daemon may have closed the connection already.
+        let _ = std::io::Write::write_all(&mut &*peer.stream, &bytes);
+    }
+    eventually("all of them are closed", || daemon.daemon().session_count() == 0);
+    assert_serves(&place);
+}
+
+#[test]
+fn what_is_no_hello_is_told_so() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = Peer::silent(place.path());
+    peer.send(&[b'x'; HELLO_BYTES]);
+    peer.daemon_hello();
+    assert!(matches!(peer.next().closing(), Fault::Malformed { .. }));
+    assert!(peer.try_next().is_none());
+}
+
+#[test]
+fn a_frame_of_an_impossible_length_or_kind_ends_the_session_after_what_came_before_it() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let impossible = [
+        header(MAX_FRAME_BYTES as u32 + 1, 3, 1),
+        header(u32::MAX, 3, 1),
+        header(8, 3, 1),
+        header(9, 3, 77),
+        header(9, 0, 1),
+        header(9, 3, FrameKind::Answer as u8),
+    ];
+    for bad in impossible {
+        let mut peer = place.connect();
+        peer.send(&[frame_of(1, put("before", "a", "1")), frame_of(2, get("before", "a")), bad].concat());
+        assert!(matches!(peer.next().answer(), Answer::Written { .. }));
+        assert_eq!(peer.next().value().as_deref(), Some("1"));
+        assert!(matches!(peer.next().closing(), Fault::Malformed { .. }));
+        assert!(peer.try_next().is_none());
+    }
+}
+
+#[test]
+fn a_body_that_does_not_decode_is_refused_and_the_session_goes_on() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    // Deadline 0, then the number of a verb that no release has.
+    let unknown = [header(9 + 8, 5, 1), vec![0; 4], 4_000_000u32.to_le_bytes().to_vec()].concat();
+    peer.send(&unknown);
+    assert!(matches!(peer.next().fault(), Fault::Unsupported { tag: 4_000_000, .. }));
+    let mut cut = frame_of(6, put("m", "a", "1"));
+    cut.truncate(cut.len() - 3);
+    let length = (cut.len() - 4) as u32;
+    cut[..4].copy_from_slice(&length.to_le_bytes());
+    peer.send(&cut);
+    let reply = peer.next();
+    assert_eq!(reply.id, 6);
+    assert!(matches!(reply.fault(), Fault::Malformed { .. }));
+    assert_eq!(peer.call(Verb::Len { space: space("m") }).answer(), Answer::Len { records: 0 });
+}
+
+#[test]
+fn half_a_frame_and_then_silence_holds_up_nobody() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let halves: Vec<Peer> = (0..30)
+        .map(|n| {
+            let peer = place.connect();
+            let frame = frame_of(1, put("half", "a", "\"0123456789\""));
+            peer.send(&frame[..=n % (frame.len() - 1)]);
+            peer
+        })
+        .collect();
+    assert_serves(&place);
+    let began = Instant::now();
+    daemon.stop().unwrap();
+    assert!(began.elapsed() < PATIENCE / 2, "nor does it hold up the end");
+    for mut peer in halves {
+        assert_eq!(peer.next().closing(), Fault::Stopping);
+        assert!(peer.try_next().is_none());
+    }
+}
+
+#[test]
+fn a_client_that_dribbles_its_bytes_is_served_when_they_are_whole() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = Peer::silent(place.path());
+    for byte in Hello::of_client(1, StoreIdentity::ANY).to_bytes() {
+        peer.send(&[byte]);
+    }
+    peer.daemon_hello();
+    for byte in frame_of(4, Verb::Ping) {
+        peer.send(&[byte]);
+    }
+    assert_eq!(peer.next().id, 4);
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed_in_time() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let began = Instant::now();
+    let mut silent = Peer::silent(place.path());
+    let mut slow = Peer::silent(place.path());
+    slow.send(&Hello::of_client(1, StoreIdentity::ANY).to_bytes()[..20]);
+    assert_serves(&place);
+    assert!(silent.try_next().is_none());
+    assert!(slow.try_next().is_none());
+    let allowed = Duration::from_millis(HELLO_TIMEOUT_MS);
+    let took = began.elapsed() + Duration::from_millis(50);
+    assert!(took >= allowed && took < allowed * 3, "{took:?}");
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_up_nobody_and_is_closed() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.stall_timeout = Duration::from_millis(300);
+    let daemon = commonhold::daemon::Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(500_000));
+    peer.call(put("big", "a", &value));
+    // 50 MB of answers that nobody takes.
+    let bytes: Vec<u8> = (1..=100).flat_map(|id| frame_of(id, get("big", "a"))).collect();
+    peer.send(&bytes);
+    assert_serves(&place);
+    eventually("the connection is given up", || daemon.daemon().session_count() == 0);
+    while peer.try_next().is_some() {}
+}
+
+#[test]
+fn late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let deaf = place.connect();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(100_000));
+    peer.call(put("big", "a", &value));
+    // Its answers fill its socket, then it asks for commits and flushes whose answers cannot leave.
+    let mut bytes = Vec::new();
+    for id in 0..400 {
+        bytes.extend(frame_of(4 * id + 1, put("deaf", "a", "1")));
+        bytes.extend(frame_of(4 * id + 2, Verb::Commit));
+        bytes.extend(frame_of(4 * id + 3, daemon_support::flush("deaf")));
+    }
+    for id in 0..20 {
+        bytes.extend(frame_of(10_000 + id, get("big", "a")));
+    }
+    deaf.send(&bytes);
+    for round in 0..20 {
+        peer.call(put("other", "a", &round.to_string()));
+        assert!(matches!(peer.call(Verb::Commit).answer(), Answer::Committed { .. }));
+        assert!(matches!(peer.call(daemon_support::flush("other")).answer(), Answer::Flushed { .. }));
+    }
+    // When it reads at last, every answer is there, once.
+    let mut deaf = deaf;
+    let mut ids: Vec<u64> = (0..400 * 3 + 20).map(|_| deaf.next().id).collect();
+    ids.sort_unstable();
+    let mut expected: Vec<u64> = (0..400).flat_map(|id| [4 * id + 1, 4 * id + 2, 4 * id + 3]).collect();
+    expected.extend(10_000..10_020);
+    assert_eq!(ids, expected);
+}
+
+#[test]
+fn cancels_of_what_is_not_there_are_passed_over() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let mut bytes = Vec::new();
+    (1..1_000).for_each(|id| codec::encode_cancel(&mut bytes, id));
+    bytes.extend(frame_of(7, Verb::Ping));
+    peer.send(&bytes);
+    assert_eq!(peer.next().id, 7);
+}

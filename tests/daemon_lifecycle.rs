@@ -1,0 +1,235 @@
+//! How a daemon begins and ends, and what is there afterwards.
+#![cfg(feature = "daemon")]
+
+mod daemon_support;
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use commonhold::daemon::{Daemon, Error, Preload, Shutdown, run};
+use commonhold::engine;
+use commonhold::proto::{Answer, Durability, Fault, Verb};
+use daemon_support::{PATIENCE, Place, eventually, flush, frame_of, get, put};
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_second_owner_is_refused_and_told_who_the_first_is() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let error = Daemon::start(place.options()).unwrap_err();
+    let Error::Store(engine::Error::Owned { holder: Some(holder), .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(holder.pid, std::process::id());
+    assert!(holder.since_unix_ms > 0);
+    assert!(error.to_string().contains(&format!("pid {}", holder.pid)), "{error}");
+    // The first was not disturbed: its socket is still there and answers.
+    assert!(matches!(place.connect().call(Verb::Ping).answer(), Answer::Done));
+}
+
+#[test]
+fn what_a_killed_daemon_leaves_does_not_stop_the_next_and_nothing_acknowledged_is_lost() {
+    let place = Place::new();
+    let mut inodes = Vec::new();
+    for round in 0..3 {
+        let daemon = place.serve();
+        let mut peer = place.connect();
+        for earlier in 0..round {
+            let found = peer.call(get("kept", &earlier.to_string())).value();
+            assert_eq!(found.as_deref(), Some("\"here\""), "round {round} misses what round {earlier} wrote");
+        }
+        let temporary = place.path().join(format!("kv_store_kept.json.tmp.{}.1.1", std::process::id()));
+        std::fs::write(&temporary, "{").unwrap();
+        assert!(matches!(peer.call(put("kept", &round.to_string(), "\"here\"")).answer(), Answer::Written { .. }));
+        drop(daemon);
+        assert!(peer.try_next().is_none(), "a killed daemon says nothing");
+        let socket = std::fs::symlink_metadata(commonhold::ipc::socket_path(place.path())).unwrap();
+        assert!(socket.file_type().is_socket());
+        assert_eq!(socket.mode() & 0o777, 0o600);
+        inodes.push(socket.ino());
+        assert!(place.path().join(".commonhold/owner.lock").exists());
+    }
+    assert!(!place.file("kept").exists(), "nobody flushed it");
+    place.serve().stop().unwrap();
+    assert!(text(&place.file("kept")).contains("\"2\":\"here\""));
+}
+
+#[test]
+fn a_stop_flushes_what_is_dirty_and_removes_the_socket() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let mut peer = place.connect();
+    for name in ["one", "two", "three"] {
+        peer.call(put(name, "a", "{\"x\": 1}"));
+    }
+    daemon.stop().unwrap();
+    assert_eq!(peer.next().closing(), Fault::Stopping);
+    assert!(peer.try_next().is_none());
+    for name in ["one", "two", "three"] {
+        assert_eq!(text(&place.file(name)), "{\n\"a\":{\"x\":1}\n}\n");
+    }
+    assert!(!commonhold::ipc::socket_path(place.path()).exists());
+    place.serve().stop().unwrap();
+}
+
+#[test]
+fn a_client_that_asks_for_the_stop_is_answered_when_the_files_are_up_to_date() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let waiting = std::thread::spawn(move || daemon.wait());
+    let mut peer = place.connect();
+    peer.call(put("s", "a", "1"));
+    // Another asks at the same time: both are answered.
+    let mut other = place.connect();
+    other.call(Verb::Ping);
+    let id = other.ask(Verb::Stop);
+    assert_eq!(peer.call(Verb::Stop).answer(), Answer::Done);
+    assert_eq!(text(&place.file("s")), "{\n\"a\":1\n}\n");
+    let reply = other.next();
+    assert_eq!((reply.id, reply.answer()), (id, Answer::Done));
+    assert_eq!(peer.next().closing(), Fault::Stopping);
+    waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("free", "a", "1"));
+    peer.call(put("held", "a", "1"));
+    let lock = place.hold("held");
+    // Somebody waits for this file already, with 30 s of patience.
+    let id = peer.ask(flush("held"));
+    let mut other = place.connect();
+    other.call(Verb::Ping);
+    let began = std::time::Instant::now();
+    let error = daemon.stop().unwrap_err();
+    assert!(began.elapsed() < PATIENCE / 2);
+    let Error::FlushFailed { places, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(places, &["held"]);
+    assert!(error.to_string().contains("held"), "{error}");
+    assert_eq!(text(&place.file("free")), "{\n\"a\":1\n}\n");
+    let reply = peer.next();
+    assert_eq!(reply.id, id);
+    assert!(matches!(reply.fault(), Fault::FlushLockTimeout { .. }));
+    drop(lock);
+    // The journal has kept it.
+    let daemon = place.serve();
+    assert_eq!(place.connect().call(get("held", "a")).value().as_deref(), Some("1"));
+    daemon.stop().unwrap();
+    assert_eq!(text(&place.file("held")), "{\n\"a\":1\n}\n");
+}
+
+#[test]
+fn writes_acknowledged_while_the_daemon_stops_are_in_the_files() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let writers: Vec<_> = (0..4)
+        .map(|worker| {
+            let mut peer = place.connect();
+            std::thread::spawn(move || {
+                let mut acknowledged = 0;
+                for n in 0.. {
+                    peer.send(&frame_of(1, put("busy", &format!("{worker}"), &n.to_string())));
+                    // A refusal or the end: the daemon is stopping.
+                    let Some(reply) = peer.try_next() else { break };
+                    if reply.id == 0 || !matches!(reply.answer(), Answer::Written { .. }) {
+                        break;
+                    }
+                    acknowledged = n;
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let mut peer = place.connect();
+    eventually("the writers write", || (0..4).all(|n: u32| peer.call(get("busy", &n.to_string())).value().is_some()));
+    daemon.stop().unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text(&place.file("busy"))).unwrap();
+    for (worker, writer) in writers.into_iter().enumerate() {
+        assert_eq!(file[worker.to_string()], writer.join().unwrap(), "worker {worker}");
+    }
+}
+
+#[test]
+fn run_tells_when_it_is_ready_and_ends_when_told() {
+    let place = Place::new();
+    let (sender, ready) = mpsc::channel();
+    let mut options = place.options();
+    options.on_ready = Some(Arc::new(move |dir: &Path| sender.send(dir.to_owned()).unwrap()));
+    let (stopper, shutdown) = Shutdown::by_hand();
+    let running = std::thread::spawn(move || run(options, shutdown));
+    assert_eq!(ready.recv_timeout(PATIENCE).unwrap(), std::fs::canonicalize(place.path()).unwrap());
+    let mut peer = place.connect();
+    peer.call(put("r", "a", "1"));
+    stopper.stop();
+    running.join().unwrap().unwrap();
+    assert_eq!(text(&place.file("r")), "{\n\"a\":1\n}\n");
+}
+
+#[test]
+fn run_ends_when_a_client_asks() {
+    let place = Place::new();
+    let (sender, ready) = mpsc::channel();
+    let mut options = place.options();
+    options.on_ready = Some(Arc::new(move |_: &Path| sender.send(()).unwrap()));
+    let (_stopper, shutdown) = Shutdown::by_hand();
+    let running = std::thread::spawn(move || run(options, shutdown));
+    ready.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(place.connect().call(Verb::Stop).answer(), Answer::Done);
+    running.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_served_is_refused_in_words() {
+    let place = Place::new();
+    let file = place.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for (dir, word) in [(file, "not a directory"), (place.path().join("nowhere"), "create it first")] {
+        let error = Daemon::start(commonhold::daemon::ServeOptions::new(dir)).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_very_long_path_is_served() {
+    let place = Place::new();
+    let dir = place.path().join("d".repeat(120)).join("e".repeat(120));
+    std::fs::create_dir_all(&dir).unwrap();
+    let daemon = Daemon::start(commonhold::daemon::ServeOptions::new(&dir)).unwrap();
+    assert!(matches!(daemon_support::Peer::connect(&dir).call(Verb::Ping).answer(), Answer::Done));
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_preloaded_namespace_is_in_memory_before_anybody_asks() {
+    let place = Place::new();
+    std::fs::write(place.file("early"), "{\"a\": 1}").unwrap();
+    let mut options = place.options();
+    options.preload = Preload::All;
+    let _daemon = Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    eventually("it is loaded", || match peer.call(Verb::Namespaces).answer() {
+        Answer::Namespaces { list } => list.iter().any(|info| info.namespace == "early" && info.records == Some(1)),
+        other => panic!("{other:?}"),
+    });
+}
+
+#[test]
+fn a_synced_store_has_committed_what_it_answers() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.store.durability = Durability::Synced;
+    let daemon = Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    let reply = peer.call(put("s", "a", "1"));
+    let Answer::Written { seq: written, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    let status: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert!(status["seq"]["synced"].as_u64().unwrap() >= written.0, "{status}");
+    daemon.stop().unwrap();
+}

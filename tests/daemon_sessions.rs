@@ -1,0 +1,348 @@
+//! What one session may rely on: its order, its answers, its bounds.
+#![cfg(feature = "daemon")]
+
+mod daemon_support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use commonhold::proto::frame::FrameKind;
+use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, REPLY_PART_BYTES};
+use commonhold::proto::{Answer, Condition, Fault, Op, Verb, codec};
+use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_with_deadline, get, put, space, write};
+
+#[test]
+fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    const REQUESTS: u64 = 10_000;
+    let stream = place.connect().stream;
+    let sending = Arc::clone(&stream);
+    let sender = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        for id in 1..=REQUESTS {
+            let (key, value) = ((id % 7).to_string(), id.to_string());
+            bytes.extend(match id % 5 {
+                0 => frame_of(id, get("order", &((id - 1) % 7).to_string())),
+                1 => frame_of(id, Verb::Contains { space: space("order"), key: "never" }),
+                _ => frame_of(id, put("order", &key, &value)),
+            });
+            if id % 1_000 == 0 {
+                std::io::Write::write_all(&mut &*sending, &bytes).unwrap();
+                bytes.clear();
+            }
+        }
+    });
+    let mut reader = Peer::over(stream);
+    let mut last_seq = None;
+    for id in 1..=REQUESTS {
+        let reply = reader.next();
+        assert_eq!(reply.id, id, "what is answered at once is answered in order");
+        match (id % 5, reply.answer()) {
+            (0, Answer::Got { found: Some(found), .. }) => assert_eq!(found.value, (id - 1).to_string()),
+            (1, Answer::Contains { found }) => assert!(!found),
+            (_, Answer::Written { seq, .. }) => {
+                assert!(last_seq.replace(seq) < Some(seq), "sequence numbers rise in the order sent");
+            }
+            (_, other) => panic!("request {id}: {other:?}"),
+        }
+    }
+    sender.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("held", "a", "1"));
+    let lock = place.hold("held");
+    let bytes = [frame_of(900, flush("held")), frame_of(5, get("held", "a")), frame_of(77, put("held", "a", "2"))];
+    peer.send(&bytes.concat());
+    assert_eq!(peer.next().id, 5);
+    assert_eq!(peer.next().id, 77);
+    assert_eq!(peer.call(get("held", "a")).value().as_deref(), Some("2"), "writers go on while a flush waits");
+    drop(lock);
+    let reply = peer.next();
+    assert_eq!(reply.id, 900);
+    assert!(matches!(reply.answer(), Answer::Flushed { rewritten: 1, .. }), "{:?}", reply.answer());
+}
+
+#[test]
+fn a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let held: Vec<String> = (0..10).map(|n| format!("held_{n}")).collect();
+    let locks: Vec<_> = held
+        .iter()
+        .map(|name| {
+            peer.call(put(name, "a", "1"));
+            place.hold(name)
+        })
+        .collect();
+    let ids: Vec<u64> = held.iter().map(|name| peer.ask(flush(name))).collect();
+    peer.call(put("free", "a", "1"));
+    let reply = peer.call(flush("free"));
+    assert!(matches!(reply.answer(), Answer::Flushed { rewritten: 1, .. }), "{:?}", reply.answer());
+    drop(locks);
+    let mut answered: Vec<u64> = ids.iter().map(|_| peer.next().id).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, ids);
+}
+
+#[test]
+fn those_who_wait_for_the_same_file_share_its_rewrite() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("shared", "a", "1"));
+    let lock = place.hold("shared");
+    let ids: Vec<u64> = (0..50).map(|_| peer.ask(flush("shared"))).collect();
+    peer.call(Verb::Ping);
+    drop(lock);
+    let mut rewritten = 0;
+    for _ in &ids {
+        match peer.next().answer() {
+            // Each of the sharers is told of the one rewrite; a second rewrite would find nothing to do and say 0.
+            Answer::Flushed { rewritten: 1, .. } => rewritten += 1,
+            Answer::Flushed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(rewritten >= 1);
+    let kept = std::fs::read_dir(place.path().join(".commonhold/generations/@")).map_or(0, Iterator::count);
+    assert!(kept <= 1, "{kept} generations for one change");
+}
+
+#[test]
+fn more_late_answers_than_may_be_owed_are_all_given_in_the_end() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("many", "a", "1"));
+    let lock = place.hold("many");
+    let asked = MAX_IN_FLIGHT as u64 * 2 + 5;
+    let bytes: Vec<u8> = (1..=asked).flat_map(|id| frame_of(10_000 + id, flush("many"))).collect();
+    peer.send(&bytes);
+    // The session takes no further request now; others are served.
+    assert!(matches!(place.connect().call(Verb::Ping).answer(), Answer::Done));
+    drop(lock);
+    let mut answered: Vec<u64> = (1..=asked).map(|_| peer.next().id - 10_000).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (1..=asked).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_commit_covers_every_write_that_was_sent_before_it() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    for round in 0..50 {
+        let bytes = [frame_of(1, put("c", "a", "1")), frame_of(2, Verb::Commit), frame_of(3, Verb::Ping)].concat();
+        peer.send(&bytes);
+        let (mut written, mut committed) = (None, None);
+        for _ in 0..3 {
+            match peer.next().answer() {
+                Answer::Written { seq, .. } => written = Some(seq),
+                Answer::Committed { seq } => committed = Some(seq),
+                Answer::Done => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(committed >= written && written.is_some(), "round {round}: {written:?} {committed:?}");
+    }
+}
+
+#[test]
+fn a_request_is_not_begun_after_its_deadline() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(100_000));
+    let keys: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    for key in &keys {
+        peer.call(put("big", key, &value));
+    }
+    // The answer to the first does not fit into the socket, so the session waits until this side reads. All are in one
+    // small write and so are read together: their time runs from then.
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let bytes = [
+        frame_of(1, Verb::GetMany { space: space("big"), keys }),
+        frame_with_deadline(2, 20, get("big", "0")),
+        frame_with_deadline(3, 20, put("big", "late", "1")),
+        frame_with_deadline(4, 60_000, get("big", "late")),
+    ]
+    .concat();
+    peer.send(&bytes);
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let mut faults = HashMap::new();
+    loop {
+        let reply = peer.next();
+        match reply.id {
+            1 => {}
+            4 => {
+                assert_eq!(reply.value(), None, "what timed out was not done");
+                break;
+            }
+            id => drop(faults.insert(id, reply.fault())),
+        }
+    }
+    for id in [2, 3] {
+        assert!(matches!(faults[&id], Fault::TimedOut { waited_ms: 20.., .. }), "{:?}", faults[&id]);
+    }
+}
+
+#[test]
+fn a_flush_with_a_deadline_does_not_wait_longer_for_a_lock() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("held", "a", "1"));
+    let lock = place.hold("held");
+    let patient = peer.ask(flush("held"));
+    peer.send(&frame_with_deadline(500, 100, flush("held")));
+    let reply = peer.next();
+    assert_eq!(reply.id, 500);
+    assert!(matches!(reply.fault(), Fault::FlushLockTimeout { waited_ms: 100..10_000, .. }), "{:?}", reply.fault());
+    drop(lock);
+    let reply = peer.next();
+    assert_eq!(reply.id, patient);
+    assert!(matches!(reply.answer(), Answer::Flushed { .. }));
+}
+
+#[test]
+fn a_cancelled_write_that_has_not_begun_is_not_done() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let mut bytes = [frame_of(1, put("c", "a", "1")), frame_of(2, put("c", "b", "1"))].concat();
+    codec::encode_cancel(&mut bytes, 2);
+    codec::encode_cancel(&mut bytes, 99);
+    bytes.extend(frame_of(3, Verb::Len { space: space("c") }));
+    peer.send(&bytes);
+    let replies: HashMap<u64, _> = (0..3).map(|_| peer.next()).map(|reply| (reply.id, reply)).collect();
+    assert!(matches!(replies[&1].answer(), Answer::Written { .. }));
+    assert_eq!(replies[&2].fault(), Fault::Cancelled);
+    assert_eq!(replies[&3].answer(), Answer::Len { records: 1 });
+}
+
+#[test]
+fn a_long_answer_comes_in_parts_of_one_moment() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(50_000));
+    let keys: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for key in &keys {
+        peer.call(put("big", key, &value));
+    }
+    let mut asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    asked.insert(50, "missing");
+    let id = peer.ask(Verb::GetMany { space: space("big"), keys: asked });
+    // Another client changes everything before the first part was read.
+    let mut other = place.connect();
+    other.call(write("big", vec![Op::Clear { space: 0 }]));
+    let (mut found_all, mut parts) = (Vec::new(), 0);
+    loop {
+        let reply = peer.next();
+        assert_eq!(reply.id, id);
+        assert!(reply.body.len() < 2 * REPLY_PART_BYTES);
+        let Answer::GotMany { found, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        found_all.extend(found.iter().map(|found| found.map(|found| found.value.len())));
+        parts += 1;
+        if reply.kind == FrameKind::Answer {
+            break;
+        }
+    }
+    assert!(parts > 3, "{parts}");
+    assert_eq!(found_all.len(), 101);
+    assert_eq!(found_all.iter().filter(|found| found.is_none()).count(), 1);
+    assert_eq!(found_all[50], None);
+}
+
+#[test]
+fn a_scan_visits_every_record_once_over_its_pages() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let keys: Vec<String> = (0..2_500).map(|n| format!("k{n}")).collect();
+    let ops = keys.iter().map(|key| Op::Put { space: 0, key, value: "1", condition: Condition::Always }).collect();
+    peer.call(write("s", ops));
+    let (mut seen, mut cursor) = (Vec::new(), None::<(u64, u64, String)>);
+    loop {
+        let at = cursor.as_ref().map(|(load, ordinal, key)| commonhold::proto::Cursor {
+            load: *load,
+            ordinal: *ordinal,
+            key,
+        });
+        let reply = peer.call(Verb::Scan { space: space("s"), cursor: at, prefix: "", limit: 400, values: false });
+        let Answer::Page { entries, next, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        assert!(entries.len() <= 400 && entries.iter().all(|entry| entry.value.is_none()));
+        seen.extend(entries.iter().map(|entry| entry.key.to_owned()));
+        cursor = next.map(|next| (next.load, next.ordinal, next.key.to_owned()));
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, keys);
+}
+
+#[test]
+fn refused_requests_change_nothing_and_the_session_goes_on() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let long_key = "k".repeat(65 * 1024);
+    assert!(matches!(peer.call(put("r", "a", "{nonsense")).fault(), Fault::InvalidJson { .. }));
+    assert!(matches!(peer.call(put("../r", "a", "1")).fault(), Fault::InvalidNamespace { .. }));
+    assert!(matches!(peer.call(get("r", &long_key)).fault(), Fault::TooLarge { .. }));
+    assert!(matches!(peer.call(put("r", &long_key, "1")).fault(), Fault::TooLarge { .. }));
+    let too_many = vec!["a"; MAX_OPERATIONS + 1];
+    let reply = peer.call(Verb::FilterMissing { space: space("r"), keys: too_many });
+    assert!(matches!(reply.fault(), Fault::TooLarge { .. }));
+    let stray = write("r", vec![Op::Clear { space: 3 }]);
+    assert!(matches!(peer.call(stray).fault(), Fault::Malformed { .. }));
+    let half_good = vec![
+        Op::Put { space: 0, key: "a", value: "1", condition: Condition::Always },
+        Op::Put { space: 0, key: "b", value: "[", condition: Condition::Always },
+    ];
+    assert!(matches!(peer.call(write("r", half_good)).fault(), Fault::InvalidJson { .. }));
+    assert_eq!(peer.call(Verb::Len { space: space("r") }).answer(), Answer::Len { records: 0 });
+}
+
+#[test]
+fn session_threads_end_when_their_clients_go() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let mut peers: Vec<Peer> = (0..20).map(|_| place.connect()).collect();
+    for peer in &mut peers {
+        peer.call(put("s", "a", "1"));
+        peer.ask(Verb::Commit);
+    }
+    assert_eq!(daemon.daemon().session_count(), 20);
+    let lock = place.hold("s");
+    for peer in &mut peers {
+        peer.ask(flush("s"));
+    }
+    drop(peers);
+    eventually("sessions end though their flushes wait", || daemon.daemon().session_count() == 0);
+    drop(lock);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_status_is_a_json_object() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("s", "a", "1"));
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    let status: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(status["pid"], std::process::id());
+    assert_eq!(status["sessions"], 1);
+    assert_eq!(status["namespaces"][0]["namespace"], "s");
+    assert_eq!(status["totals"]["records"], 1);
+    assert!(status["uptime_s"].as_f64().unwrap() < PATIENCE.as_secs_f64() * 10.0);
+}
