@@ -57,7 +57,7 @@ pub(super) struct Wish {
 
 /// Rewrites namespaces, and tells whoever waits.
 pub(super) struct Flusher {
-    store: Store,
+    store: Arc<Store>,
     syncer: Arc<Syncer>,
     lock_timeout: Duration,
     stopping: AtomicBool,
@@ -84,7 +84,7 @@ struct Ask {
 }
 
 impl Flusher {
-    pub(super) fn new(store: Store, syncer: Arc<Syncer>, lock_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(store: Arc<Store>, syncer: Arc<Syncer>, lock_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             store,
             syncer,
@@ -207,7 +207,7 @@ impl Flusher {
         let mut slice = Duration::ZERO;
         while let Some(applied) = asks.iter().map(|ask| ask.applied).max() {
             let how = FlushHow { rewrite: asks.iter().any(|ask| ask.wish.rewrite), lock_timeout: Some(slice) };
-            let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush_namespace(place, how));
+            let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush(place, how));
             let Err(engine::Error::FlushLockTimeout { lock_file, .. }) = &outcome else {
                 return answer_all(asks, place, outcome);
             };

@@ -43,7 +43,7 @@ const STOP_ANSWER: Duration = Duration::from_secs(1);
 
 /// What all threads of a daemon share.
 pub struct Daemon {
-    store: Store,
+    store: Arc<Store>,
     options: ServeOptions,
     host: Host,
     started: Instant,
@@ -92,11 +92,11 @@ impl Daemon {
     /// As for [`start`](Self::start).
     pub fn start_in(options: ServeOptions, around: Surroundings) -> Result<Running, Error> {
         let dir = premises::check(&options.dir, options.allow_network_fs)?;
-        let store = Store::open(&dir, options.store.clone(), around)?;
+        let store = Arc::new(Store::open(&dir, options.store.clone(), around)?);
         let listener = Arc::new(Listener::bind(&dir)?);
         let host = Host { identity: store.identity(), boot: store.boot(), owner: own_uid() };
-        let syncer = Syncer::new(store.clone());
-        let flusher = Flusher::new(store.clone(), Arc::clone(&syncer), options.store.flush_lock_timeout);
+        let syncer = Syncer::new(Arc::clone(&store));
+        let flusher = Flusher::new(Arc::clone(&store), Arc::clone(&syncer), options.store.flush_lock_timeout);
         let (stop_sender, stop_requests) = unbounded_channel();
         let daemon = Arc::new(Self {
             store,
@@ -228,7 +228,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

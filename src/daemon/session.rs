@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
             daemon,
             outbox,
             replies: Replies::new(Arc::clone(outbox)),
-            tables: Tables::new(daemon.store().clone()),
+            tables: Tables::new(Arc::clone(daemon.store())),
             queue: WriteQueue::default(),
             read_at: Instant::now(),
         }

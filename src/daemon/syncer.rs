@@ -12,7 +12,7 @@ use super::fault::timed_out;
 
 /// The thread's queue.
 pub(super) struct Syncer {
-    store: Store,
+    store: Arc<Store>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -36,7 +36,7 @@ pub(super) struct Commit {
 }
 
 impl Syncer {
-    pub(super) fn new(store: Store) -> Arc<Self> {
+    pub(super) fn new(store: Arc<Store>) -> Arc<Self> {
         Arc::new(Self { store, state: Mutex::default(), changed: Condvar::new() })
     }
 

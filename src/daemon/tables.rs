@@ -11,7 +11,7 @@ const MOST_NOTED: usize = 64;
 
 /// The namespaces that a session has used, the busy ones in front.
 pub(super) struct Tables {
-    store: Store,
+    store: Arc<Store>,
     noted: Vec<Noted>,
 }
 
@@ -22,7 +22,7 @@ struct Noted {
 }
 
 impl Tables {
-    pub(super) fn new(store: Store) -> Self {
+    pub(super) fn new(store: Arc<Store>) -> Self {
         Self { store, noted: Vec::new() }
     }
 
