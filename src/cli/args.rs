@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{clear, completions, count, del, export, flush, get, import, keys, put, scan, status};
+use super::{clear, completions, count, del, export, flush, get, import, keys, put, scan, serve, status};
 use crate::proto::Durability;
 
 /// Version and commit, as `--version` tells them.
@@ -85,6 +85,8 @@ impl From<DurabilityArg> for Durability {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon of a store, in the foreground.
+    Serve(serve::ServeArgs),
     /// Tell how the daemon is.
     Status(status::StatusArgs),
     /// Print the values of keys.

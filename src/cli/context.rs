@@ -1,11 +1,12 @@
 //! What a command knows beside its own options: which store and workspace are meant, how to answer, and how to reach
 //! the daemon.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::args::Global;
+use super::args::{Global, LogFormat};
 use super::failure::{Exit, Failure, exit_of_io};
 use super::output::{self, BAD};
 use crate::client::blocking::{Client, ConnectOptions, Namespace};
@@ -42,6 +43,16 @@ impl Context {
         self.global.quiet
     }
 
+    /// How much is to be told beyond the usual.
+    pub(super) fn verbosity(&self) -> u8 {
+        self.global.verbose
+    }
+
+    /// How the daemon's log is written.
+    pub(super) fn log_format(&self) -> LogFormat {
+        self.global.log_format
+    }
+
     /// The checked name of a namespace in the workspace that was asked for.
     pub(super) fn place(&self, namespace: &str) -> Result<Place, Failure> {
         Ok(Place::new(self.workspace().unwrap_or(""), namespace)?)
@@ -50,7 +61,17 @@ impl Context {
     /// Connects to the daemon of the store.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
         self.check_directory()?;
-        Ok(ConnectOptions::new().connect(self.store())?)
+        ConnectOptions::new().connect(self.store()).map_err(|error| {
+            let failure = Failure::from(error);
+            let socket = self.store().join(".commonhold").join("socket");
+            // Another user's store: what the client could only find unreachable is a matter of permission.
+            match (failure, std::fs::symlink_metadata(socket)) {
+                (Failure::Said { text, .. }, Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
+                    Failure::new(Exit::Refused, text)
+                }
+                (failure, _) => failure,
+            }
+        })
     }
 
     /// A daemon that is not there and a directory that is not there are different mistakes.

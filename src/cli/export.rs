@@ -1,6 +1,7 @@
 //! `export NS FILE|-`: the records of a namespace in a file that Python's `json.load` reads, or as JSON lines.
 //!
-//! The daemon is asked page by page: a record that changes meanwhile is exported as it was at some moment of the export.
+//! Where a daemon runs, it is asked, page by page: a record that changes meanwhile is exported as it was at some moment
+//! of the export. Where none runs, the store is opened here, under the owner lock, and no namespace file is touched.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human::counted;
-use super::import;
 use super::output::{Out, print_json, push_record};
 use super::sibling::Sibling;
+use super::{import, offline};
 use crate::json::{FileFormat, FileWriter};
 
 /// Options of `export`.
@@ -61,6 +62,7 @@ pub(super) fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
                 Ok((entry.key, entry.value))
             })))
         }
+        Err(failure) if failure.exit() == Exit::NoDaemon => Source(offline::records(context, &place)?),
         Err(failure) => return Err(failure),
     };
     let progress = import::progress(context, None);

@@ -6,6 +6,8 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::client;
+use crate::daemon;
+use crate::engine;
 use crate::proto::{Fault, NameError};
 
 /// The exit codes of every command.
@@ -122,7 +124,7 @@ fn exit_of_name(error: &NameError) -> Exit {
 }
 
 /// What the daemon's answer means for the exit code.
-pub(super) fn exit_of_fault(fault: &Fault) -> Exit {
+fn exit_of_fault(fault: &Fault) -> Exit {
     match fault {
         Fault::InvalidNamespace { .. } | Fault::InvalidWorkspace { .. } | Fault::InvalidJson { .. } => Exit::Usage,
         Fault::OtherStore { .. } => Exit::NoDaemon,
@@ -146,12 +148,59 @@ pub(super) fn exit_of_fault(fault: &Fault) -> Exit {
     }
 }
 
-/// What the operating system's refusal means: a permission can be given, a disk must be mended.
-pub(super) fn exit_of_io(error: &io::Error) -> Exit {
+/// What the engine's error means, where a command works without a daemon and where `serve` does not start.
+fn exit_of_engine(error: &engine::Error) -> Exit {
+    match error {
+        engine::Error::InvalidJson { .. } | engine::Error::NotADirectory { .. } => Exit::Usage,
+        engine::Error::Name(name) => exit_of_name(name),
+        engine::Error::TooLarge { .. }
+        | engine::Error::ConditionFailed { .. }
+        | engine::Error::NameClash { .. }
+        | engine::Error::CursorExpired
+        | engine::Error::Owned { .. } => Exit::Refused,
+        engine::Error::Disk { source, .. } => exit_of_disk(source),
+        engine::Error::NeedsRepair { .. } | engine::Error::Damage { .. } => Exit::Damage,
+        engine::Error::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
+        engine::Error::FlushLockTimeout { .. } => Exit::TimedOut,
+        _ => Exit::Unavailable,
+    }
+}
+
+/// What the operating system's refusal of one of the store's own files means: a permission can be given, a disk must be
+/// mended.
+fn exit_of_disk(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Refused,
-        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Usage,
         _ => Exit::Unavailable,
+    }
+}
+
+/// The same for a file that the command named, which may be named wrongly.
+pub(super) fn exit_of_io(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Usage,
+        _ => exit_of_disk(error),
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Self::new(exit_of_engine(&error), with_causes(&error))
+    }
+}
+
+impl From<daemon::Error> for Failure {
+    fn from(error: daemon::Error) -> Self {
+        let exit = match &error {
+            daemon::Error::NoDirectory { .. } | daemon::Error::NotADirectory { .. } => Exit::Usage,
+            daemon::Error::Unsafe { .. } | daemon::Error::NetworkFileSystem { .. } => Exit::Refused,
+            daemon::Error::Store(error) => exit_of_engine(error),
+            daemon::Error::System { source, .. } => exit_of_disk(source),
+            daemon::Error::Socket(_) | daemon::Error::FlushFailed { .. } | daemon::Error::Unavailable { .. } => {
+                Exit::Unavailable
+            }
+        };
+        Self::new(exit, with_causes(&error))
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
-use super::human::counted;
+use super::human::{counted, number};
 use super::output::{print_json, shown_key};
 use super::records::{self, Layout, Records};
 use crate::client;
@@ -103,7 +103,7 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
             "surrogates_removed": surrogates,
         }))?;
     }
-    let (new, replaced) = (stored.new, stored.replaced);
+    let (new, replaced) = (number(stored.new), number(stored.replaced));
     context.talk(format_args!("{}: {count} committed ({new} new, {replaced} replaced)", namespace.place()));
     if surrogates > 0 {
         context.talk(format_args!("{surrogates} lone surrogates were removed: they are no characters"));

@@ -21,10 +21,12 @@ mod human;
 mod import;
 mod keys;
 mod namespaces;
+mod offline;
 mod output;
 mod put;
 mod records;
 mod scan;
+mod serve;
 mod sibling;
 mod status;
 mod stop;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Serve(args) => serve::run(args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Get(args) => get::run(&args, context),
         Command::Put(args) => put::run(&args, context),

@@ -105,6 +105,5 @@ fn refused(error: client::Error, value: &str) -> Failure {
     };
     let position = excerpt::position(value, offset.min(value.len()));
     let shown = excerpt::excerpt(value, offset.min(value.len()));
-    Failure::from(error)
-        .and(format_args!(" (line {}, column {}); nothing was changed\n{shown}", position.line, position.column))
+    Failure::from(error).and(format_args!(" (line {}, column {})\n{shown}", position.line, position.column))
 }

@@ -1,0 +1,87 @@
+//! `serve [DIR]`: the daemon itself, in the foreground, with its log on standard error.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use super::args::{DurabilityArg, LogFormat};
+use super::context::Context;
+use super::failure::Failure;
+use super::human;
+use crate::daemon::{self, Preload, ServeOptions, Shutdown};
+use crate::json::FileFormat;
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The store's directory; without it, the one that --store names.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How durable a write is before it is answered.
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Buffered, value_name = "D")]
+    durability: DurabilityArg,
+    /// How namespace files are written: a record a line, or as Python's json.dump(indent=2) does.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "lines",
+        value_parser = PossibleValuesParser::new(["lines", "pretty"])
+            .map(|word| FileFormat::from_str(&word).expect("both words name a format"))
+    )]
+    file_format: FileFormat,
+    /// How many earlier files of each namespace are kept in .commonhold/generations.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    keep: u32,
+    /// Load these namespaces at the start instead of at their first use: a name, workspace/name, or `all`.
+    #[arg(long, value_name = "NS")]
+    preload: Vec<String>,
+    /// How long a flush waits for a program that holds the lock of the file.
+    #[arg(long, value_name = "T", default_value = "30s", value_parser = human::parse_span)]
+    flush_lock_timeout: Duration,
+    /// Serve a store on a network file system all the same. Only this machine may use it.
+    #[arg(long)]
+    allow_network_fs: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
+    let level = match (context.quiet(), context.verbosity()) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let format = match context.log_format() {
+        LogFormat::Text => daemon::LogFormat::Text,
+        LogFormat::Json => daemon::LogFormat::Json,
+    };
+    let preload = preload(&args.preload)?;
+    daemon::set_up_logging(format, level);
+    daemon::install_panic_hook();
+    let mut options = ServeOptions::new(args.dir.unwrap_or_else(|| context.store().to_owned()));
+    options.store.durability = args.durability.into();
+    options.store.file_format = args.file_format;
+    options.store.keep = args.keep;
+    options.store.flush_lock_timeout = args.flush_lock_timeout;
+    options.preload = preload;
+    options.allow_network_fs = args.allow_network_fs;
+    Ok(daemon::run(options, Shutdown::on_signals())?)
+}
+
+fn preload(names: &[String]) -> Result<Preload, Failure> {
+    use crate::proto::Place;
+    if names.is_empty() {
+        return Ok(Preload::None);
+    }
+    if names.iter().any(|name| name == "all") {
+        return Ok(Preload::All);
+    }
+    let place = |name: &String| {
+        let (workspace, namespace) = name.rsplit_once('/').unwrap_or(("", name));
+        Place::new(workspace, namespace)
+    };
+    Ok(Preload::These(names.iter().map(place).collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,227 @@
+//! Every command of the real binary against a real daemon: what it prints, where, and with which exit code.
+
+mod common;
+
+use common::{Store, command, ran};
+
+#[test]
+fn put_get_and_del_speak_on_the_right_streams() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let put = store.run(&["put", "n", "a", "{ \"x\": 1.10 }"]);
+    assert_eq!((put.code, put.stdout.as_str()), (0, ""), "{put:?}");
+    assert!(put.stderr.contains("\"a\": new, seq "), "{put:?}");
+    assert_eq!(store.ok(&["get", "n", "a"]), "{\"x\":1.10}\n");
+    let quiet = store.run(&["--quiet", "put", "n", "a", "-5"]);
+    assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (0, "", ""), "{quiet:?}");
+    assert_eq!(store.ok(&["get", "n", "a"]), "-5\n");
+    let piped = store.run_with(&["put", "n", "", "-"], b" [NaN, -Infinity, 12345678901234567890123]\n");
+    assert_eq!(piped.code, 0, "{piped:?}");
+    assert_eq!(store.ok(&["get", "n", ""]), "[NaN,-Infinity,12345678901234567890123]\n");
+    assert_eq!(store.ok(&["get", "n", "", "a"]), "[NaN,-Infinity,12345678901234567890123]\n-5\n");
+    assert_eq!(store.run(&["del", "n", "a", ""]).code, 0);
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn get_names_the_missing_keys_and_prints_the_others() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "b", "2"]);
+    let ran = store.run(&["get", "n", "a", "b", "c"]);
+    assert_eq!(ran.stdout, "2\n");
+    ran.refused(1, &["not found in n: \"a\", \"c\""]);
+    store.run(&["del", "n", "b", "x"]).refused(1, &["1 key of 2"]);
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn put_keeps_its_conditions() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "k", "1", "--if-absent"]);
+    store.run(&["put", "n", "k", "2", "--if-absent"]).refused(4, &["condition"]);
+    let got: serde_json::Value = serde_json::from_str(&store.ok(&["--json", "get", "n", "k"])).expect("JSON");
+    let seq = got["seq"].as_u64().expect("a number");
+    store.run(&["put", "n", "k", "2", "--if-seq", &(seq + 1).to_string()]).refused(4, &[&seq.to_string()]);
+    store.ok(&["put", "n", "k", "3", "--if-seq", &seq.to_string(), "--durability", "synced"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "3\n");
+}
+
+#[test]
+fn keys_and_scan_keep_insertion_order_prefix_and_limit() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    for key in ["b1", "a1", "b2", "b3"] {
+        store.ok(&["put", "n", key, "0"]);
+    }
+    store.ok(&["put", "n", "b1", "\"again\""]);
+    assert_eq!(store.ok(&["keys", "n"]), "b1\na1\nb2\nb3\n");
+    assert_eq!(store.ok(&["keys", "n", "--prefix", "b", "--limit", "2"]), "b1\nb2\n");
+    assert_eq!(
+        store.ok(&["scan", "n", "--limit", "2"]),
+        "{\"key\":\"b1\",\"value\":\"again\"}\n{\"key\":\"a1\",\"value\":0}\n"
+    );
+    assert_eq!(store.ok(&["scan", "n", "--prefix", "a"]), "{\"key\":\"a1\",\"value\":0}\n");
+    assert_eq!(store.ok(&["scan", "n", "--limit", "0"]), "");
+    assert_eq!(store.ok(&["keys", "n", "--prefix", "zzz"]), "");
+}
+
+#[test]
+fn count_and_clear_agree() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["put", "n", "b", "1"]);
+    assert_eq!(store.ok(&["count", "n"]), "2\n");
+    let clear = store.run(&["clear", "n"]);
+    assert!(clear.code == 0 && clear.stderr.contains("2 records deleted"), "{clear:?}");
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn flush_writes_the_file_once_and_says_how_many() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["--workspace", "tenant", "put", "n", "a", "2"]);
+    assert!(!store.file("n").exists());
+    let flush = store.run(&["flush", "n"]);
+    assert!(flush.code == 0 && flush.stderr.contains("1 file rewritten"), "{flush:?}");
+    assert_eq!(std::fs::read_to_string(store.file("n")).expect("written"), "{\n\"a\":1\n}\n");
+    let again = store.run(&["flush", "n"]);
+    assert!(again.code == 0 && again.stderr.contains("0 files rewritten"), "{again:?}");
+    let rewrite = store.run(&["flush", "n", "--rewrite"]);
+    assert!(rewrite.code == 0 && rewrite.stderr.contains("1 file rewritten"), "{rewrite:?}");
+    let all = store.run(&["flush"]);
+    assert!(all.code == 0 && all.stderr.contains("1 file rewritten"), "{all:?}");
+    let tenant = store.dir().join("tenant").join("kv_store_n.json");
+    assert_eq!(std::fs::read_to_string(tenant).expect("written"), "{\n\"a\":2\n}\n");
+    store.ok(&["put", "n", "a", "3"]);
+    assert_eq!(store.run(&["flush", "--no-wait"]).code, 0);
+    common::wait_for("the file is rewritten", || {
+        (std::fs::read_to_string(store.file("n")).expect("there") == "{\n\"a\":3\n}\n").then_some(())
+    });
+}
+
+#[test]
+fn namespaces_lists_what_is_loaded_and_what_is_not() {
+    let store = Store::new();
+    std::fs::write(store.file("idle"), "{\"x\": 1}").expect("written");
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["--workspace", "t", "put", "m", "a", "1"]);
+    let listed = store.ok(&["namespaces"]);
+    let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    assert!(line("NAMESPACE").is_some_and(|head| head.contains("RECORDS") && head.contains("STATE")), "{listed}");
+    assert!(line("n ").is_some_and(|line| line.ends_with("dirty")), "{listed}");
+    assert!(line("t/m ").is_some(), "{listed}");
+    assert!(line("idle ").is_some_and(|line| line.ends_with("not loaded")), "{listed}");
+    assert!(!listed.contains('\u{1b}'), "colours are for terminals: {listed:?}");
+    let only = store.ok(&["--workspace", "t", "namespaces"]);
+    assert_eq!(only.lines().count(), 2, "{only}");
+}
+
+#[test]
+fn status_leads_with_the_state() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    let status = store.ok(&["status"]);
+    let first = status.lines().next().unwrap_or_default();
+    assert!(first.starts_with("ready"), "{status}");
+    assert!(status.contains(&daemon.pid().to_string()), "{status}");
+    assert!(status.lines().any(|line| line.starts_with("n ")), "{status}");
+    assert!(!status.contains('\u{1b}'), "{status:?}");
+    let ran = store.run(&["status", "--wait", "5"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let status = |no_color: bool| {
+        let mut status = command(store.dir());
+        status.env("CLICOLOR_FORCE", "1").arg("status");
+        if no_color {
+            status.env("NO_COLOR", "1");
+        }
+        ran(status, b"").stdout
+    };
+    assert!(status(false).contains('\u{1b}'), "{:?}", status(false));
+    assert!(!status(true).contains('\u{1b}'), "{:?}", status(true));
+}
+
+#[test]
+fn json_answers_have_their_documented_members() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let members = |text: &str| -> Vec<String> {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).expect("a JSON object");
+        object.keys().cloned().collect()
+    };
+    assert_eq!(members(&store.ok(&["--json", "put", "n", "k", "1"])), ["found", "new", "seq", "surrogates_removed"]);
+    assert_eq!(members(&store.ok(&["--json", "get", "n", "k"])), ["key", "seq", "value"]);
+    assert_eq!(members(&store.ok(&["--json", "keys", "n"])), ["key", "seq"]);
+    assert_eq!(members(&store.ok(&["--json", "scan", "n"])), ["key", "seq", "value"]);
+    assert_eq!(store.ok(&["--json", "count", "n"]), "{\"records\":1}\n");
+    assert_eq!(members(&store.ok(&["--json", "commit"])), ["seq"]);
+    assert_eq!(members(&store.ok(&["--json", "flush"])), ["rewritten", "seq"]);
+    assert_eq!(store.ok(&["--json", "flush", "--no-wait"]), "{\"begun\":true}\n");
+    assert_eq!(
+        members(&store.ok(&["--json", "namespaces"])),
+        ["bytes", "closed", "dirty", "file_bytes", "namespace", "records", "workspace"]
+    );
+    assert_eq!(members(&store.ok(&["--json", "del", "n", "k"])), ["found", "missing", "seq"]);
+    assert_eq!(members(&store.ok(&["--json", "clear", "n"])), ["found", "seq"]);
+    let refused = store.run(&["--json", "get", "n", "k"]);
+    let error: serde_json::Value = serde_json::from_str(&refused.stderr).expect("JSON");
+    assert_eq!(error["error"]["exit"], 1);
+    assert_eq!(error["error"]["kind"], "not_found");
+    assert!(error["error"]["message"].is_string());
+    assert_eq!(members(&store.ok(&["--json", "stop"])), ["pid", "stopped"]);
+}
+
+#[test]
+fn a_reader_that_leaves_early_ends_a_command_quietly() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let lines = (0..20_000).map(|n| format!("{{\"key\":\"{n:0100}\",\"value\":{n}}}\n")).collect::<Vec<_>>().concat();
+    assert_eq!(store.run_with(&["import", "n", "-", "--format", "lines"], lines.as_bytes()).code, 0);
+    for arguments in [["scan", "n"].as_slice(), &["keys", "n"], &["export", "n", "-"], &["status"], &["--help"]] {
+        let mut child = command(store.dir())
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("ends");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn version_tells_the_commit_and_completions_name_the_commands() {
+    let store = Store::new();
+    let version = store.ok(&["--version"]);
+    assert!(version.starts_with(&format!("commonhold {} (commit ", env!("CARGO_PKG_VERSION"))), "{version}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(store.ok(&["completions", shell]).contains("namespaces"), "{shell}");
+    }
+}
+
+#[test]
+fn the_store_may_be_named_by_the_environment_or_be_the_current_directory() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    let mut by_environment = std::process::Command::new(common::BINARY);
+    by_environment.env("COMMONHOLD_STORE", store.dir()).args(["get", "n", "a"]);
+    assert_eq!(ran(by_environment, b"").stdout, "1\n");
+    let mut by_directory = std::process::Command::new(common::BINARY);
+    by_directory.env_remove("COMMONHOLD_STORE").current_dir(store.dir()).args(["get", "n", "a"]);
+    assert_eq!(ran(by_directory, b"").stdout, "1\n");
+}

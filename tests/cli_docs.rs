@@ -1,0 +1,78 @@
+//! `docs/cli.md` says what the command line does: it names every command and option, and its example runs.
+
+mod common;
+
+use std::process::Command;
+
+use common::{BINARY, Store, ran};
+
+const REFERENCE: &str = include_str!("../docs/cli.md");
+
+fn help(arguments: &[&str]) -> String {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).arg("--help");
+    let ran = ran(command, b"");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.stdout
+}
+
+/// The commands that the help lists, without `help` itself.
+fn commands() -> Vec<String> {
+    let help = help(&[]);
+    let list = help.split("Commands:\n").nth(1).expect("a list of commands");
+    let names = list.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// The long options that a help text declares.
+fn options(help: &str) -> Vec<&str> {
+    let declared = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let words = declared.flat_map(|line| line.split([' ', ',', '.']).filter(|word| word.starts_with("--")));
+    words.collect()
+}
+
+#[test]
+fn every_command_and_every_option_is_in_the_reference() {
+    let commands = commands();
+    assert!(commands.len() > 15, "{commands:?}");
+    let general = REFERENCE.split("\n## Exit codes").next().expect("a beginning");
+    for option in options(&help(&[])) {
+        assert!(general.contains(option), "docs/cli.md does not name {option}");
+    }
+    for command in &commands {
+        let heading = format!("\n### `{command}");
+        let section = REFERENCE.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/cli.md has no {command}"));
+        let section = section.split("\n## ").next().expect("a beginning").split("\n### ").next().expect("a beginning");
+        for option in options(&help(&[command])) {
+            let known = section.contains(option) || general.contains(option);
+            assert!(known, "docs/cli.md does not name {option} of {command}");
+        }
+    }
+}
+
+#[test]
+fn no_command_stands_in_the_reference_that_does_not_exist() {
+    let commands = commands();
+    for heading in REFERENCE.lines().filter_map(|line| line.strip_prefix("### `")) {
+        let name = heading.split([' ', '`']).next().unwrap_or_default();
+        assert!(commands.iter().any(|command| command == name), "{name} is described and does not exist");
+    }
+}
+
+#[test]
+fn the_example_runs_as_it_stands() {
+    let example = REFERENCE.split("## A minute of it").nth(1).expect("the example");
+    let example = example.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of shell");
+    let store = Store::new();
+    let folder = std::path::Path::new(BINARY).parent().expect("a folder");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("sh");
+    // The daemon is ended however far the example comes.
+    let script = format!("trap 'kill $! 2>/dev/null || :' EXIT\n{example}");
+    shell.args(["-eu", "-c", &script]).env("PATH", path).env_remove("COMMONHOLD_STORE").current_dir(store.beside(""));
+    let ran = ran(shell, b"");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("{\"tokens\":12,\"content\":\"…\"}"), "{ran:?}");
+    let exported = std::fs::read_to_string(store.beside("chunks.json")).expect("exported");
+    assert_eq!(exported, "{\n\"chunk-1\":{\"tokens\":12,\"content\":\"…\"}\n}\n");
+}

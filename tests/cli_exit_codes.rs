@@ -1,0 +1,123 @@
+//! The exit codes that a real daemon gives only in misfortune: a made-up daemon answers every request with one fault, or
+//! leaves, or speaks another version.
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use common::Store;
+use commonhold::proto::{Answer, Fault, Hello, Seq, StoreIdentity, codec, frame};
+
+/// What the made-up daemon does with a request.
+#[derive(Clone)]
+enum Manner {
+    /// Answers it so.
+    Says(Fault),
+    /// Closes the connection.
+    Leaves,
+    /// Says in its hello that it speaks these versions alone.
+    Speaks(u16),
+}
+
+/// Makes a store whose socket is served in `manner`, by a thread that ends with the test's process.
+fn store_served(manner: Manner) -> Store {
+    let store = Store::new();
+    let private = store.dir().join(".commonhold");
+    fs::DirBuilder::new().mode(0o700).create(&private).expect("created");
+    let listener = UnixListener::bind(private.join("socket")).expect("bound");
+    fs::set_permissions(private.join("socket"), fs::Permissions::from_mode(0o600)).expect("chmod");
+    let found = fs::metadata(store.dir()).expect("there");
+    let identity = StoreIdentity { device: found.dev(), inode: found.ino() };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let manner = manner.clone();
+            // A client that ends in the midst of it is what several of these tests are about.
+            thread::spawn(move || drop(serve(stream, identity, &manner)));
+        }
+    });
+    store
+}
+
+fn serve(mut stream: UnixStream, identity: StoreIdentity, manner: &Manner) -> std::io::Result<()> {
+    let mut theirs = [0; 64];
+    stream.read_exact(&mut theirs)?;
+    let theirs = Hello::from_bytes(&theirs).expect("a client's hello");
+    let mut own = Hello::of_daemon(theirs.client, identity, 0, 1);
+    if let Manner::Speaks(version) = manner {
+        (own.lowest, own.highest) = (*version, *version);
+    }
+    stream.write_all(&own.to_bytes())?;
+    let mut received = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let read = stream.read(&mut chunk)?;
+        received.extend_from_slice(&chunk[..read]);
+        if read == 0 || matches!(manner, Manner::Leaves) {
+            return Ok(());
+        }
+        while let Some((header, _, consumed)) = frame::split(&received).expect("a client's frame") {
+            received.drain(..consumed);
+            if let Manner::Says(fault) = manner {
+                let mut answer = Vec::new();
+                codec::encode_answer(&mut answer, header.id, &Answer::Fault(fault.clone())).expect("fits");
+                stream.write_all(&answer)?;
+            }
+        }
+    }
+}
+
+#[test]
+fn each_fault_has_its_exit_code() {
+    let words = || "the words".to_owned();
+    let cases = [
+        (2, Fault::InvalidNamespace { name: words() }),
+        (2, Fault::InvalidJson { key: "k".to_owned(), offset: 0, reason: words() }),
+        (4, Fault::TooLarge { what: words(), got: 2, limit: 1 }),
+        (4, Fault::ConditionFailed { operation: 0, found: Some(Seq(7)) }),
+        (4, Fault::NameClash { namespace: words(), existing: "X".to_owned() }),
+        (4, Fault::Forbidden { uid: 1, owner: 2 }),
+        (5, Fault::NeedsRepair { place: "n".to_owned(), file: "f".to_owned(), reason: words() }),
+        (6, Fault::OutcomeUnknown { reason: words() }),
+        (7, Fault::Full { path: words() }),
+        (7, Fault::DiskError { action: "write".to_owned(), path: "p".to_owned(), reason: words() }),
+        (7, Fault::Unavailable { reason: words() }),
+        (7, Fault::FlushFailed { places: vec!["n".to_owned()], reason: words() }),
+        (7, Fault::Stopping),
+        (8, Fault::TimedOut { waited_ms: 5, waiting_for: words() }),
+        (8, Fault::FlushLockTimeout { place: "n".to_owned(), lock_file: words(), waited_ms: 5 }),
+    ];
+    for (code, fault) in cases {
+        let store = store_served(Manner::Says(fault.clone()));
+        let put = store.run(&["put", "n", "k", "1"]);
+        put.refused(code, &[&fault.to_string()]);
+        let json = store.run(&["--json", "put", "n", "k", "1"]);
+        let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("JSON");
+        assert_eq!(error["error"]["exit"], code, "{json:?}");
+        assert_eq!(put.stdout, "", "{put:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_leaves_in_a_write_leaves_its_outcome_unknown() {
+    let store = store_served(Manner::Leaves);
+    store.run(&["put", "n", "k", "1"]).refused(6, &["unknown", "once or not at all"]);
+    let import = store.run_with(&["import", "n", "-"], b"{\"a\": 1, \"b\": 2}");
+    import.refused(6, &["this concerns 2 records", "0 records before that committed"]);
+}
+
+#[test]
+fn another_protocol_version_is_told_and_ends_with_7() {
+    let store = store_served(Manner::Speaks(99));
+    store.run(&["get", "n", "k"]).refused(7, &["99", "version"]);
+}
+
+#[test]
+fn a_daemon_of_another_directory_is_not_taken_for_this_ones() {
+    let fault = Fault::OtherStore { device: 1, inode: 2 };
+    let store = store_served(Manner::Says(fault));
+    store.run(&["get", "n", "k"]).refused(3, &["commonhold serve"]);
+}

@@ -1,0 +1,271 @@
+//! What the real binary says and how it ends when something is wrong: each exit code, with a sentence that tells what
+//! failed, where, and what to do.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::{BINARY, Daemon, Store, command, ran, wait_for};
+
+/// A namespace name that is a path trick, or otherwise none.
+const BAD_NAMESPACES: [&str; 7] = ["../x", "a/b", ".hidden", "", "a b", "租户", "a\\b"];
+
+const BAD_WORKSPACES: [&str; 5] = ["..", ".", "a/b", ".commonhold", ".commonhold-shared"];
+
+#[test]
+fn without_a_daemon_every_command_ends_with_3_and_says_how_to_start_one() {
+    let store = Store::new();
+    let commands: [&[&str]; 14] = [
+        &["status"],
+        &["get", "n", "k"],
+        &["put", "n", "k", "1"],
+        &["del", "n", "k"],
+        &["keys", "n"],
+        &["scan", "n"],
+        &["count", "n"],
+        &["clear", "n"],
+        &["namespaces"],
+        &["commit"],
+        &["flush"],
+        &["flush", "n"],
+        &["import", "n", "-"],
+        &["stop"],
+    ];
+    for arguments in commands {
+        store.run(arguments).refused(3, &["commonhold serve", &store.dir().display().to_string()]);
+    }
+    assert!(!store.dir().join(".commonhold").exists(), "a command that finds no daemon makes nothing");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_a_mistake_of_its_own() {
+    let store = Store::new();
+    let missing = store.beside("nowhere");
+    let get = |dir: &PathBuf| {
+        let mut command = command(dir);
+        command.args(["get", "n", "k"]);
+        ran(command, b"")
+    };
+    get(&missing).refused(2, &["nowhere", "--store"]);
+    let file = store.beside("file");
+    fs::write(&file, "x").expect("written");
+    get(&file).refused(2, &["is not a directory"]);
+    let mut serve = command(&missing);
+    serve.arg("serve");
+    ran(serve, b"").refused(2, &["nowhere"]);
+    assert!(!missing.exists());
+}
+
+#[test]
+fn bad_names_are_refused_with_their_rule_and_make_nothing() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    for name in BAD_NAMESPACES {
+        store.run(&["put", name, "k", "1"]).refused(2, &["cannot name a namespace", "1 to 128"]);
+        store.run(&["export", name, "-"]).refused(2, &["cannot name a namespace"]);
+    }
+    store.run(&["get", &"x".repeat(129), "k"]).refused(2, &["cannot name a namespace"]);
+    for name in BAD_WORKSPACES {
+        store.run(&["--workspace", name, "put", "n", "k", "1"]).refused(2, &["cannot name a workspace"]);
+    }
+    store.run(&["--workspace", "..", "namespaces"]).refused(2, &["cannot name a workspace"]);
+    assert_eq!(store.ok(&["--json", "namespaces"]), "");
+    store.ok(&["put", "Case", "k", "1"]);
+    store.run(&["put", "case", "k", "1"]).refused(4, &["Case", "letter case"]);
+}
+
+#[test]
+fn invalid_json_is_shown_with_its_place_and_changes_nothing() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let ran = store.run(&["put", "n", "k", "{\"a\":1 2}"]);
+    ran.refused(2, &["\"k\"", "byte 7", "line 1, column 8", "  {\"a\":1 2}\n         ^"]);
+    let multiline = store.run_with(&["put", "n", "k", "-"], b"{\n \"a\": tru,\n}");
+    multiline.refused(2, &["line 2", "  \"a\": tru,"]);
+    store.run(&["put", "n", "k", ""]).refused(2, &["line 1, column 1"]);
+    store.run(&["put", "n", "k", "\"租户\u{1}\""]).refused(2, &["line 1, column 4"]);
+    store.run_with(&["put", "n", "k", "-"], b"\"\xff\"").refused(2, &["not UTF-8 at byte 1"]);
+    let deep = format!("{}{}", "[".repeat(1_025), "]".repeat(1_025));
+    store.run(&["put", "n", "k", &deep]).refused(2, &["1024"]);
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn over_long_keys_and_values_are_refused_with_their_limit() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let longest = "k".repeat(64 * 1024);
+    store.ok(&["put", "n", &longest, "1"]);
+    assert_eq!(store.ok(&["get", "n", &longest]), "1\n");
+    store.run(&["put", "n", &format!("{longest}k"), "1"]).refused(4, &["65537", "65536"]);
+    let value = format!("\"{}\"", "v".repeat(32 * 1024 * 1024));
+    store.run_with(&["put", "n", "v", "-"], value.as_bytes()).refused(4, &["33554432"]);
+    store.run_with(&["put", "n", "v", "-"], " ".repeat(65 * 1024 * 1024).as_bytes()).refused(4, &["67108864"]);
+    store.run(&["get", "n", "v"]).refused(1, &["\"v\""]);
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let store = Store::new();
+    for arguments in [["nonsense"].as_slice(), &["get"], &["get", "n"], &["put", "n", "k"], &["--store"], &[]] {
+        assert_eq!(store.run(arguments).code, 2, "{arguments:?}");
+    }
+    store.run(&["put", "n", "k", "1", "--if-absent", "--if-seq", "1"]).refused(2, &["--if-seq"]);
+    store.run(&["serve", "--durability", "wish"]).refused(2, &["buffered", "synced"]);
+    store.run(&["serve", "--flush-lock-timeout", "soon"]).refused(2, &["30s"]);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_is_named() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    store.run(&["serve"]).refused(4, &[&format!("pid {}", daemon.pid()), "since 20"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "1\n", "the first daemon goes on");
+    daemon.stop();
+}
+
+#[test]
+fn a_damaged_namespace_file_closes_that_namespace_and_no_other() {
+    let store = Store::new();
+    fs::write(store.file("bad"), "{\n\"a\": 1,\n\"b\": tru\n}\n").expect("written");
+    fs::write(store.file("good"), "{\"a\": 1}").expect("written");
+    let _daemon = store.serve();
+    for arguments in [["get", "bad", "a"].as_slice(), &["put", "bad", "a", "1"], &["scan", "bad"], &["count", "bad"]] {
+        store.run(arguments).refused(5, &["kv_store_bad.json", "line 3"]);
+    }
+    let target = store.beside("out.json");
+    store.run(&["export", "bad", target.to_str().expect("UTF-8")]).refused(5, &["kv_store_bad.json"]);
+    assert!(!target.exists());
+    assert_eq!(store.ok(&["get", "good", "a"]), "1\n");
+    store.ok(&["put", "good", "b", "2"]);
+    store.ok(&["flush", "good"]);
+    assert_eq!(fs::read_to_string(store.file("bad")).expect("there"), "{\n\"a\": 1,\n\"b\": tru\n}\n");
+    let listed = store.ok(&["namespaces"]);
+    assert!(listed.contains("closed"), "{listed}");
+    let status = store.ok(&["status"]);
+    assert!(status.lines().next().unwrap_or_default().contains("damage"), "{status}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_directory_that_may_not_be_written_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65_534;
+    let store = Store::new();
+    let mut serve = std::process::Command::new(BINARY);
+    if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+        // Root may write everywhere, so that the daemon must be somebody else, with a binary within his reach.
+        let binary = store.beside("commonhold");
+        fs::copy(BINARY, &binary).expect("copied");
+        for path in [store.beside(""), store.dir().to_owned()] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
+        serve = std::process::Command::new(binary);
+        serve.uid(NOBODY).gid(NOBODY).current_dir("/");
+    }
+    fs::set_permissions(store.dir(), fs::Permissions::from_mode(0o555)).expect("chmod");
+    serve.arg("serve").arg(store.dir());
+    let refused = ran(serve, b"");
+    fs::set_permissions(store.dir(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    refused.refused(4, &[&store.dir().display().to_string(), "ermission denied"]);
+}
+
+#[test]
+fn a_very_long_path_works() {
+    let store = Store::new();
+    let mut dir = store.beside("deep");
+    while dir.as_os_str().len() < 400 {
+        dir.push("a_directory_name_of_some_length");
+    }
+    fs::create_dir_all(&dir).expect("created");
+    let daemon = Daemon::start(&dir, &store.beside("deep.log"), &[]);
+    let run = |arguments: &[&str]| {
+        let mut command = command(&dir);
+        command.args(arguments);
+        ran(command, b"")
+    };
+    assert_eq!(run(&["put", "n", "k", "1"]).code, 0);
+    assert_eq!(run(&["get", "n", "k"]).stdout, "1\n");
+    daemon.stop();
+    assert!(dir.join("kv_store_n.json").exists());
+}
+
+#[test]
+fn a_copied_store_is_not_taken_for_the_original() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    let copy = store.beside("copy");
+    fs::create_dir(&copy).expect("created");
+    fs::create_dir(copy.join(".commonhold")).expect("created");
+    let mut get = command(&copy);
+    get.args(["get", "n", "k"]);
+    ran(get, b"").refused(3, &["commonhold serve"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_flush_that_waits_too_long_for_a_reader_ends_with_8() {
+    let store = Store::new();
+    let daemon = store.serve_with(&["--flush-lock-timeout", "50ms"]);
+    store.ok(&["put", "n", "k", "1"]);
+    let lock_dir = store.dir().join(".commonhold/flush/@");
+    fs::create_dir_all(&lock_dir).expect("created");
+    let lock = fs::File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(lock_dir.join("n.lock"))
+        .expect("opened");
+    lock.lock_shared().expect("locked");
+    store.run(&["flush", "n"]).refused(8, &["n.lock"]);
+    drop(lock);
+    store.ok(&["flush", "n"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_that_hinders_the_next() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "\"acknowledged\""]);
+    daemon.kill();
+    assert!(store.dir().join(".commonhold/socket").exists(), "a killed daemon leaves its socket");
+    store.run(&["get", "n", "k"]).refused(3, &["commonhold serve"]);
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "k"]), "\"acknowledged\"\n");
+    daemon.stop();
+    assert!(!store.dir().join(".commonhold/socket").exists(), "a stopped one takes it away");
+    assert_eq!(fs::read_to_string(store.file("n")).expect("flushed"), "{\n\"k\":\"acknowledged\"\n}\n");
+}
+
+#[test]
+fn stop_returns_when_the_next_daemon_can_start() {
+    let store = Store::new();
+    for round in 0..3 {
+        let daemon = store.serve();
+        store.ok(&["put", "n", "k", &round.to_string()]);
+        let stop = store.run(&["stop"]);
+        assert!(stop.code == 0 && stop.stderr.contains("stopped"), "{stop:?}");
+        // The child is not reaped yet: `stop` must not take its remains for a process that still runs.
+        let next = store.serve();
+        assert_eq!(store.ok(&["get", "n", "k"]), format!("{round}\n"));
+        next.stop();
+        assert!(daemon.ended().success());
+    }
+}
+
+#[test]
+fn sigterm_flushes_and_ends_with_0() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    let pid = rustix::process::Pid::from_raw(daemon.pid().cast_signed()).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+    assert!(daemon.ended().success());
+    wait_for("the file is there", || store.file("n").exists().then_some(()));
+}

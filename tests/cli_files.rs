@@ -1,0 +1,178 @@
+//! `import` and `export`: what goes in comes out, whatever JSON it is, with a daemon and without one; and a file is
+//! whole or untouched.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::{Store, wait_for};
+
+/// JSON that is easily mangled: number tokens, Python's own words, escapes, duplicates, emptiness, other scripts.
+const WEIRD: &str = r#"{
+"": {},
+"numbers": [1.10, 1E5, -0, -0.0, 12345678901234567890123456789, 1e400, NaN, Infinity, -Infinity],
+"text": "\u79df \ud83d\ude00 \"\\\/\b\f\n\r\t\u0001\u007f",
+"\"},{\"": ["}", "]", ",", ":"],
+"nested": {"a": {"b": [[], [{}], [[[0]]]]}},
+"twice": {"x": 1, "y": 2, "x": 3},
+"租户": null
+}"#;
+
+const WEIRD_CANONICAL: [(&str, &str); 7] = [
+    ("", "{}"),
+    ("numbers", "[1.10,1E5,-0,-0.0,12345678901234567890123456789,1e400,NaN,Infinity,-Infinity]"),
+    ("text", "\"租 😀 \\\"\\\\/\\b\\f\\n\\r\\t\\u0001\u{7f}\""),
+    ("\"},{\"", "[\"}\",\"]\",\",\",\":\"]"),
+    ("nested", "{\"a\":{\"b\":[[],[{}],[[[0]]]]}}"),
+    ("twice", "{\"x\":3,\"y\":2}"),
+    ("租户", "null"),
+];
+
+fn path(store: &Store, name: &str) -> String {
+    store.beside(name).to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn weird_json_survives_import_export_and_import_again() {
+    let store = Store::new();
+    let daemon = store.serve();
+    let source = path(&store, "weird.json");
+    fs::write(&source, WEIRD).expect("written");
+    let import = store.run(&["import", "n", &source]);
+    assert!(import.code == 0 && import.stderr.contains("7 records committed (7 new, 0 replaced)"), "{import:?}");
+    for (key, value) in WEIRD_CANONICAL {
+        assert_eq!(store.ok(&["get", "n", key]), format!("{value}\n"), "{key:?}");
+    }
+    let keys = store.ok(&["keys", "n"]);
+    assert_eq!(keys.lines().collect::<Vec<_>>(), WEIRD_CANONICAL.map(|(key, _)| key));
+    for (format, name) in [("object", "a.json"), ("pretty", "b.json"), ("lines", "c.jsonl")] {
+        let (file, copy) = (path(&store, name), format!("copy_{format}"));
+        assert_eq!(store.run(&["export", "n", &file, "--format", format]).code, 0);
+        assert_eq!(store.run(&["import", &copy, &file]).code, 0, "the format follows from the name");
+        assert_eq!(store.ok(&["scan", &copy]), store.ok(&["scan", "n"]), "{format}");
+    }
+    assert_eq!(store.ok(&["export", "n", "-", "--format", "lines"]), store.ok(&["scan", "n"]));
+    store.ok(&["flush"]);
+    assert_eq!(store.ok(&["export", "n", "-"]), fs::read_to_string(store.file("n")).expect("flushed"));
+    daemon.stop();
+}
+
+#[test]
+fn python_reads_what_export_writes() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let (source, object, pretty) = (path(&store, "weird.json"), path(&store, "o.json"), path(&store, "p.json"));
+    fs::write(&source, WEIRD).expect("written");
+    store.ok(&["import", "n", &source]);
+    store.ok(&["export", "n", &object]);
+    store.ok(&["export", "n", &pretty, "--format", "pretty"]);
+    let script = "import json, sys\n\
+                  texts = [json.dumps(json.load(open(f, encoding='utf-8'))) for f in sys.argv[1:]]\n\
+                  sys.exit(0 if len(set(texts)) == 1 else 'they differ')";
+    let python = Command::new("python3").args(["-c", script, &source, &object, &pretty]).output();
+    let python = python.expect("the tests need python3");
+    assert!(python.status.success(), "{python:?}");
+}
+
+#[test]
+fn an_import_of_many_batches_keeps_order_and_counts() {
+    let store = Store::new();
+    let daemon = store.serve();
+    let lines = (0..25_000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":[{n}]}}\n")).collect::<Vec<_>>().concat();
+    let import = store.run_with(&["--json", "import", "n", "-", "--format", "lines"], lines.as_bytes());
+    assert_eq!(import.code, 0, "{import:?}");
+    let told: serde_json::Value = serde_json::from_str(&import.stdout).expect("JSON");
+    assert_eq!((&told["records"], &told["new"], &told["found"]), (&25_000.into(), &25_000.into(), &0.into()));
+    assert_eq!(store.ok(&["scan", "n"]), lines);
+    let again = store.run_with(&["--json", "import", "n", "-", "--format", "lines"], lines.as_bytes());
+    let told: serde_json::Value = serde_json::from_str(&again.stdout).expect("JSON");
+    assert_eq!((&told["new"], &told["found"]), (&0.into(), &25_000.into()));
+    daemon.kill();
+    let _daemon = store.serve();
+    assert_eq!(store.ok(&["count", "n"]), "25000\n");
+}
+
+#[test]
+fn an_import_that_fails_midway_says_where_and_how_many_records_are_committed() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let mut lines = (0..5_000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":{n}}}\n")).collect::<Vec<_>>().concat();
+    lines.push_str("{\"key\":\"bad\",\"value\":tru}\n");
+    let import = store.run_with(&["import", "n", "-", "--format", "lines"], lines.as_bytes());
+    import.refused(2, &["standard input, line 5001, column 25", "5,000 records before that committed", "tru}\n"]);
+    assert_eq!(store.ok(&["count", "n"]), "5000\n");
+    let object = store.run_with(&["import", "m", "-"], b"{\"a\": 1,\n \"b\": 2,\n}");
+    object.refused(2, &["line 3, column 1", "2 records before that committed"]);
+    store.run_with(&["import", "m", "-"], b"[1]").refused(2, &["line 1, column 1", "0 records"]);
+    let long = format!("{{\"ok\":1,\n\"{}\":2}}", "k".repeat(70_000));
+    store.run_with(&["import", "l", "-"], long.as_bytes()).refused(4, &["70000 bytes", "65536", "1 record before"]);
+    store.run(&["import", "n", &path(&store, "missing.json")]).refused(2, &["missing.json", "cannot be read"]);
+    store.run(&["import", "n", store.dir().to_str().expect("UTF-8")]).refused(2, &["is a directory"]);
+}
+
+#[test]
+fn lone_surrogates_are_removed_and_counted() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let import = store.run_with(&["--json", "import", "n", "-"], b"{\"a\": \"\\ud800x\", \"\\udfffb\": 1}");
+    let told: serde_json::Value = serde_json::from_str(&import.stdout).expect("JSON");
+    assert_eq!(told["surrogates_removed"], 2);
+    assert_eq!(store.ok(&["scan", "n"]), "{\"key\":\"a\",\"value\":\"x\"}\n{\"key\":\"b\",\"value\":1}\n");
+    let put = store.run(&["--json", "put", "n", "c", "\"\\ud800\""]);
+    assert!(put.stdout.contains("\"surrogates_removed\":1"), "{put:?}");
+}
+
+#[test]
+fn export_replaces_a_file_whole_or_not_at_all() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    let target = path(&store, "out.json");
+    fs::write(&target, "old").expect("written");
+    store.ok(&["export", "n", &target]);
+    assert_eq!(fs::read_to_string(&target).expect("there"), "{\n\"k\":1\n}\n");
+    store.run(&["export", "n", &path(&store, "no/such/dir.json")]).refused(2, &["dir.json", "cannot be written"]);
+    store.run(&["export", "n", store.file("n").to_str().expect("UTF-8")]).refused(2, &["belongs to the store"]);
+    assert!(!store.file("n").exists());
+    let names: Vec<_> = fs::read_dir(store.beside("")).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains(".tmp.")), "{names:?}");
+}
+
+#[test]
+fn export_works_without_a_daemon_and_leaves_the_namespace_files_alone() {
+    let store = Store::new();
+    fs::write(store.file("idle"), "{\"x\":  1.10}").expect("written");
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    store.ok(&["flush"]);
+    store.ok(&["put", "n", "unflushed", "2"]);
+    daemon.kill();
+    let before = fs::read(store.file("n")).expect("there");
+    assert_eq!(store.ok(&["export", "n", "-"]), "{\n\"k\":1,\n\"unflushed\":2\n}\n");
+    assert_eq!(store.ok(&["export", "idle", "-", "--format", "lines"]), "{\"key\":\"x\",\"value\":1.10}\n");
+    assert_eq!(fs::read(store.file("n")).expect("there"), before);
+    assert_eq!(fs::read_to_string(store.file("idle")).expect("there"), "{\"x\":  1.10}");
+    let _daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "unflushed"]), "2\n", "what waited in the journal still does");
+}
+
+#[test]
+fn export_sees_an_import_that_is_still_running_and_loses_nothing() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let lines = (0..30_000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":{n}}}\n")).collect::<Vec<_>>().concat();
+    let source = path(&store, "in.jsonl");
+    fs::write(&source, &lines).expect("written");
+    let mut import = common::command(store.dir()).args(["--quiet", "import", "n", &source]).spawn().expect("runs");
+    let mut seen = 0;
+    let status = wait_for("the import ends", || {
+        let exported = store.ok(&["export", "n", "-", "--format", "lines"]);
+        assert!(lines.starts_with(&exported), "an export is a beginning of what is imported");
+        assert!(exported.len() >= seen);
+        seen = exported.len();
+        import.try_wait().expect("asked")
+    });
+    assert!(status.success());
+    assert_eq!(store.ok(&["export", "n", "-", "--format", "lines"]), lines);
+}
