@@ -176,3 +176,26 @@ fn export_sees_an_import_that_is_still_running_and_loses_nothing() {
     assert!(status.success());
     assert_eq!(store.ok(&["export", "n", "-", "--format", "lines"]), lines);
 }
+
+#[test]
+fn a_directory_that_no_daemon_has_served_is_exported_without_a_trace() {
+    let store = Store::new();
+    fs::write(store.file("n"), "{\"b\": 1, \"a\": 2, \"b\": [3, {\"c\": NaN}]}").expect("written");
+    fs::write(store.file("torn"), "{\"b\": 1, \"a\"").expect("written");
+    std::os::unix::fs::symlink(store.file("n"), store.file("linked")).expect("linked");
+    assert_eq!(store.ok(&["export", "n", "-"]), "{\n\"b\":[3,{\"c\":NaN}],\n\"a\":2\n}\n");
+    assert_eq!(store.ok(&["export", "missing", "-"]), "{}\n");
+    store.run(&["export", "torn", "-"]).refused(5, &["kv_store_torn.json", "line 1, column 13"]);
+    store.run(&["export", "linked", "-"]).refused(4, &["symbolic link"]);
+    assert!(!store.dir().join(".commonhold").exists());
+}
+
+#[test]
+fn an_offline_export_does_not_take_a_store_that_a_daemon_owns() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    // A daemon that cannot be reached still owns its store.
+    fs::remove_file(store.dir().join(".commonhold/socket")).expect("removed");
+    store.run(&["export", "n", "-"]).refused(4, &[&format!("pid {}", daemon.pid())]);
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{clear, completions, count, del, export, flush, get, import, keys, put, scan, serve, status};
+use super::{clear, completions, count, del, export, flush, get, import, put, scan, serve, status};
 use crate::proto::Durability;
 
 /// Version and commit, as `--version` tells them.
@@ -96,7 +96,7 @@ pub(super) enum Command {
     /// Delete records.
     Del(del::DelArgs),
     /// List keys, in insertion order.
-    Keys(keys::KeysArgs),
+    Keys(scan::ScanArgs),
     /// Print records as JSON lines, in insertion order.
     Scan(scan::ScanArgs),
     /// Count the records of a namespace.
