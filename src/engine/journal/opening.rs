@@ -52,18 +52,23 @@ pub(crate) fn continue_journal(
     poison: Arc<Poison>,
     fresh: &Fresh,
 ) -> Result<OpenJournal, Error> {
-    remove_unfinished(&**disk, layout)?;
     let chain = chain::read(&**disk, layout)?;
+    // Not before: where the chain is refused, nothing is to be changed.
+    remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)?;
     let number = chain.greatest + 1;
     let last_header = chain.segments.last().map(|read| &read.header);
+    // A segment beyond the chain may have been begun by an owner of whom nothing else is left, not even a header that can
+    // be read: its Seqs and its boot number are not given again.
+    let lost = chain.greatest - last_header.map_or(0, |header| header.number);
+    let given = Seq(chain.ceiling.0 + lost * CEILING_STEP);
     let (base, table) =
         base_of(&**disk, &chain)?.map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table));
     let header = SegmentHeader {
         number,
-        boot: last_header.map_or(0, |header| header.boot) + 1,
+        boot: last_header.map_or(0, |header| header.boot) + lost + 1,
         store: last_header.map_or(fresh.store, |header| header.store),
-        ceiling: Seq(chain.ceiling.0 + CEILING_STEP),
+        ceiling: Seq(given.0 + CEILING_STEP),
         synced: chain.synced,
         predecessor: base.map(|(_, before)| before),
         table,
@@ -118,7 +123,7 @@ pub(crate) fn continue_journal(
     });
 
     // Seqs begin above everything that the owners before may have given out, acknowledged or not.
-    let next = Seq(chain.ceiling.0 + 1);
+    let next = given.next();
     let file: Arc<dyn crate::engine::disk::DiskFile> = Arc::from(file);
     let progress =
         Arc::new(Progress::new(Arc::clone(disk), directory, Arc::clone(&poison), (path, Arc::clone(&file)), copy.last));
