@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonhold_proto::{Place, Seq};
+use parking_lot::MutexGuard;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::disk::{DiskFile, How, Kind, Stat};
@@ -70,7 +71,11 @@ impl Store {
             return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
         }
         self.poison.check()?;
-        self.announce(table, &mut file)?;
+        if file.unannounced.is_some() {
+            self.announce(table, &mut file)?;
+            // Whoever waits to write for the first time passes now, and not after the flush.
+            MutexGuard::bump(&mut file);
+        }
         let lock = self.take_flush_lock(table.place(), how)?;
         let (cut, view) = self.turn.exclusive(|writer| (writer.appender.last_given(), table.map.write().view()));
         let mut sibling = self.write_sibling(table, &file, &view)?;
@@ -81,6 +86,7 @@ impl Store {
         self.replace(&lock, table, &mut file, &mut sibling, cut)?;
         table.set_covered(cut);
         self.turn.exclusive(|writer| writer.appender.append_done(table.place(), cut))?;
+        table.set_completed(cut);
         Ok(Flushed { rewritten: true, cut })
     }
 

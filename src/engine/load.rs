@@ -25,6 +25,8 @@ struct Base {
     map: Map,
     file: FileState,
     covered: Seq,
+    /// How much of that the journal knows to be in the file.
+    completed: Seq,
     /// The last write to it, in file or journal.
     last: Seq,
 }
@@ -51,7 +53,9 @@ impl Store {
         let table = |(place, base): (&Place, Result<Base, Closed>)| {
             let base = base?;
             let load = self.next_load();
-            Ok(Arc::new(Table::new(place.clone(), load, base.map, base.last, base.covered, base.file)))
+            let table = Table::new(place.clone(), load, base.map, base.last, base.covered, base.file);
+            table.set_completed(base.completed);
+            Ok(Arc::new(table))
         };
         Ok(places.iter().zip(bases).map(table).collect())
     }
@@ -116,7 +120,10 @@ impl Store {
             Ok(_) => {}
         }
         let last = known.last.max(covered);
-        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, last }))
+        // A flush that died after its rename: the file has what the journal still waits for. That the name is on the
+        // platter is not known, so the next flush replaces the file once more.
+        let completed = if known.is_waiting() { covered.min(known.covered) } else { covered };
+        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, completed, last }))
     }
 
     /// The file and its bytes; nothing and no bytes if there is none.

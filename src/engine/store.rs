@@ -232,7 +232,7 @@ impl Store {
         for (place, outcome) in waiting.into_iter().zip(loaded) {
             let state = match outcome {
                 Ok(table) => {
-                    if table.is_dirty() {
+                    if table.last() > table.covered() {
                         self.opening.recovered.push(place.clone());
                     }
                     State::Loaded(table)
@@ -398,7 +398,7 @@ impl Store {
         self.flush_table(&self.namespace(place)?, how)
     }
 
-    /// The loaded namespaces whose files lack something, in order of name.
+    /// The loaded namespaces that a flush has something to do for, in order of name.
     pub fn dirty(&self) -> Vec<Place> {
         let mut dirty: Vec<_> =
             self.loaded().into_iter().filter(|table| table.is_dirty()).map(|table| table.place().clone()).collect();

@@ -28,6 +28,8 @@ pub struct Table {
     announced: AtomicBool,
     /// Everything up to this Seq is in the file.
     covered: AtomicU64,
+    /// The journal knows that everything up to this Seq is in the file, so it need not keep it.
+    completed: AtomicU64,
     pub(super) file: Mutex<FileState>,
 }
 
@@ -84,6 +86,7 @@ impl Table {
             last: AtomicU64::new(last.0),
             announced: AtomicBool::new(file.unannounced.is_none()),
             covered: AtomicU64::new(covered.0),
+            completed: AtomicU64::new(covered.0),
             file: Mutex::new(file),
         }
     }
@@ -103,9 +106,14 @@ impl Table {
         Seq(self.covered.load(Ordering::Acquire))
     }
 
-    /// Whether its file lacks something that it holds.
+    /// Whether its file lacks something that it holds, or has it all but the flush did not get to tell the journal so:
+    /// until another one does, the journal keeps what it need not.
     pub fn is_dirty(&self) -> bool {
-        self.last() > self.covered()
+        self.last() > Seq(self.completed.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_completed(&self, cut: Seq) {
+        self.completed.store(cut.0, Ordering::Release);
     }
 
     pub(super) fn set_covered(&self, cut: Seq) {
