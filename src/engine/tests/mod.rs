@@ -1,5 +1,13 @@
 //! The engine's promises, each tried on the simulated disk. [`model`] tries them all at once, at random.
 
+mod concurrency;
+mod conditions;
+mod flush;
+mod flush_crashes;
+mod journal_damage;
+mod loading;
 mod model;
 mod promises;
 mod rig;
+mod segments;
+mod trouble;

@@ -158,6 +158,43 @@ impl Rig {
         records
     }
 
+    /// The owner ends in order and another process opens the store.
+    pub(super) fn reopened(mut self) -> Self {
+        self.close();
+        self.opened()
+    }
+
+    /// Why the store does not open.
+    pub(super) fn refused(&mut self) -> Error {
+        match self.try_open() {
+            Ok(()) => panic!("the store opens, with {:?}", self.store().opening()),
+            Err(error) => error,
+        }
+    }
+
+    /// Why the namespace is closed.
+    pub(super) fn closed(&self, name: &str) -> String {
+        match self.store().namespace(&place(name)) {
+            Err(Error::NeedsRepair { reason, .. }) => reason,
+            other => panic!("namespace {name} is not closed but {other:?}"),
+        }
+    }
+
+    /// Every file on the disk with its bytes.
+    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        self.disk.all_files().into_iter().map(|path| (path.clone(), self.disk.read_file(path))).collect()
+    }
+
+    /// The kept files of a namespace in the root, by name.
+    pub(super) fn generations(&self, name: &str) -> Vec<String> {
+        self.disk.names(Path::new(DIR).join(".commonhold/generations/@").join(name))
+    }
+
+    /// The lock file that guards a namespace's file.
+    pub(super) fn flush_lock(name: &str) -> PathBuf {
+        Path::new(DIR).join(".commonhold/flush/@").join(format!("{name}.lock"))
+    }
+
     /// The journal's segments, oldest first.
     pub(super) fn segments(&self) -> Vec<PathBuf> {
         let directory = Path::new(DIR).join(".commonhold/journal");

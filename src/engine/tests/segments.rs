@@ -1,0 +1,117 @@
+//! Segments of the journal: they change, go when nothing waits for them, and are never appended to by a later owner.
+
+use commonhold_proto::{Durability, Seq};
+
+use super::rig::{Rig, file, options, pair};
+use crate::engine::disk::{Call, Rules};
+
+fn small(durability: Durability) -> Rig {
+    let mut rig = Rig::new(options(durability));
+    rig.options.segment_bytes = 400;
+    rig.opened()
+}
+
+#[test]
+fn segments_go_when_every_file_holds_what_is_in_them() {
+    let rig = small(Durability::Buffered);
+    for number in 0..40 {
+        rig.put("a", &format!("k{number}"), "1");
+        rig.put("b", "k", &number.to_string());
+    }
+    let many = rig.segments().len();
+    assert!(many > 5, "{many}");
+    rig.store().tick().unwrap();
+    assert_eq!(rig.segments().len(), many, "nothing is in a file yet");
+    rig.flush("a").unwrap();
+    rig.store().tick().unwrap();
+    assert_eq!(rig.store().stats().pinned_by, [super::rig::place("b")]);
+    assert_eq!(rig.segments().first(), Some(&"/store/.commonhold/journal/00000001.log".into()));
+    rig.flush("b").unwrap();
+    rig.store().tick().unwrap();
+    assert!(rig.segments().len() <= 2, "{:?}", rig.segments());
+    assert_eq!(rig.store().stats().segments, rig.segments().len());
+    let (a, b) = (rig.all("a"), rig.all("b"));
+    for seed in 0..40 {
+        let found = Rig::on(rig.disk.power_cut(seed, Rules::any(seed)), rig.options.clone()).opened();
+        assert_eq!((found.all("a"), found.all("b")), (a.clone(), b.clone()));
+    }
+}
+
+#[test]
+fn a_segment_is_not_let_go_before_the_platter_knows_that_it_may() {
+    let rig = small(Durability::Buffered);
+    for number in 0..10 {
+        rig.put("a", &format!("k{number}"), "1");
+    }
+    rig.flush("a").unwrap();
+    let expected = rig.all("a");
+    // The completion is written but not synced. Whatever the power cut takes, nothing is missing.
+    rig.disk.trace();
+    rig.store().tick().unwrap();
+    let calls: Vec<_> = rig.disk.take_trace().into_iter().map(|(call, _)| call).collect();
+    let (sync, remove) = (calls.iter().position(|c| *c == Call::Sync), calls.iter().position(|c| *c == Call::Remove));
+    assert!(sync.unwrap() < remove.unwrap(), "{calls:?}");
+    for seed in 0..60 {
+        let found = Rig::on(rig.disk.power_cut(seed, Rules::any(seed)), rig.options.clone()).opened();
+        assert!(found.store().opening().closed.is_empty());
+        assert_eq!(found.all("a"), expected);
+    }
+}
+
+#[test]
+fn a_start_never_appends_to_an_old_segment_and_an_idle_store_does_not_grow() {
+    let mut rig = Rig::buffered();
+    rig.put("a", "k", "0");
+    for round in 0..5 {
+        rig = rig.killed_and_closed();
+        let old: Vec<_> = rig.segments().into_iter().map(|path| (path.clone(), rig.disk.read_file(path))).collect();
+        rig.try_open().unwrap();
+        rig.put("a", "k", &round.to_string());
+        for (path, bytes) in old {
+            // One that does not count any more may be gone.
+            assert!(!rig.disk.exists(&path) || rig.disk.read_file(&path) == bytes, "{} was changed", path.display());
+        }
+    }
+    rig.flush("a").unwrap();
+    for _ in 0..5 {
+        rig = rig.reopened();
+        assert!(rig.segments().len() <= 2, "{:?}", rig.segments());
+    }
+    assert_eq!(rig.all("a"), [pair("k", "4")]);
+}
+
+#[test]
+fn seqs_never_repeat_across_restarts_and_power_cuts() {
+    for durability in [Durability::Buffered, Durability::Synced] {
+        let mut rig = small(durability);
+        let mut greatest = Seq::ZERO;
+        for round in 0..60 {
+            for _ in 0..round % 4 {
+                let seq = rig.put("a", "k", "1");
+                assert!(seq > greatest, "{seq} after {greatest}");
+                greatest = seq;
+            }
+            // One that is refused takes none that anybody could have seen.
+            drop(rig.try_put("a", "k", "2").map(|written| greatest = greatest.max(written.seq)));
+            let found = if round % 3 == 0 { rig.disk.kill() } else { rig.disk.power_cut(round, Rules::any(round)) };
+            // A file that nothing knew gets a Seq at its load, without a write.
+            found.write_file(file("b"), format!("{{\"k\": {round}}}").as_bytes());
+            rig.close();
+            rig = Rig::on(found, rig.options.clone()).opened();
+            let loaded = rig.table("b").get("k").unwrap().seq();
+            assert!(loaded > greatest, "the load's {loaded} after {greatest}");
+            greatest = loaded;
+        }
+    }
+}
+
+#[test]
+fn boots_are_counted_and_loads_told_apart() {
+    let mut rig = Rig::buffered();
+    for boot in 1..4 {
+        assert_eq!(rig.store().boot(), boot);
+        rig.put("a", &format!("k{boot}"), "1");
+        rig.put("a", &format!("l{boot}"), "1");
+        rig = rig.reopened();
+    }
+}
