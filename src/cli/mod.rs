@@ -1,8 +1,8 @@
 //! The command line: one file per command, all of them thin, standing on the client library.
 //!
 //! Values go to standard output and talk to standard error, so that a pipe carries data and nothing else. Commands
-//! never start a daemon: where none runs they end with exit code 3 and say how to start one. [`failure`] maps every
-//! error to its exit code, [`output`] and [`human`] own what people see, [`records`] and [`sibling`] what `import`
+//! never start a daemon: where none runs they end with exit code 3 and say how to start one. `failure` maps every
+//! error to its exit code, `output` and `human` own what people see, `records` and `sibling` what `import`
 //! reads and `export` writes. `docs/cli.md` is the reference.
 
 mod args;

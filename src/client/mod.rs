@@ -1,6 +1,6 @@
 //! The client library: how a worker process reaches the daemon of a store.
 //!
-//! [`core`] knows which requests are in flight, how far their bytes have been sent, which of them may be repeated after
+//! `core` knows which requests are in flight, how far their bytes have been sent, which of them may be repeated after
 //! the connection was lost, and whose answer a frame is; it does no I/O. A driver moves the bytes: [`blocking`] with
 //! the threads that call it and none of its own. What both share, the values, the [`Batch`] and the [`Error`], is here
 //! and re-exported from each driver.

@@ -1,7 +1,7 @@
 //! How client and daemon find and reach each other: the socket of a store, listening on it, connecting to it, and the
 //! stream of bytes between them. Frames are not known here; `commonhold-proto` splits and fills them.
 //!
-//! This is the only folder that names the crate `interprocess`, and [`unix`] the only file that knows what a path to a
+//! This is the only folder that names the crate `interprocess`, and `unix` the only file that knows what a path to a
 //! socket may look like. What it promises:
 //!
 //! - A socket is reached through the store's directory itself (on Linux by its descriptor, so that long paths work and
