@@ -1,0 +1,236 @@
+//! What the main operations cost beside the floor that the machine sets: a bare ping-pong over the same kind of socket,
+//! a bare write of the same bytes. Every figure is the median over rounds that take turns, and what counts is the ratio.
+//!
+//! `cargo bench --bench speed` measures on all processors, `cargo bench --bench speed -- --pin` on one.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use commonhold::blocking::{Batch, Client, Namespace};
+use commonhold::engine::{FlushHow, Store, StoreOptions, Surroundings, WriteRequest};
+use commonhold::proto::{Condition, Place};
+
+const VALUE_BYTES: usize = 830;
+const RECORDS_A_REQUEST: usize = 1_000;
+const ROUNDS: usize = 15;
+/// About what a `get` and its answer, and an upsert and its, weigh on the socket.
+const SMALL: usize = 72;
+const LARGE: usize = 900;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, role, socket, file] = &arguments[..]
+        && role == "echo"
+    {
+        return echo(Path::new(socket), Path::new(file));
+    }
+    let pinned = arguments.iter().any(|argument| argument == "--pin");
+    if pinned {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(0);
+        rustix::thread::sched_setaffinity(None, &one).expect("the first processor can be asked for");
+    }
+    println!("{} processors, values of {VALUE_BYTES} bytes", if pinned { "pinned to one of" } else { "on all" });
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    over_the_socket(directory.path());
+    in_the_engine(directory.path());
+}
+
+/// A peer that answers [`LARGE`] bytes to [`SMALL`], and the other way round after a bare write of what came.
+fn echo(socket: &Path, file: &Path) {
+    let listener = UnixListener::bind(socket).expect("the socket can be bound");
+    let file = File::create(file).expect("the file can be made");
+    let (mut stream, _) = listener.accept().expect("the bench connects");
+    let mut buffer = vec![0; 64 * 1024];
+    let mut offset = 0;
+    while let Ok(got @ 1..) = stream.read(&mut buffer) {
+        let answer = if got == LARGE {
+            file.write_all_at(&buffer[..got], offset).expect("the write is done");
+            offset += got as u64;
+            SMALL
+        } else {
+            LARGE
+        };
+        if stream.write_all(&buffer[..answer]).is_err() {
+            return;
+        }
+    }
+}
+
+/// A child that goes with the bench.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone after this.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until<T>(what: &str, mut tried: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(done) = tried() {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn over_the_socket(directory: &Path) {
+    let (socket, file) = (directory.join("echo.sock"), directory.join("echo.data"));
+    let own = std::env::current_exe().expect("the bench knows its own file");
+    let _echo = Helper(Command::new(own).arg("echo").args([&socket, &file]).spawn().expect("the peer starts"));
+    let mut bare = until("the bare peer", || UnixStream::connect(&socket).ok());
+    let store = directory.join("store");
+    std::fs::create_dir(&store).expect("a directory can be made");
+    let daemon = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+        .args(["--quiet", "serve"])
+        .arg(&store)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the daemon starts");
+    let _daemon = Helper(daemon);
+    let client = until("the daemon", || Client::connect(&store).ok());
+    let space = client.namespace("bench").expect("the name is valid");
+    let value = value_text(0);
+    space.put_raw("key-0000000000", &value).expect("the put is done");
+
+    const TURNS: usize = 2_000;
+    let ping_small = |bare: &mut UnixStream| ping(bare, SMALL, LARGE);
+    let ping_large = |bare: &mut UnixStream| ping(bare, LARGE, SMALL);
+    let (mut pings, mut gets, mut writes, mut upserts) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        pings.push(timed(TURNS, || ping_small(&mut bare)));
+        gets.push(timed(TURNS, || drop(black_box(space.get_raw("key-0000000000").expect("the get is answered")))));
+        writes.push(timed(TURNS, || ping_large(&mut bare)));
+        upserts.push(timed(TURNS, || {
+            black_box(space.put_raw("key-0000000000", &value).expect("the put is done"));
+        }));
+    }
+    report("get", &gets, "bare ping-pong", &pings);
+    report("buffered upsert", &upserts, "ping-pong + bare write", &writes);
+    batches(&space, &file.with_extension("batch"));
+}
+
+fn ping(bare: &mut UnixStream, out: usize, back: usize) {
+    let mut buffer = [0; LARGE];
+    bare.write_all(&buffer[..out]).expect("the peer reads");
+    bare.read_exact(&mut buffer[..back]).expect("the peer answers");
+}
+
+fn batches(space: &Namespace, file: &Path) {
+    let file = File::create(file).expect("the file can be made");
+    let bytes = vec![b'x'; RECORDS_A_REQUEST * (VALUE_BYTES + 14)];
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for round in 0..ROUNDS {
+        let keys: Vec<String> = (0..RECORDS_A_REQUEST).map(|key| format!("b{round:03}-{key:09}")).collect();
+        let value = value_text(round);
+        let mut batch = Batch::new();
+        for key in &keys {
+            batch = batch.put_raw(space, key, &value).expect("the value is JSON");
+        }
+        ours.push(timed(1, || {
+            black_box(space.client().write(&batch).expect("the batch is done"));
+        }));
+        bare.push(timed(1, || file.write_all_at(&bytes, (round * bytes.len()) as u64).expect("the write is done")));
+    }
+    report("1,000 records in a request", &ours, "bare write of their bytes", &bare);
+    println!("    {:.0} records a second", RECORDS_A_REQUEST as f64 / median(&ours).as_secs_f64());
+}
+
+fn value_text(salt: usize) -> String {
+    let mut text = format!("{{\"content\":\"{salt} ");
+    while text.len() < VALUE_BYTES - 2 {
+        text.push_str("the wind bloweth where it listeth ");
+    }
+    text.truncate(VALUE_BYTES - 2);
+    text.push_str("\"}");
+    text
+}
+
+fn in_the_engine(directory: &Path) {
+    let (mut small, mut large) = (vec![], vec![]);
+    let stores: Vec<_> =
+        [1_000, 1_000_000].map(|records| filled(&directory.join(format!("s{records}")), records)).into();
+    for _ in 0..ROUNDS {
+        small.push(commit_after_one_change(&stores[0]));
+        large.push(commit_after_one_change(&stores[1]));
+    }
+    report("commit after one change, 1M records", &large, "1k records", &small);
+    let place = Place::new("", "bench").expect("the name is valid");
+    stores[1].flush(&place, FlushHow::default()).expect("the flush is done");
+    drop(stores);
+    let path = directory.join("s1000000");
+    let bytes = std::fs::metadata(path.join("kv_store_bench.json")).expect("it was flushed").len() as f64;
+    let mut loads = vec![];
+    for _ in 0..3 {
+        let store = open(&path);
+        let mut table = None;
+        loads.push(timed(1, || table = Some(store.find("", "bench").expect("the namespace loads"))));
+        assert_eq!(table.map(|table| table.len()), Some(1_000_000));
+    }
+    println!("load of 1M records: {:.0} MB at {:.0} MB/s", bytes / 1e6, bytes / 1e6 / median(&loads).as_secs_f64());
+}
+
+fn open(path: &Path) -> Arc<Store> {
+    let around = Surroundings::real().expect("the system gives random bytes");
+    Arc::new(Store::open(path, StoreOptions::default(), around).expect("the store opens"))
+}
+
+fn filled(path: &Path, records: usize) -> Arc<Store> {
+    std::fs::create_dir(path).expect("a directory can be made");
+    let store = open(path);
+    let table = store.find("", "bench").expect("the namespace opens");
+    let value = value_text(1);
+    for first in (0..records).step_by(1_000) {
+        let mut request = WriteRequest::new(1, first as u64);
+        for key in first..first + 1_000 {
+            request.put(&table, &format!("key-{key:010}"), &value, Condition::Always).expect("is JSON");
+        }
+        store.write(vec![request]).pop().expect("one result").expect("the write is done");
+    }
+    let place = Place::new("", "bench").expect("the name is valid");
+    store.flush(&place, FlushHow::default()).expect("the flush is done");
+    store
+}
+
+fn commit_after_one_change(store: &Store) -> Duration {
+    let table = store.find("", "bench").expect("the namespace is open");
+    let value = value_text(2);
+    timed(1, || {
+        let mut request = WriteRequest::new(1, 1);
+        request.put(&table, "key-0000000007", &value, Condition::Always).expect("is JSON");
+        store.write(vec![request]).pop().expect("one result").expect("the write is done");
+        store.sync_through(store.applied()).expect("the sync is done");
+    })
+}
+
+/// The time of one turn of `work`, on average over `turns`.
+fn timed(turns: usize, mut work: impl FnMut()) -> Duration {
+    let started = Instant::now();
+    for _ in 0..turns {
+        work();
+    }
+    started.elapsed() / turns as u32
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+fn report(ours: &str, times: &[Duration], floor: &str, floors: &[Duration]) {
+    let ratio = median(times).as_secs_f64() / median(floors).as_secs_f64();
+    println!("{ours}: {:?}, {floor}: {:?}, ratio {ratio:.2}", median(times), median(floors));
+}
