@@ -106,7 +106,7 @@ impl Store {
             let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
             (cut, Some(Entry { file, cut }))
         };
-        let mut map = Map::new();
+        let mut map = Map::expecting(json::expected_records(&bytes));
         let report = json::load_object(&bytes, &mut |key, value| {
             let record = Record::new(key, value);
             record.set_seq(covered);

@@ -18,5 +18,5 @@ mod write;
 
 pub use canonical::{Canonical, canonical};
 pub use error::{FileError, JsonError};
-pub use load::{LoadReport, load_object};
+pub use load::{LoadReport, expected_records, load_object};
 pub use write::{FileFormat, FileWriter, UnknownFormat, pretty, write_string};

@@ -59,6 +59,15 @@ impl Index {
         Self { hasher: RandomState::default(), regions: std::array::from_fn(|_| Region::default()) }
     }
 
+    /// An index with its tables laid out for about this many records, so that filling it moves none of them.
+    pub(super) fn expecting(records: usize) -> Self {
+        let mut index = Self::new();
+        for (region, share) in index.regions.iter_mut().zip(SHARES) {
+            region.lay_out(records / 256 * usize::from(share));
+        }
+        index
+    }
+
     #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         hash(&self.hasher, key)
@@ -139,6 +148,20 @@ impl Region {
         let mask = tables.next_power_of_two().wrapping_sub(1);
         let at = bits & mask;
         if at < tables { at } else { at & (mask >> 1) }
+    }
+
+    /// Makes the tables that this many records will need, each with room for its part of them.
+    fn lay_out(&mut self, records: usize) {
+        let tables = records.div_ceil(TARGET);
+        let parts = tables.next_power_of_two();
+        self.tables = (0..tables)
+            .map(|at| {
+                // A table whose turn to be split has not come has its twin's part as well.
+                let is_whole = at < parts / 2 && at + parts / 2 >= tables;
+                HashTable::with_capacity(records / parts * (1 + usize::from(is_whole)))
+            })
+            .collect();
+        self.allocated = self.tables.iter().map(HashTable::allocation_size).sum();
     }
 
     /// Adds a table and moves to it what is now its own, all of it from one other table.
@@ -243,6 +266,27 @@ mod tests {
         assert!(largest < Some(1_000), "{largest:?}");
         assert_eq!(index.allocated(), allocated_anew(&index));
         for number in 0..200_000 {
+            let record = record(number);
+            assert!(index.find(index.hash(record.key_bytes()), record.key_bytes()).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_expects_its_records_is_the_one_that_grew() {
+        const RECORDS: usize = 300_000;
+        let mut index = Index::expecting(RECORDS);
+        let tables: Vec<_> = index.regions.iter().map(|region| region.tables.len()).collect();
+        for number in 0..RECORDS {
+            let record = record(number);
+            index.insert(index.hash(record.key_bytes()), record);
+        }
+        let after: Vec<_> = index.regions.iter().map(|region| region.tables.len()).collect();
+        for (before, after) in tables.into_iter().zip(after) {
+            assert!(after - before <= 1 + before / 50, "{before} tables were laid out and {after} needed");
+        }
+        assert_eq!(index.allocated(), allocated_anew(&index));
+        assert!(index.allocated() < 17 * RECORDS);
+        for number in 0..RECORDS {
             let record = record(number);
             assert!(index.find(index.hash(record.key_bytes()), record.key_bytes()).is_some(), "{number}");
         }

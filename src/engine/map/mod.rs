@@ -60,6 +60,11 @@ impl Map {
         Self { index, order, views: Vec::new(), records: 0, bytes: 0, record_overhead: 0 }
     }
 
+    /// An empty map that is laid out for about this many records. More or fewer may come; more cost what they always do.
+    pub fn expecting(records: usize) -> Self {
+        Self { index: Index::expecting(records), ..Self::new() }
+    }
+
     /// The record under `key`.
     #[inline]
     pub fn get(&self, key: &str) -> Option<&Record> {
