@@ -179,6 +179,50 @@ fn a_flip_before_a_restart_is_damage_or_lies_in_what_the_restart_copied() {
 }
 
 #[test]
+fn a_flip_in_a_group_of_several_writes_takes_no_write_of_an_earlier_group() {
+    for (segment_bytes, unsynced_writes) in [(1 << 20, 0), (1 << 20, 2), (500, 0), (500, 2)] {
+        let mut rig = Rig::new(options(Durability::Buffered));
+        rig.options.segment_bytes = segment_bytes;
+        rig.try_open().unwrap();
+        let mut states = vec![Vec::new()];
+        let mut put = |rig: &Rig| {
+            rig.put("a", &format!("k{}", states.len()), "1");
+            states.push(rig.all("a"));
+        };
+        for _ in 0..3 {
+            (0..3).for_each(|_| put(&rig));
+            rig.commit().unwrap();
+        }
+        (0..unsynced_writes).for_each(|_| put(&rig));
+        // A record that was written after the last sync tells of it, so only what is behind it may be lost.
+        let kept = if unsynced_writes > 0 { 9 } else { 6 };
+        let store = Written { rig: rig.killed_and_closed(), states };
+        let (mut damaged, mut set_aside) = (0, 0);
+        for path in store.rig.segments() {
+            for bit in 0..store.rig.disk.read_file(&path).len() * 8 {
+                let mut rig = store.changed(|rig| rig.disk.flip_bit(&path, bit as u64 / 8, (bit % 8) as u8));
+                let what = format!("bit {bit} (byte {}) of {}", bit / 8, path.display());
+                let before = rig.files();
+                match rig.try_open() {
+                    Ok(()) => {
+                        let state = store.state_of(&rig).unwrap_or_else(|| panic!("{what}: {:?}", rig.all("a")));
+                        assert!((kept..store.states.len() - 1).contains(&state), "{what}: only {state} writes");
+                        assert!(rig.store().opening().set_aside.is_some(), "{what}");
+                        set_aside += 1;
+                    }
+                    Err(Error::Damage { .. }) => {
+                        assert!(rig.files() == before, "{what}: a store that does not open is not changed");
+                        damaged += 1;
+                    }
+                    Err(other) => panic!("{what}: {other:?}"),
+                }
+            }
+        }
+        assert!(damaged > set_aside && set_aside > 0, "{damaged} and {set_aside}");
+    }
+}
+
+#[test]
 fn what_flushes_wrote_to_the_journal_is_held_to_the_same_rule() {
     let rig = Rig::synced();
     rig.put("a", "k", "1");

@@ -8,6 +8,7 @@ mod journal_damage;
 mod loading;
 mod model;
 mod promises;
+mod real;
 mod rig;
 mod segments;
 mod trouble;

@@ -1,9 +1,10 @@
 //! Segments of the journal: they change, go when nothing waits for them, and are never appended to by a later owner.
 
-use commonhold_proto::{Durability, Seq};
+use commonhold_proto::{Cursor, Durability, Seq};
 
 use super::rig::{Rig, file, options, pair};
 use crate::engine::disk::{Call, Rules};
+use crate::engine::{Error, ScanQuery};
 
 fn small(durability: Durability) -> Rig {
     let mut rig = Rig::new(options(durability));
@@ -106,12 +107,27 @@ fn seqs_never_repeat_across_restarts_and_power_cuts() {
 }
 
 #[test]
-fn boots_are_counted_and_loads_told_apart() {
+fn a_cursor_of_an_earlier_owner_goes_on_behind_its_key_or_has_expired() {
     let mut rig = Rig::buffered();
+    for key in ["k0", "k1", "k2", "k3"] {
+        rig.put("a", key, "1");
+    }
+    rig.delete("a", "k0");
     for boot in 1..4 {
         assert_eq!(rig.store().boot(), boot);
-        rig.put("a", &format!("k{boot}"), "1");
-        rig.put("a", &format!("l{boot}"), "1");
-        rig = rig.reopened();
+        let page = rig.table("a").scan(&ScanQuery { limit: 1, ..ScanQuery::default() }).unwrap();
+        let next = page.next.expect("there are more");
+        rig = if boot % 2 == 0 { rig.reopened() } else { rig.killed() };
+        let cursor = Cursor { load: next.load, ordinal: next.ordinal, key: &next.key };
+        let rest = rig.table("a").scan(&ScanQuery { cursor: Some(cursor), ..ScanQuery::default() }).unwrap();
+        let keys: Vec<_> = rest.records.iter().map(|record| record.key().to_owned()).collect();
+        assert_eq!(keys, ["k2", "k3"]);
+        rig.delete("a", "k1");
+        let expired = rig.table("a").scan(&ScanQuery { cursor: Some(cursor), ..ScanQuery::default() });
+        assert!(matches!(expired, Err(Error::CursorExpired)));
+        rig.clear("a");
+        for key in ["k1", "k2", "k3"] {
+            rig.put("a", key, "1");
+        }
     }
 }

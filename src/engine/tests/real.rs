@@ -1,0 +1,123 @@
+//! Promises that only a real file system and real locks can show: inodes and times, what another program's lock does, and
+//! what a dead owner's lock file tells.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use commonhold_proto::{Condition, Durability, Place};
+
+use super::rig::{contents, pair};
+use crate::engine::{Error, FlushHow, Store, StoreOptions, Surroundings, WriteRequest};
+use crate::lock::{FileLocks, Locks};
+
+fn open(directory: &Path) -> Store {
+    let options = StoreOptions { flush_lock_timeout: Duration::from_mins(1), ..StoreOptions::default() };
+    Store::open(directory, options, Surroundings::real().unwrap()).unwrap()
+}
+
+fn place() -> Place {
+    Place::new("", "a").unwrap()
+}
+
+fn put(store: &Store, key: &str, value: &str) {
+    let mut request = WriteRequest::new(7, 1);
+    request.put(&store.namespace(&place()).unwrap(), key, value, Condition::Always).unwrap();
+    store.write(vec![request]).pop().unwrap().unwrap();
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("kv_store_a.json")
+}
+
+fn look(path: &Path) -> (u64, i64, i64, Vec<u8>) {
+    let found = std::fs::metadata(path).unwrap();
+    (found.ino(), found.mtime(), found.mtime_nsec(), std::fs::read(path).unwrap())
+}
+
+#[test]
+fn a_real_namespace_file_is_untouched_until_flush() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(file(directory.path()), b"{\"k0\": 0}").unwrap();
+    let before = look(&file(directory.path()));
+    let store = open(directory.path());
+    for number in 0..10_000 {
+        put(&store, &format!("k{}", number % 100), &number.to_string());
+    }
+    store.tick().unwrap();
+    assert_eq!(look(&file(directory.path())), before);
+    store.flush(&place(), FlushHow::default()).unwrap();
+    let after = look(&file(directory.path()));
+    assert_ne!(after.0, before.0);
+    let found: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&after.3).unwrap();
+    assert_eq!((found.len(), &found["k99"]), (100, &serde_json::Value::from(9_999)));
+}
+
+#[test]
+fn a_real_flush_waits_for_a_reader_that_holds_the_files_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    put(&store, "k", "1");
+    store.flush(&place(), FlushHow::default()).unwrap();
+    put(&store, "k", "2");
+    let before = look(&file(directory.path()));
+    let lock = directory.path().join(".commonhold/flush/@/a.lock");
+    let reader = FileLocks.share(&lock, Duration::ZERO).unwrap();
+    let at_once = FlushHow { rewrite: false, lock_timeout: Some(Duration::ZERO) };
+    assert!(
+        matches!(store.flush(&place(), at_once), Err(Error::FlushLockTimeout { lock_file, .. }) if lock_file == lock)
+    );
+    assert_eq!(look(&file(directory.path())), before);
+    let (done, finished) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send(store.flush(&place(), FlushHow::default())));
+        // It cannot end while the reader is there; that it has not, after a while, is what can be seen of it.
+        assert!(finished.recv_timeout(Duration::from_millis(60)).is_err());
+        assert_eq!(look(&file(directory.path())), before);
+        drop(reader);
+        assert!(finished.recv_timeout(Duration::from_mins(1)).unwrap().unwrap().rewritten);
+    });
+    assert_eq!(std::fs::read(file(directory.path())).unwrap(), b"{\n\"k\":2\n}\n");
+}
+
+#[test]
+fn temporaries_of_the_owner_whose_pid_is_in_the_real_lock_file_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    put(&open(directory.path()), "k", "1");
+    let ours = directory.path().join(format!("kv_store_a.json.tmp.{}.1.5", std::process::id()));
+    let others = directory.path().join("kv_store_a.json.tmp.1.1.5");
+    std::fs::write(&ours, "{").unwrap();
+    std::fs::write(&others, "{").unwrap();
+    let store = open(directory.path());
+    assert_eq!(store.opening().temporaries_removed, [ours]);
+    assert!(others.exists());
+    assert_eq!(contents(&store.namespace(&place()).unwrap()), [pair("k", "1")]);
+}
+
+#[test]
+fn a_real_link_in_a_files_place_is_refused_naming_its_target() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("elsewhere.json");
+    std::fs::write(&target, "{}").unwrap();
+    std::os::unix::fs::symlink(&target, file(directory.path())).unwrap();
+    match open(directory.path()).namespace(&place()) {
+        Err(Error::NeedsRepair { reason, .. }) => assert!(reason.contains(target.to_str().unwrap()), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_store_under_a_very_long_path_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = (0..12).fold(directory.path().to_owned(), |path, _| path.join("d".repeat(200)));
+    std::fs::create_dir_all(&long).unwrap();
+    let store = open(&long);
+    put(&store, "k", "1");
+    store.flush(&place(), FlushHow::default()).unwrap();
+    assert_eq!(std::fs::read(file(&long)).unwrap(), b"{\n\"k\":1\n}\n");
+    drop(store);
+    let options = StoreOptions { durability: Durability::Synced, ..StoreOptions::default() };
+    let again = Store::open(&long, options, Surroundings::real().unwrap()).unwrap();
+    assert_eq!(contents(&again.namespace(&place()).unwrap()), [pair("k", "1")]);
+}
