@@ -11,4 +11,5 @@ mod promises;
 mod real;
 mod rig;
 mod segments;
+mod storage_text;
 mod trouble;
