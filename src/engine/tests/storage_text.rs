@@ -5,7 +5,7 @@ use super::rig::Rig;
 
 const TEXT: &str = include_str!("../../../docs/storage.md");
 
-/// The bytes of the block that begins with "```hex NAME": what stands left of the bar in its lines.
+/// The bytes of the fenced block `hex NAME`: what stands left of the bar in its lines.
 fn shown(name: &str) -> Vec<u8> {
     let (_, block) = TEXT.split_once(&format!("```hex {name}\n")).expect("the text has the block");
     let (block, _) = block.split_once("```").expect("a block has an end");
