@@ -155,6 +155,26 @@ fn writes_acknowledged_while_the_daemon_stops_are_in_the_files() {
 }
 
 #[test]
+fn a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_end() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("o", "a", "1"));
+    peer.call(flush("o"));
+    std::fs::remove_file(place.path().join(".commonhold/owner.lock")).unwrap();
+    eventually("writes are refused", || {
+        let reply = peer.call(put("o", "b", "1"));
+        matches!(reply.answer(), Answer::Fault(Fault::Unavailable { .. }))
+    });
+    assert_eq!(peer.call(get("o", "a")).value().as_deref(), Some("1"));
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    assert!(json.starts_with("{\"refuses_writes\":\""), "{json}");
+    let error = daemon.stop().unwrap_err();
+    assert!(matches!(&error, Error::Unavailable { reason } if reason.contains("owner.lock")), "{error:?}");
+}
+
+#[test]
 fn run_tells_when_it_is_ready_and_ends_when_told() {
     let place = Place::new();
     let (sender, ready) = mpsc::channel();

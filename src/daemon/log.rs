@@ -1,5 +1,7 @@
 //! The daemon's talk: one line an event, on stderr, for people or for programs.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -38,7 +40,13 @@ impl std::fmt::Display for LogFormat {
 /// where it is set, says it more finely (`commonhold=debug`). Does nothing when the process has a log already.
 pub fn set_up_logging(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_env("COMMONHOLD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours are for a person at a terminal who has not said otherwise; a log file should stay plain.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|word| word.is_empty());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false);
     // A log that is there already is the caller's own, and stays.
     let _ = match format {
         LogFormat::Text => lines.with_span_events(FmtSpan::NONE).try_init(),

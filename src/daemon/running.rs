@@ -284,10 +284,14 @@ impl Daemon {
         let waiter = move |done: Result<Done, Fault>| drop(sender.send(done));
         self.flusher.flush(None, wish, Box::new(waiter));
         match outcome.recv() {
-            Ok(Ok(Done { rewritten, .. })) => {
-                tracing::info!(rewritten, "all namespaces are flushed");
-                Ok(())
-            }
+            // With nothing left to write all of that succeeds; but who looks at the exit code must learn of the failure.
+            Ok(Ok(Done { rewritten, .. })) => match self.store.refuses_writes() {
+                Some(reason) => Err(Fault::Unavailable { reason: reason.to_owned() }),
+                None => {
+                    tracing::info!(rewritten, "all namespaces are flushed");
+                    Ok(())
+                }
+            },
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::Stopping),
         }
@@ -365,6 +369,7 @@ impl Running {
         }
         let outcome = settled.map_err(|fault| match fault {
             Fault::FlushFailed { places, reason } => Error::FlushFailed { places, reason },
+            Fault::Unavailable { reason } => Error::Unavailable { reason },
             other => Error::Unavailable { reason: other.to_string() },
         });
         match &outcome {
