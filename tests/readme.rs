@@ -52,6 +52,18 @@ fn the_rust_of_the_readme_is_the_example_and_runs() {
     daemon.stop(&store);
 }
 
+#[test]
+fn the_commands_and_files_that_the_readme_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for line in blocks("sh").concat().lines() {
+        let command = line.split_whitespace().next().expect("a command");
+        assert!(root.join(command).is_file(), "{command} is not there");
+    }
+    for target in README.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(target.contains("://") || root.join(target).exists(), "{target} is not there");
+    }
+}
+
 /// The contents of the README's code blocks of one language.
 fn blocks(language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
