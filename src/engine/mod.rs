@@ -13,11 +13,13 @@
 //! crash takes is always a suffix of the writes, never part of a request. A namespace's file is always the old one or
 //! the new one, whole. Nothing is ever started empty over data that could not be read.
 
+mod catalogue;
 pub mod clock;
 pub mod disk;
 mod error;
 mod evaluate;
 mod flush;
+mod housekeeping;
 mod journal;
 mod layout;
 mod load;

@@ -1,0 +1,204 @@
+//! Which namespaces a store has: those somebody has asked for, in memory, and those that only have a file.
+
+use std::io;
+use std::sync::Arc;
+
+use commonhold_proto::{NamespaceInfo, Place, Workspace};
+use hashbrown::Equivalent;
+use parking_lot::RwLock;
+
+use super::disk::{Entry, Kind};
+use super::error::Error;
+use super::layout::namespace_of_file;
+use super::store::Store;
+use super::table::Table;
+
+/// A namespace that somebody has asked for.
+pub(super) struct Slot {
+    pub(super) place: Place,
+    /// Its lock is held while the file is loaded: requests for it wait, others pass.
+    pub(super) state: RwLock<State>,
+}
+
+pub(super) enum State {
+    Unloaded,
+    Loaded(Arc<Table>),
+    Closed(String),
+}
+
+/// Looks up a [`Place`] by its two names without making one.
+#[derive(Hash)]
+struct Names<'a> {
+    workspace: &'a str,
+    namespace: &'a str,
+}
+
+impl Equivalent<Place> for Names<'_> {
+    fn equivalent(&self, place: &Place) -> bool {
+        place.namespace.as_str() == self.namespace && place.workspace.as_str() == self.workspace
+    }
+}
+
+impl Store {
+    /// The namespace of these names, loaded from its file if it was not.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::NameClash`], [`Error::NeedsRepair`], [`Error::Disk`].
+    pub fn find(&self, workspace: &str, namespace: &str) -> Result<Arc<Table>, Error> {
+        let known = self.namespaces.read().get(&Names { workspace, namespace }).cloned();
+        if let Some(slot) = known {
+            return self.table(&slot);
+        }
+        self.namespace(&Place::new(workspace, namespace)?)
+    }
+
+    /// The namespace at `place`, loaded from its file if it was not.
+    ///
+    /// # Errors
+    /// [`Error::NameClash`], [`Error::NeedsRepair`], [`Error::Disk`].
+    pub fn namespace(&self, place: &Place) -> Result<Arc<Table>, Error> {
+        let known = self.namespaces.read().get(place).cloned();
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.new_slot(place)?,
+        };
+        self.table(&slot)
+    }
+
+    fn table(&self, slot: &Slot) -> Result<Arc<Table>, Error> {
+        let opened = |state: &State| match state {
+            State::Unloaded => None,
+            State::Loaded(table) => Some(Ok(Arc::clone(table))),
+            State::Closed(reason) => Some(Err(Error::NeedsRepair {
+                place: slot.place.to_string(),
+                file: self.layout.namespace_file(&slot.place),
+                reason: reason.clone(),
+            })),
+        };
+        if let Some(outcome) = opened(&slot.state.read()) {
+            return outcome;
+        }
+        let mut state = slot.state.write();
+        if let Some(outcome) = opened(&state) {
+            return outcome;
+        }
+        let mut loaded = self.load(std::slice::from_ref(&slot.place))?;
+        *state = match loaded.pop().expect("one place was asked for") {
+            Ok(table) => State::Loaded(table),
+            Err(closed) => {
+                tracing::error!(place = %slot.place, reason = closed.reason, "the namespace is closed");
+                State::Closed(closed.reason)
+            }
+        };
+        opened(&state).expect("it was just opened or closed")
+    }
+
+    fn new_slot(&self, place: &Place) -> Result<Arc<Slot>, Error> {
+        let on_disk = self.namespaces_in(&place.workspace)?;
+        let mut namespaces = self.namespaces.write();
+        let in_memory = namespaces.keys().filter(|known| known.workspace == place.workspace);
+        let clash = on_disk
+            .iter()
+            .map(String::as_str)
+            .chain(in_memory.map(|known| known.namespace.as_str()))
+            .find(|name| name.eq_ignore_ascii_case(place.namespace.as_str()) && *name != place.namespace.as_str());
+        if let Some(existing) = clash {
+            let (namespace, existing) = (place.namespace.to_string(), existing.to_owned());
+            return Err(Error::NameClash { namespace, existing });
+        }
+        let slot = namespaces
+            .entry(place.clone())
+            .or_insert_with(|| Arc::new(Slot { place: place.clone(), state: RwLock::new(State::Unloaded) }));
+        Ok(Arc::clone(slot))
+    }
+
+    /// The names of the namespaces that have a file in a workspace; none if there is no such directory.
+    fn namespaces_in(&self, workspace: &Workspace) -> Result<Vec<String>, Error> {
+        let directory = self.layout.workspace(workspace);
+        match self.disk.lstat(&directory) {
+            Ok(stat) if stat.kind == Kind::Dir || workspace.is_root() => {}
+            Ok(_) => {
+                return Err(Error::NeedsRepair {
+                    place: workspace.to_string(),
+                    file: directory,
+                    reason: "the workspace is not a directory of its own, but a link or a file".to_owned(),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::disk("look at", &directory)(error)),
+        }
+        let listed = self.disk.list(&directory).map_err(Error::disk("list", &directory))?;
+        let name = |entry: Entry| entry.name.to_str().and_then(namespace_of_file).map(str::to_owned);
+        Ok(listed.into_iter().filter_map(name).collect())
+    }
+
+    /// The loaded namespaces that a flush has something to do for, in order of name.
+    pub fn dirty(&self) -> Vec<Place> {
+        let mut dirty: Vec<_> =
+            self.loaded().into_iter().filter(|table| table.is_dirty()).map(|table| table.place().clone()).collect();
+        dirty.sort_unstable();
+        dirty
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.namespaces.read().values().cloned().collect()
+    }
+
+    /// The loaded namespaces. One that is being loaded right now is not among them.
+    pub fn loaded(&self) -> Vec<Arc<Table>> {
+        let table = |slot: Arc<Slot>| match slot.state.try_read().as_deref() {
+            Some(State::Loaded(table)) => Some(Arc::clone(table)),
+            _ => None,
+        };
+        self.slots().into_iter().filter_map(table).collect()
+    }
+
+    /// Every namespace that has a file, a record, or a reason to be closed, in order of workspace and name.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a directory cannot be listed.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, Error> {
+        let mut places: Vec<Place> = self.namespaces.read().keys().cloned().collect();
+        let root = self.layout.root();
+        let mut workspaces = vec![Workspace::root()];
+        for entry in self.disk.list(root).map_err(Error::disk("list", root))? {
+            let name = entry.name.to_str().filter(|_| entry.kind == Kind::Dir);
+            workspaces.extend(name.and_then(|name| Workspace::new(name).ok()));
+        }
+        for workspace in workspaces {
+            for namespace in self.namespaces_in(&workspace)? {
+                places.extend(Place::new(workspace.as_str(), &namespace));
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        Ok(places.iter().filter_map(|place| self.info(place)).collect())
+    }
+
+    fn info(&self, place: &Place) -> Option<NamespaceInfo> {
+        let file = self.disk.lstat(&self.layout.namespace_file(place)).ok();
+        let mut info = NamespaceInfo {
+            workspace: place.workspace.to_string(),
+            namespace: place.namespace.to_string(),
+            kind: commonhold_proto::message::Kind::Persistent,
+            records: None,
+            bytes: 0,
+            file_bytes: file.map(|stat| stat.bytes),
+            dirty: false,
+            closed: None,
+        };
+        let slot = self.namespaces.read().get(place).cloned();
+        match slot.as_ref().and_then(|slot| slot.state.try_read()).as_deref() {
+            Some(State::Loaded(table)) => {
+                info.records = Some(table.len());
+                info.bytes = table.bytes();
+                info.dirty = table.is_dirty();
+            }
+            Some(State::Closed(reason)) => info.closed = Some(reason.clone()),
+            Some(State::Unloaded) | None => {}
+        }
+        let is_something =
+            info.file_bytes.is_some() || info.records.unwrap_or(0) > 0 || info.dirty || info.closed.is_some();
+        is_something.then_some(info)
+    }
+}
