@@ -284,14 +284,14 @@ impl Daemon {
         let waiter = move |done: Result<Done, Fault>| drop(sender.send(done));
         self.flusher.flush(None, wish, Box::new(waiter));
         match outcome.recv() {
-            // With nothing left to write all of that succeeds; but who looks at the exit code must learn of the failure.
-            Ok(Ok(Done { rewritten, .. })) => match self.store.refuses_writes() {
-                Some(reason) => Err(Fault::Unavailable { reason: reason.to_owned() }),
-                None => {
-                    tracing::info!(rewritten, "all namespaces are flushed");
-                    Ok(())
+            Ok(Ok(Done { rewritten, .. })) => {
+                // With nothing left to write all of that succeeds; but who looks at the exit code must learn of it.
+                if let Some(reason) = self.store.refuses_writes() {
+                    return Err(Fault::Unavailable { reason: reason.to_owned() });
                 }
-            },
+                tracing::info!(rewritten, "all namespaces are flushed");
+                Ok(())
+            }
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::Stopping),
         }
