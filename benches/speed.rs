@@ -145,7 +145,8 @@ fn batches(space: &Namespace, file: &Path) {
         bare.push(timed(1, || file.write_all_at(&bytes, (round * bytes.len()) as u64).expect("the write is done")));
     }
     report("1,000 records in a request", &ours, "bare write of their bytes", &bare);
-    println!("    {:.0} records a second", RECORDS_A_REQUEST as f64 / median(&ours).as_secs_f64());
+    let a_second = Duration::from_secs(1).as_nanos() / (median(&ours) / RECORDS_A_REQUEST as u32).as_nanos();
+    println!("    {a_second} records a second");
 }
 
 fn value_text(salt: usize) -> String {
@@ -171,7 +172,7 @@ fn in_the_engine(directory: &Path) {
     stores[1].flush(&place, FlushHow::default()).expect("the flush is done");
     drop(stores);
     let path = directory.join("s1000000");
-    let bytes = std::fs::metadata(path.join("kv_store_bench.json")).expect("it was flushed").len() as f64;
+    let bytes = std::fs::metadata(path.join("kv_store_bench.json")).expect("it was flushed").len();
     let mut loads = vec![];
     for _ in 0..3 {
         let store = open(&path);
@@ -179,7 +180,8 @@ fn in_the_engine(directory: &Path) {
         loads.push(timed(1, || table = Some(store.find("", "bench").expect("the namespace loads"))));
         assert_eq!(table.map(|table| table.len()), Some(1_000_000));
     }
-    println!("load of 1M records: {:.0} MB at {:.0} MB/s", bytes / 1e6, bytes / 1e6 / median(&loads).as_secs_f64());
+    let speed = u128::from(bytes) / median(&loads).as_micros();
+    println!("load of 1M records: {} MB at {speed} MB/s", bytes / 1_000_000);
 }
 
 fn open(path: &Path) -> Arc<Store> {

@@ -85,7 +85,7 @@ pub enum Fault {
     },
     /// The namespace is closed because its file could not be read or does not belong to the journal.
     #[error(
-        "namespace {place} is closed: {reason}. Its file {file} was not changed; stop the daemon, put the right file back or run `commonhold repair`, and start it again"
+        "namespace {place} is closed: {reason}. Its file {file} was not changed; stop the daemon, put the right file back, and start it again; what waits for it is kept in the journal"
     )]
     NeedsRepair {
         /// Workspace and namespace.

@@ -207,7 +207,9 @@ fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
         ));
     }
     if totals.closed > 0 {
-        warnings
-            .push(format!("{} namespaces are closed: see the reason of each, and `commonhold repair`", totals.closed));
+        warnings.push(format!(
+            "{} namespaces are closed: see the reason of each, put the right files back and start the daemon again",
+            totals.closed
+        ));
     }
 }

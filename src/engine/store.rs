@@ -309,8 +309,9 @@ impl Store {
     /// As [`sync_through`](Self::sync_through); [`Error::Unavailable`] when the owner lock was taken away.
     pub fn tick(&self) -> Result<(), Error> {
         self.shared.collect_garbage();
-        self.check_owner()?;
+        // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
+        self.check_owner()?;
         self.turn.exclusive(|writer| writer.appender.release_segments());
         Ok(())
     }
