@@ -92,6 +92,21 @@ fn a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others() {
 }
 
 #[test]
+fn a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("a", "k", "1"));
+    let lock = place.path().join(".commonhold/flush/@/a.lock");
+    std::fs::create_dir_all(&lock).unwrap();
+    let fault = peer.call(flush("a")).fault();
+    assert!(matches!(&fault, Fault::DiskError { path, .. } if path.ends_with("a.lock")), "{fault:?}");
+    assert!(matches!(peer.call(put("a", "k", "2")).answer(), Answer::Written { .. }));
+    std::fs::remove_dir(&lock).unwrap();
+    assert!(matches!(peer.call(flush("a")).answer(), Answer::Flushed { rewritten: 1, .. }));
+}
+
+#[test]
 fn those_who_wait_for_the_same_file_share_its_rewrite() {
     let place = Place::new();
     let _daemon = place.serve();

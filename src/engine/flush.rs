@@ -106,6 +106,10 @@ impl Store {
             LockError::TimedOut { path, waited } => {
                 Error::FlushLockTimeout { place: place.to_string(), lock_file: path, waited }
             }
+            // This flush has failed and nothing else: writes go on.
+            LockError::Io { action, path, source } | LockError::NotAllowed { action, path, source } => {
+                Error::disk(action, &path)(source)
+            }
             other => other.into(),
         })
     }
