@@ -3,8 +3,11 @@
 
 mod daemon_support;
 
+use std::io::Write as _;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use commonhold::ipc::Stream;
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::{HELLO_BYTES, Hello};
 use commonhold::proto::limits::{HELLO_TIMEOUT_MS, MAX_FRAME_BYTES};
@@ -240,4 +243,81 @@ fn cancels_of_what_is_not_there_are_passed_over() {
     bytes.extend(frame_of(7, Verb::Ping));
     peer.send(&bytes);
     assert_eq!(peer.next().id, 7);
+}
+
+#[test]
+fn large_frames_that_never_end_give_their_places_to_those_that_do() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.stall_timeout = Duration::from_millis(500);
+    let daemon = commonhold::daemon::Daemon::start(options).unwrap();
+    let half = vec![0; 3 * 1024 * 1024];
+    let unfinished: Vec<Peer> = (0..20)
+        .map(|_| {
+            let peer = place.connect();
+            peer.stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+            peer.send(&header(60 * 1024 * 1024, 1, 1));
+            // Those that find no place are not read from, so not all of it leaves.
+            let _ = (&*peer.stream).write_all(&half);
+            peer
+        })
+        .collect();
+    assert_serves(&place);
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(8_000_000));
+    assert!(matches!(peer.call(put("big", "a", &value)).answer(), Answer::Written { .. }));
+    eventually("those that never end are closed", || daemon.daemon().session_count() == 1);
+    for mut peer in unfinished {
+        assert!(matches!(peer.next().closing(), Fault::TimedOut { .. }));
+    }
+}
+
+/// A daemon that does not outlive a test that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has ended by itself when the test was passed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn when_descriptors_are_used_up_new_connections_wait_and_old_ones_go_on() {
+    let place = Place::new();
+    let script = format!("ulimit -n 64; exec {} serve \"$0\"", env!("CARGO_BIN_EXE_commonhold"));
+    let log = std::fs::File::create(place.path().join("log")).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(script).arg(place.path()).stdout(Stdio::null()).stderr(log);
+    let mut daemon = Killed(command.spawn().unwrap());
+    eventually("the daemon serves", || Stream::connect(place.path(), Instant::now()).is_ok());
+    let mut old = place.connect();
+    old.call(put("first", "a", "1"));
+    let mut waiting: Vec<Peer> = (0..70).map(|_| Peer::silent(place.path())).collect();
+    let hello = Hello::of_client(7, StoreIdentity::ANY).to_bytes();
+    for peer in &waiting {
+        peer.send(&hello);
+    }
+    for peer in &mut waiting[..20] {
+        peer.daemon_hello();
+    }
+    // Each of these needs files of its own: a list of the directory, a segment of the journal, a lock, a new file.
+    let value = format!("\"{}\"", "x".repeat(8_000_000));
+    for namespace in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {
+        assert!(matches!(old.call(put(namespace, "a", &value)).answer(), Answer::Written { .. }));
+    }
+    let all = Verb::Flush { space: None, rewrite: false, wait: true };
+    assert!(matches!(old.call(all).answer(), Answer::Flushed { rewritten: 13, .. }));
+    // As room is made, those who waited are served.
+    let mut late = waiting.split_off(40);
+    drop(waiting);
+    for peer in &mut late {
+        peer.daemon_hello();
+    }
+    assert_eq!(late[29].call(Verb::Ping).answer(), Answer::Done);
+    assert_eq!(old.call(Verb::Stop).answer(), Answer::Done);
+    assert!(daemon.0.wait().unwrap().success());
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    assert!(log.contains("further connections wait") && !log.contains('\u{1b}'), "{log}");
 }

@@ -10,6 +10,7 @@
 //! | `running` | the same without signals, for whoever has its own idea of when to stop; the threads and their end |
 //! | `premises` | is this directory safe to own? |
 //! | `session`, `inbox`, `outbox`, `handshake` | one connection: bytes in, batches, bytes out |
+//! | `large` | how many large frames may be on their way in at once |
 //! | `dispatch`, `tables` | from a request to its answer, in one synchronous function |
 //! | `flusher`, `syncer` | the requests that are answered later |
 //! | `fault`, `status` | what the engine says, in the words of the wire |
@@ -24,6 +25,7 @@ mod fault;
 mod flusher;
 mod handshake;
 mod inbox;
+mod large;
 mod log;
 mod options;
 mod outbox;

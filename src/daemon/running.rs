@@ -16,7 +16,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::{Store, Surroundings};
@@ -27,6 +28,7 @@ use super::crew::Crew;
 use super::fault::with_causes;
 use super::flusher::{Done, Flusher, Wish};
 use super::handshake::Host;
+use super::large::LargeFrames;
 use super::options::{Preload, ServeOptions};
 use super::outbox::{LateAnswer, Outbox, STACK_BYTES};
 use super::syncer::Syncer;
@@ -41,6 +43,10 @@ const SESSIONS_END: Duration = Duration::from_secs(10);
 /// How long a client that asked for the stop may take to be told that it is done.
 const STOP_ANSWER: Duration = Duration::from_secs(1);
 
+/// Descriptors that connections leave to the journal, to namespaces' files and to their locks; of fewer than twice as
+/// many, half.
+const OWN_DESCRIPTORS: u64 = 128;
+
 /// What all threads of a daemon share.
 pub struct Daemon {
     store: Arc<Store>,
@@ -52,7 +58,12 @@ pub struct Daemon {
     gate: RwLock<bool>,
     syncer: Arc<Syncer>,
     flusher: Arc<Flusher>,
+    large_frames: Arc<LargeFrames>,
     sessions: Mutex<Sessions>,
+    /// A session has ended, or no more are taken.
+    session_ended: Condvar,
+    /// More connections wait in the socket's backlog, so that those that are served can go on opening files.
+    most_sessions: usize,
     /// The sessions' threads.
     crew: Crew,
     stop_requests: UnboundedSender<Option<LateAnswer>>,
@@ -61,6 +72,10 @@ pub struct Daemon {
 #[derive(Default)]
 struct Sessions {
     last: u64,
+    /// No more are taken: the daemon ends.
+    closed: bool,
+    /// The log has been told that connections wait.
+    told_full: bool,
     open: HashMap<u64, Arc<Outbox>>,
 }
 
@@ -98,6 +113,7 @@ impl Daemon {
         let syncer = Syncer::new(Arc::clone(&store));
         let flusher = Flusher::new(Arc::clone(&store), Arc::clone(&syncer), options.store.flush_lock_timeout);
         let (stop_sender, stop_requests) = unbounded_channel();
+        let large_frames = LargeFrames::new(options.stall_timeout);
         let daemon = Arc::new(Self {
             store,
             options,
@@ -107,7 +123,10 @@ impl Daemon {
             gate: RwLock::new(true),
             syncer,
             flusher,
+            large_frames,
             sessions: Mutex::default(),
+            session_ended: Condvar::new(),
+            most_sessions: most_sessions(),
             crew: Crew::default(),
             stop_requests: stop_sender,
         });
@@ -160,7 +179,7 @@ impl Daemon {
     }
 
     fn accept(self: &Arc<Self>, listener: &Listener) {
-        loop {
+        while self.wait_for_room() {
             match listener.accept() {
                 Ok(Some(stream)) => self.begin_session(stream),
                 Ok(None) => return,
@@ -172,6 +191,29 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Waits until there may be one more session; false when there will be none.
+    fn wait_for_room(&self) -> bool {
+        let mut sessions = self.sessions.lock();
+        if sessions.open.len() >= self.most_sessions && !std::mem::replace(&mut sessions.told_full, true) {
+            tracing::warn!(sessions = self.most_sessions, "further connections wait: raise the limit of open files");
+        }
+        while sessions.open.len() >= self.most_sessions && !sessions.closed {
+            self.session_ended.wait(&mut sessions);
+        }
+        !sessions.closed
+    }
+
+    fn stop_accepting(&self, listener: &Listener) {
+        self.sessions.lock().closed = true;
+        self.session_ended.notify_all();
+        listener.wake();
+    }
+
+    fn end_session(&self, number: u64) {
+        self.sessions.lock().open.remove(&number);
+        self.session_ended.notify_all();
     }
 
     fn begin_session(self: &Arc<Self>, stream: Stream) {
@@ -186,11 +228,13 @@ impl Daemon {
         let serve = move || {
             session::serve(&daemon, &stream, &outbox);
             outbox.close();
-            daemon.sessions.lock().open.remove(&number);
+            // The descriptor first: whoever takes the place needs one.
+            drop((stream, outbox));
+            daemon.end_session(number);
         };
         if let Err(error) = self.crew.spawn(format!("session-{number}"), STACK_BYTES, serve) {
             tracing::error!("a connection was closed, no thread could be started for it: {error}");
-            self.sessions.lock().open.remove(&number);
+            self.end_session(number);
         }
     }
 
@@ -250,6 +294,10 @@ impl Daemon {
 
     pub(super) fn syncer(&self) -> &Syncer {
         &self.syncer
+    }
+
+    pub(super) fn large_frames(&self) -> &Arc<LargeFrames> {
+        &self.large_frames
     }
 
     pub(super) fn flusher(&self) -> &Arc<Flusher> {
@@ -353,7 +401,7 @@ impl Running {
     pub(super) fn end(&mut self, askers: &mut Vec<LateAnswer>) -> Result<(), Error> {
         tracing::info!("stopping");
         self.ended = true;
-        self.listener.wake();
+        self.daemon.stop_accepting(&self.listener);
         let settled = self.daemon.settle();
         self.stop_requests.close();
         while let Ok(asker) = self.stop_requests.try_recv() {
@@ -403,7 +451,7 @@ impl Drop for Running {
         if self.ended {
             return;
         }
-        self.listener.wake();
+        self.daemon.stop_accepting(&self.listener);
         *self.daemon.gate.write() = false;
         for outbox in self.daemon.sessions.lock().open.values() {
             outbox.close();
@@ -422,6 +470,12 @@ impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("daemon", &self.daemon).finish_non_exhaustive()
     }
+}
+
+/// How many connections leave enough of this process's descriptors for everything else.
+fn most_sessions() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit - OWN_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
 fn unix_ms() -> u64 {

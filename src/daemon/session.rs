@@ -4,6 +4,7 @@
 //! each other are committed together; anything else first commits what is queued, so that the effects of one session
 //! come in the order sent. Nothing here can hold up another session: what waits, waits on this thread.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,11 @@ pub(super) fn serve(daemon: &Arc<Daemon>, stream: &Arc<Stream>, outbox: &Arc<Out
         }
         Greeting::Nobody(error) => tracing::debug!("a connection ended before its hello: {error}"),
     }
+}
+
+/// Makes a read end when the frame that is being received is due.
+fn limit_reading(stream: &Stream, due: Option<Instant>) -> io::Result<()> {
+    stream.set_read_timeout(due.map(|due| due.saturating_duration_since(Instant::now())))
 }
 
 fn pid_of(stream: &Stream) -> Option<u32> {
@@ -114,11 +120,24 @@ impl<'a> Session<'a> {
     }
 
     fn run(mut self, stream: &Stream) {
-        let mut inbox = Inbox::new();
+        let mut inbox = Inbox::new(Arc::clone(self.daemon.large_frames()));
+        let mut due = None;
         loop {
+            inbox.make_room();
+            // A large frame is due at a time; nothing else is waited for in haste.
+            if (due.is_some() || inbox.due().is_some()) && limit_reading(stream, inbox.due()).is_err() {
+                break;
+            }
+            due = inbox.due();
             match inbox.fill(stream) {
                 Ok(0) => break,
                 Ok(_) => self.read_at = Instant::now(),
+                Err(error) if due.is_some() && error.kind() == ErrorKind::WouldBlock => {
+                    let fault = timed_out(self.daemon.options().stall_timeout, "the rest of a large frame");
+                    tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
+                    self.replies.event(&Event::Closing(fault));
+                    break;
+                }
                 Err(error) => {
                     tracing::debug!("the connection broke: {error}");
                     break;
@@ -127,7 +146,7 @@ impl<'a> Session<'a> {
             match self.serve_batch(&mut inbox) {
                 Next::Read => {}
                 Next::Close(fault) => {
-                    tracing::warn!("connection closed: {fault}");
+                    tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
                     self.replies.event(&Event::Closing(fault));
                     break;
                 }

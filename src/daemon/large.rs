@@ -1,0 +1,50 @@
+//! How many large frames may be on their way in at once, which bounds what all read buffers hold together.
+//!
+//! Who finds no place waits, unread, so that its client waits too. A place is given for a time only: one client that
+//! begins a large frame and never ends it must not keep the others from theirs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Most large frames that are received or served at once, of at most 64 MiB each.
+const PLACES: usize = 8;
+
+/// The places, shared by all sessions.
+pub(super) struct LargeFrames {
+    free: Mutex<usize>,
+    freed: Condvar,
+    /// How long a large frame may take to arrive.
+    patience: Duration,
+}
+
+/// A place for one large frame, free again when this is dropped.
+pub(super) struct LargeFramePlace {
+    of: Arc<LargeFrames>,
+    /// When the frame must have arrived.
+    pub(super) due: Instant,
+}
+
+impl LargeFrames {
+    pub(super) fn new(patience: Duration) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::new(PLACES), freed: Condvar::new(), patience })
+    }
+
+    /// Waits for a place. It ends, since each of the others is due at some time.
+    pub(super) fn take(self: &Arc<Self>) -> LargeFramePlace {
+        let mut free = self.free.lock();
+        while *free == 0 {
+            self.freed.wait(&mut free);
+        }
+        *free -= 1;
+        LargeFramePlace { of: Arc::clone(self), due: Instant::now() + self.patience }
+    }
+}
+
+impl Drop for LargeFramePlace {
+    fn drop(&mut self) {
+        *self.of.free.lock() += 1;
+        self.of.freed.notify_one();
+    }
+}
