@@ -40,7 +40,7 @@ fn put_keeps_its_conditions() {
     let store = Store::new();
     let _daemon = store.serve();
     store.ok(&["put", "n", "k", "1", "--if-absent"]);
-    store.run(&["put", "n", "k", "2", "--if-absent"]).refused(4, &["condition"]);
+    store.run(&["put", "n", "k", "2", "--if-absent"]).refused(4, &["refused the write"]);
     let got: serde_json::Value = serde_json::from_str(&store.ok(&["--json", "get", "n", "k"])).expect("JSON");
     let seq = got["seq"].as_u64().expect("a number");
     store.run(&["put", "n", "k", "2", "--if-seq", &(seq + 1).to_string()]).refused(4, &[&seq.to_string()]);
@@ -180,7 +180,7 @@ fn json_answers_have_their_documented_members() {
     assert_eq!(error["error"]["exit"], 1);
     assert_eq!(error["error"]["kind"], "not_found");
     assert!(error["error"]["message"].is_string());
-    assert_eq!(members(&store.ok(&["--json", "stop"])), ["pid", "stopped"]);
+    assert_eq!(members(&store.ok(&["--json", "stop"])), ["closed", "pid", "stopped"]);
 }
 
 #[test]

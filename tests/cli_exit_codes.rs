@@ -93,7 +93,12 @@ fn each_fault_has_its_exit_code() {
     for (code, fault) in cases {
         let store = store_served(Manner::Says(fault.clone()));
         let put = store.run(&["put", "n", "k", "1"]);
-        put.refused(code, &[&fault.to_string()]);
+        // A condition of the one `put` is told in the command's words: which record, and what is there.
+        let words = match fault {
+            Fault::ConditionFailed { .. } => "n \"k\" has a record, written by seq 7".to_owned(),
+            fault => fault.to_string(),
+        };
+        put.refused(code, &[&words]);
         let json = store.run(&["--json", "put", "n", "k", "1"]);
         let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("JSON");
         assert_eq!(error["error"]["exit"], code, "{json:?}");

@@ -67,7 +67,7 @@ impl Context {
             // Another user's store: what the client could only find unreachable is a matter of permission.
             match (failure, std::fs::symlink_metadata(socket)) {
                 (Failure::Said { text, .. }, Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
-                    Failure::new(Exit::Refused, text)
+                    Failure::new(Exit::Refused, format_args!("{text}; run it as the user whose store this is"))
                 }
                 (failure, _) => failure,
             }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::client;
 use crate::daemon;
 use crate::engine;
+use crate::lock::LockError;
 use crate::proto::{Fault, NameError};
 
 /// The exit codes of every command.
@@ -157,7 +158,8 @@ fn exit_of_engine(error: &engine::Error) -> Exit {
         | engine::Error::ConditionFailed { .. }
         | engine::Error::NameClash { .. }
         | engine::Error::CursorExpired
-        | engine::Error::Owned { .. } => Exit::Refused,
+        | engine::Error::Owned { .. }
+        | engine::Error::Lock(LockError::NotAllowed { .. } | LockError::Link { .. }) => Exit::Refused,
         engine::Error::Disk { source, .. } => exit_of_disk(source),
         engine::Error::NeedsRepair { .. } | engine::Error::Damage { .. } => Exit::Damage,
         engine::Error::OutcomeUnknown { .. } => Exit::OutcomeUnknown,

@@ -40,6 +40,12 @@ pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(n), if n == 1 { one } else { many })
 }
 
+/// What to say of lone surrogates in what was stored.
+pub(super) fn surrogates_removed(count: u64) -> String {
+    let were = if count == 1 { "was" } else { "were" };
+    format!("{} {were} removed: half a character is none", counted(count, "lone surrogate", "lone surrogates"))
+}
+
 /// A span of time in its two greatest units: `3 d 4 h`, `12 s`, `840 ms`.
 pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs();

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
-use super::human::{counted, number};
+use super::human::{self, counted, number};
 use super::output::{print_json, shown_key};
 use super::records::{self, Layout, Records};
 use crate::client;
@@ -106,7 +106,7 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     let (new, replaced) = (number(stored.new), number(stored.replaced));
     context.talk(format_args!("{}: {count} committed ({new} new, {replaced} replaced)", namespace.place()));
     if surrogates > 0 {
-        context.talk(format_args!("{surrogates} lone surrogates were removed: they are no characters"));
+        context.talk(human::surrogates_removed(surrogates));
     }
     Ok(())
 }
@@ -217,7 +217,7 @@ fn open(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
 
 /// A bar on a terminal; nothing elsewhere.
 pub(super) fn progress(context: &Context, length: Option<u64>) -> ProgressBar {
-    if context.quiet() {
+    if context.quiet() || context.json() {
         return ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
     }
     // indicatif draws on a terminal alone.

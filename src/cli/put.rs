@@ -9,9 +9,10 @@ use super::args::DurabilityArg;
 use super::context::Context;
 use super::excerpt;
 use super::failure::{Exit, Failure};
+use super::human;
 use super::output::{print_json, shown_key};
 use crate::client;
-use crate::client::blocking::Batch;
+use crate::client::blocking::{Batch, Namespace};
 use crate::proto::limits::MAX_FRAME_BYTES;
 use crate::proto::{Condition, Fault, Seq};
 
@@ -58,7 +59,7 @@ pub(super) fn run(args: &PutArgs, context: &Context) -> Result<(), Failure> {
     if let Some(durability) = args.durability {
         batch = batch.durability(durability.into());
     }
-    let written = client.write(&batch).map_err(|error| refused(error, value))?;
+    let written = client.write(&batch).map_err(|error| refused(error, args, &namespace, value))?;
     if context.json() {
         print_json(&json!({
             "seq": written.seq.0,
@@ -70,8 +71,7 @@ pub(super) fn run(args: &PutArgs, context: &Context) -> Result<(), Failure> {
     let how = if written.new > 0 { "new" } else { "replaced" };
     context.talk(format_args!("{} {}: {how}, seq {}", namespace.place(), shown_key(&args.key), written.seq));
     if written.surrogates_removed > 0 {
-        context
-            .talk(format_args!("{} lone surrogates were removed: they are no characters", written.surrogates_removed));
+        context.talk(human::surrogates_removed(written.surrogates_removed));
     }
     Ok(())
 }
@@ -97,10 +97,18 @@ fn read_value() -> Result<String, Failure> {
     })
 }
 
-/// A refusal because of the value's text shows the place in it.
-fn refused(error: client::Error, value: &str) -> Failure {
+/// A refusal because of the value's text shows the place in it; one by the condition, what is there.
+fn refused(error: client::Error, args: &PutArgs, namespace: &Namespace, value: &str) -> Failure {
     let offset = match &error {
         client::Error::Fault(Fault::InvalidJson { offset, .. }) => usize::try_from(*offset).unwrap_or(usize::MAX),
+        client::Error::Fault(Fault::ConditionFailed { found, .. }) => {
+            let (place, key) = (namespace.place(), shown_key(&args.key));
+            let there =
+                found.map_or_else(|| "has no record".into(), |seq| format!("has a record, written by seq {seq}"));
+            let option = if args.if_absent { "--if-absent" } else { "--if-seq" };
+            let text = format!("{place} {key} {there}: {option} refused the write, nothing was changed");
+            return Failure::new(Exit::Refused, text);
+        }
         _ => return error.into(),
     };
     let position = excerpt::position(value, offset.min(value.len()));

@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let status: Value = serde_json::from_str(&client.status()?).unwrap_or_default();
     let pid = status["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
     let process = pid.and_then(Process::find);
+    let closed = closed(&status);
     client.stop()?;
     if process.is_some_and(|process| !process.ends_within(END_TIMEOUT)) {
         let text = format!(
@@ -27,10 +28,29 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         return Err(Failure::new(Exit::TimedOut, text));
     }
     if context.json() {
-        print_json(&json!({"stopped": true, "pid": pid}))?;
+        print_json(&json!({"stopped": true, "pid": pid, "closed": closed}))?;
     }
-    context.talk("stopped; all files are up to date");
+    if closed.is_empty() {
+        context.talk("stopped; all files are up to date");
+    } else {
+        let closed = closed.join(", ");
+        context.talk(format_args!(
+            "stopped; all files are up to date, except those that could not be read and were left alone: {closed}. \
+             What waits for them is kept in the journal"
+        ));
+    }
     Ok(())
+}
+
+/// The namespaces that the daemon has closed, as `workspace/name`: nothing was flushed to their files.
+fn closed(status: &Value) -> Vec<String> {
+    let list = status["namespaces"].as_array().into_iter().flatten();
+    let closed = list.filter(|namespace| namespace["state"] == "closed");
+    let name = |namespace: &Value| match (namespace["workspace"].as_str(), namespace["namespace"].as_str()) {
+        (None | Some(""), name) => name.unwrap_or_default().to_owned(),
+        (Some(workspace), name) => format!("{workspace}/{}", name.unwrap_or_default()),
+    };
+    closed.map(name).collect()
 }
 
 /// The daemon's process, held by a descriptor where the platform has one: a pid could be given to another process.

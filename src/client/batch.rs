@@ -259,7 +259,7 @@ mod tests {
         let error = Batch::new().put_raw(&at("a"), "k", &huge).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "bytes in the value of key \"k\": 33554433, the limit is 33554432. Nothing was sent"
+            "too many bytes in the value of key \"k\": 33554433, and the limit is 33554432. Nothing was sent; make it smaller or cut it into parts"
         );
         let mut batch = Batch::new();
         for _ in 0..MAX_OPERATIONS {

@@ -73,7 +73,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// Something is larger than a request may be. Nothing was sent.
-    #[error("{what}: {got}, the limit is {limit}. Nothing was sent")]
+    #[error("too many {what}: {got}, and the limit is {limit}. Nothing was sent; make it smaller or cut it into parts")]
     TooLarge {
         /// What is too large, with its unit.
         what: String,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine;
+use crate::lock::LockError;
 use crate::proto::Fault;
 use crate::proto::limits::MAX_OPERATIONS;
 
@@ -26,7 +27,8 @@ impl From<&engine::Error> for Fault {
                 Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
             }
             Error::Full { path } => Self::Full { path: text(path) },
-            Error::Disk { action, path, source } => {
+            Error::Disk { action, path, source }
+            | Error::Lock(LockError::NotAllowed { action, path, source } | LockError::Io { action, path, source }) => {
                 Self::DiskError { action: (*action).to_owned(), path: text(path), reason: source.to_string() }
             }
             Error::Unavailable { reason } => Self::Unavailable { reason: reason.clone() },

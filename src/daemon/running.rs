@@ -337,7 +337,16 @@ impl Daemon {
                 if let Some(reason) = self.store.refuses_writes() {
                     return Err(Fault::Unavailable { reason: reason.to_owned() });
                 }
-                tracing::info!(rewritten, "all namespaces are flushed");
+                let list = self.store.namespaces().unwrap_or_default();
+                let closed = list.iter().filter(|info| info.closed.is_some());
+                for info in closed {
+                    tracing::warn!(
+                        workspace = info.workspace,
+                        namespace = info.namespace,
+                        "closed: its file was left alone, what waits for it is kept in the journal"
+                    );
+                }
+                tracing::info!(rewritten, "all open namespaces are flushed");
                 Ok(())
             }
             Ok(Err(fault)) => Err(fault),
@@ -421,7 +430,7 @@ impl Running {
             other => Error::Unavailable { reason: other.to_string() },
         });
         match &outcome {
-            Ok(()) => tracing::info!("stopped; every namespace is up to date in its file"),
+            Ok(()) => tracing::info!("stopped; every open namespace is up to date in its file"),
             Err(error) => tracing::error!("stopped: {error}"),
         }
         outcome

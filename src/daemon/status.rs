@@ -207,9 +207,11 @@ fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
         ));
     }
     if totals.closed > 0 {
-        warnings.push(format!(
-            "{} namespaces are closed: see the reason of each, put the right files back and start the daemon again",
-            totals.closed
-        ));
+        let what = if totals.closed == 1 {
+            "1 namespace is closed"
+        } else {
+            &format!("{} namespaces are closed", totals.closed)
+        };
+        warnings.push(format!("{what}: see each reason, put the right file back and start the daemon again"));
     }
 }

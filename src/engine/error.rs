@@ -111,6 +111,9 @@ pub enum Error {
         /// Who owns it, as far as its lock file tells.
         holder: Option<Holder>,
     },
+    /// A lock file could not be used. At a start nothing was changed; in a flush the file is as it was.
+    #[error(transparent)]
+    Lock(LockError),
     /// Bytes that had reached the platter are not what was written. The store does not start.
     #[error("{file}, byte {offset}: {reason}. This is damage and not an interrupted write; nothing was changed. Keep a copy of the whole directory before anything else is tried", file = .file.display())]
     Damage {
@@ -164,6 +167,7 @@ impl Error {
                     .map_or_else(|| io::Error::new(source.kind(), source.to_string()), io::Error::from_raw_os_error),
             },
             Self::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason: reason.clone() },
+            Self::Unavailable { reason } => Self::Unavailable { reason: reason.clone() },
             other => Self::Unavailable { reason: other.to_string() },
         }
     }
@@ -181,7 +185,7 @@ impl From<LockError> for Error {
                 let dir = path.parent().and_then(Path::parent).unwrap_or(&path).to_owned();
                 Self::Owned { dir, holder }
             }
-            other => Self::Unavailable { reason: other.to_string() },
+            other => Self::Lock(other),
         }
     }
 }

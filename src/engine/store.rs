@@ -291,9 +291,13 @@ impl Store {
             let (segments, bytes) = writer.appender.extent();
             (segments, bytes, writer.appender.pinned_by())
         });
+        // The Seqs of intents and a start's raised ceiling lie above the last write: what counts here is how much of what
+        // readers see is on the platter. Read in this order, for a write is in the journal before it is seen.
+        let (applied, written) = (self.applied(), self.progress.written());
+        let synced = if self.synced() >= written { applied } else { self.synced().min(applied) };
         Stats {
-            applied: self.applied(),
-            synced: self.synced(),
+            applied,
+            synced,
             syncs: self.progress.syncs(),
             segments,
             journal_bytes,
