@@ -37,8 +37,8 @@ pub const REPLY_PART_BYTES: usize = 1024 * 1024;
 /// Largest journal record, in bytes: 128 MiB. A write request that would pass it is refused before anything is written.
 pub const MAX_RECORD_BYTES: usize = 128 * 1024 * 1024;
 
-/// Most requests of one session that may be in flight; a client that has sent more is not read from until some are
-/// answered.
+/// Most answers that may be owed to one session (those of flush and commit come later); a client that is owed more is not
+/// read from until it has some of them.
 pub const MAX_IN_FLIGHT: usize = 1_024;
 
 /// How long a new connection may take to send its hello, in milliseconds.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use commonhold_proto::{NamespaceInfo, Place, Workspace};
+use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace};
 use hashbrown::Equivalent;
 use parking_lot::RwLock;
 
@@ -37,6 +37,12 @@ impl Equivalent<Place> for Names<'_> {
     fn equivalent(&self, place: &Place) -> bool {
         place.namespace.as_str() == self.namespace && place.workspace.as_str() == self.workspace
     }
+}
+
+/// The same place for all names that differ only in letter case.
+pub(super) fn fold(place: &Place) -> Place {
+    let folded = place.namespace.as_str().to_ascii_lowercase();
+    Place::new(place.workspace.as_str(), &folded).expect("a valid name is valid in lower case")
 }
 
 impl Store {
@@ -96,16 +102,18 @@ impl Store {
     fn new_slot(&self, place: &Place) -> Result<Arc<Slot>, Error> {
         let on_disk = self.namespaces_in(&place.workspace)?;
         let mut namespaces = self.namespaces.write();
-        let in_memory = namespaces.keys().filter(|known| known.workspace == place.workspace);
+        let mut folded = self.folded.lock();
+        let in_memory = folded.get(&fold(place)).map(Namespace::as_str);
         let clash = on_disk
             .iter()
             .map(String::as_str)
-            .chain(in_memory.map(|known| known.namespace.as_str()))
+            .chain(in_memory)
             .find(|name| name.eq_ignore_ascii_case(place.namespace.as_str()) && *name != place.namespace.as_str());
         if let Some(existing) = clash {
             let (namespace, existing) = (place.namespace.to_string(), existing.to_owned());
             return Err(Error::NameClash { namespace, existing });
         }
+        folded.insert(fold(place), place.namespace.clone());
         let slot = namespaces
             .entry(place.clone())
             .or_insert_with(|| Arc::new(Slot { place: place.clone(), state: RwLock::new(State::Unloaded) }));

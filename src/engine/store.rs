@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use commonhold_proto::{Durability, Place, Seq, StoreIdentity, Workspace};
+use commonhold_proto::{Durability, Namespace, Place, Seq, StoreIdentity, Workspace};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
-use super::catalogue::{Slot, State};
+use super::catalogue::{Slot, State, fold};
 use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, Kind, RealDisk};
 use super::error::Error;
@@ -103,6 +103,8 @@ pub struct Store {
     /// Workspaces whose directories are known to be on the platter.
     pub(super) durable_workspaces: Mutex<HashSet<Workspace>>,
     pub(super) namespaces: RwLock<HashMap<Place, Arc<Slot>>>,
+    /// The name by which each of them is known, whatever the letter case it is asked for in.
+    pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     loads: AtomicU64,
     identity: StoreIdentity,
     boot: u64,
@@ -160,6 +162,7 @@ impl Store {
             foreign_files: AtomicU64::new(0),
             durable_workspaces: Mutex::new(HashSet::new()),
             namespaces: RwLock::new(HashMap::new()),
+            folded: Mutex::new(HashMap::new()),
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
             boot,
@@ -217,6 +220,7 @@ impl Store {
                 }
             };
             let slot = Slot { place: place.clone(), state: RwLock::new(state) };
+            self.folded.get_mut().insert(fold(&place), place.namespace.clone());
             self.namespaces.get_mut().insert(place, Arc::new(slot));
         }
         Ok(())
