@@ -1,7 +1,8 @@
 //! `export NS FILE|-`: the records of a namespace in a file that Python's `json.load` reads, or as JSON lines.
 //!
 //! Where a daemon runs, it is asked, page by page: a record that changes meanwhile is exported as it was at some moment
-//! of the export. Where none runs, the store is opened here, under the owner lock, and no namespace file is touched.
+//! of the export. Where none runs, the store is opened here to be read, under the owner lock, and
+//! nothing is changed in it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

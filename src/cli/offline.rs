@@ -1,19 +1,14 @@
 //! The records of a namespace where no daemon runs, for `export`.
 //!
-//! A directory that no daemon has served yet has no journal: its file says all, and nothing at all is written. Elsewhere
-//! the engine opens the store, under the owner lock; its start writes a new journal segment, as every start does, and
-//! no namespace file is touched.
+//! The engine opens the store read-only, under the owner lock: files and journal are read as a start would read them,
+//! and nothing is changed on the disk. Only taking the lock writes, into `owner.lock`; a directory that no daemon has
+//! served yet has none, and stays without.
 
-use std::fs;
-use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::failure::{Exit, Failure, exit_of_io};
-use crate::engine::map::{Map, Record};
-use crate::engine::{NextPage, ScanQuery, Store, StoreOptions, Surroundings, Table};
-use crate::json;
+use super::failure::Failure;
+use crate::engine::{NextPage, Record, ScanQuery, Store, Surroundings, Table};
 use crate::proto::limits::SCAN_PAGE_BYTES;
 use crate::proto::{Cursor, Place};
 
@@ -23,11 +18,7 @@ pub(super) type Records = Box<dyn Iterator<Item = Result<(String, String), Failu
 /// The records of `place` in the store that `context` means. No daemon may run; one that starts meanwhile is refused,
 /// because the store is owned here until the records are read.
 pub(super) fn records(context: &Context, place: &Place) -> Result<Records, Failure> {
-    let private = context.store().join(".commonhold");
-    if fs::symlink_metadata(&private).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return unserved(context, place);
-    }
-    let store = Store::open(context.store(), StoreOptions::default(), Surroundings::real()?)?;
+    let store = Store::open_read_only(context.store(), Surroundings::real()?)?;
     let table = store.namespace(place)?;
     Ok(Box::new(Pages { _store: store, table, page: Vec::new().into_iter(), next: None, begun: false }))
 }
@@ -62,35 +53,4 @@ impl Iterator for Pages {
             }
         }
     }
-}
-
-/// Reads the file of a directory that no daemon has served yet; a missing file is an empty namespace.
-fn unserved(context: &Context, place: &Place) -> Result<Records, Failure> {
-    let folder = context.store().join(place.workspace.as_str());
-    let file = folder.join(place.namespace.file_name());
-    for path in [&folder, &file] {
-        let linked = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-        if linked && path != context.store() {
-            let text = format!("{} is a symbolic link: what it points to is not part of the store", path.display());
-            return Err(Failure::new(Exit::Refused, text));
-        }
-    }
-    let bytes = match fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Failure::new(exit_of_io(&error), format!("cannot read {}: {error}", file.display()))),
-    };
-    // The map settles keys that are there twice: the place of the first, the value of the last.
-    let mut map = Map::new();
-    json::load_object(&bytes, &mut |key, value| drop(map.put(Record::new(key, value)))).map_err(|error| {
-        let text = format!("{}, {error}; the file was not changed", file.display());
-        Failure::new(Exit::Damage, text)
-    })?;
-    drop(bytes);
-    let mut all = Vec::with_capacity(map.len());
-    map.scan(None, usize::MAX, &mut |record| {
-        all.push(record.clone());
-        ControlFlow::Continue(())
-    });
-    Ok(Box::new(all.into_iter().map(|record| Ok((record.key().to_owned(), record.value().to_owned())))))
 }

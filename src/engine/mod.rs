@@ -4,6 +4,7 @@
 //!   write ── request ── turn ── evaluate ── journal (── sync) ── map ── reply
 //!   flush ── cut, view ── sibling file ── intent ── rename ── done
 //!   open  ── owner lock ── chain of segments ── new segment ── namespaces with waiting records
+//!   open_read_only ── owner lock ── chain of segments ── namespaces with waiting records
 //! ```
 //!
 //! The engine is synchronous, starts no threads, and has not heard of messages or sockets. It is handed its [`disk`],

@@ -12,6 +12,11 @@ use super::error::Error;
 pub(crate) struct Poison(OnceLock<String>);
 
 impl Poison {
+    /// A store that is never to be written, for this reason; nothing has gone wrong, so nothing is logged.
+    pub(crate) fn from_the_start(reason: &str) -> Self {
+        Self(OnceLock::from(reason.to_owned()))
+    }
+
     /// Ends all writing. The first reason is the one that is told.
     pub(crate) fn trip(&self, reason: String) {
         if self.0.set(reason).is_ok() {

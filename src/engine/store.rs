@@ -1,5 +1,6 @@
 //! The store: one directory, opened by its one owner.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +12,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::catalogue::{Slot, State, fold};
 use super::clock::{Clock, SystemClock};
-use super::disk::{Disk, Kind, RealDisk};
+use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Progress, Range, continue_journal};
+use super::journal::{Fresh, OpenJournal, Progress, Range, Tail, continue_journal, read_journal};
 use super::layout::Layout;
 use super::opening::{Opening, SetAside};
 use super::poison::Poison;
@@ -109,7 +110,19 @@ pub struct Store {
     identity: StoreIdentity,
     boot: u64,
     opening: Opening,
-    owner: Box<dyn OwnerLock>,
+    /// None where the store is read and has no directory that an owner's lock could lie in.
+    owner: Option<Box<dyn OwnerLock>>,
+    read_only: bool,
+}
+
+/// What an opening comes by, one way or the other, and makes a store of.
+struct Found {
+    layout: Layout,
+    stat: Stat,
+    owner: Option<Box<dyn OwnerLock>>,
+    poison: Arc<Poison>,
+    journal: OpenJournal,
+    opening: Opening,
 }
 
 impl Store {
@@ -121,11 +134,8 @@ impl Store {
     /// [`Error::Disk`]. After an error nothing that was readable before is gone.
     pub fn open(dir: &Path, options: StoreOptions, around: Surroundings) -> Result<Self, Error> {
         let layout = Layout::new(dir);
-        let disk = around.disk;
-        let stat = disk.stat(dir).map_err(Error::disk("look at", dir))?;
-        if stat.kind != Kind::Dir {
-            return Err(Error::NotADirectory { path: dir.to_owned() });
-        }
+        let disk = Arc::clone(&around.disk);
+        let stat = stat_of_directory(&*disk, dir)?;
         make_private_directories(&*disk, &layout)?;
         let earlier =
             disk.read(&layout.owner_lock()).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
@@ -133,15 +143,49 @@ impl Store {
 
         let poison = Arc::new(Poison::default());
         let fresh = Fresh { store: around.entropy, segment_bytes: options.segment_bytes };
-        let open = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
-        let OpenJournal { appender, progress, ranges, gone, tail, copied } = open;
+        let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
+        let set_aside = |tail: Tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes };
         let opening = Opening {
-            copied_records: copied,
-            set_aside: tail.map(|tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes }),
+            copied_records: journal.copied,
+            set_aside: journal.tail.take().map(set_aside),
             temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
-            last: appender.last_given(),
             ..Opening::default()
         };
+        Self::assemble(options, around, Found { layout, stat, owner: Some(owner), poison, journal, opening })
+    }
+
+    /// Opens the store at `dir` to read it, and changes nothing on the disk but what taking the owner lock writes into
+    /// its own file. What is read is what [`open`](Self::open) would give: files, and the journal through its last good
+    /// record. Where there is no `.commonhold`, none is made, and there is no owner lock to take.
+    ///
+    /// Writes, flushes and syncs are refused as [`Error::Unavailable`]. [`opening`](Self::opening) tells which namespaces
+    /// had waiting records or are closed, and of nothing done.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_read_only(dir: &Path, around: Surroundings) -> Result<Self, Error> {
+        let layout = Layout::new(dir);
+        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(Arc::clone(&around.disk)));
+        let stat = stat_of_directory(&*disk, dir)?;
+        let private = layout.private();
+        let owner = match disk.lstat(private) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::disk("look at", private)(error)),
+            Ok(found) if found.kind != Kind::Dir => return Err(Error::NotADirectory { path: private.to_owned() }),
+            Ok(_) => Some(around.locks.own(&layout.owner_lock())?),
+        };
+        let poison = Arc::new(Poison::from_the_start("the store was opened read-only"));
+        let journal = read_journal(&disk, &layout, Arc::clone(&poison))?;
+        let found = Found { layout, stat, owner, poison, journal, opening: Opening::default() };
+        let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found)?;
+        store.read_only = true;
+        Ok(store)
+    }
+
+    fn assemble(options: StoreOptions, around: Surroundings, found: Found) -> Result<Self, Error> {
+        let Found { layout, stat, owner, poison, journal, mut opening } = found;
+        let OpenJournal { appender, progress, ranges, gone, .. } = journal;
+        opening.last = appender.last_given();
         let waiting: Vec<Place> =
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
         let boot = appender.boot();
@@ -150,7 +194,7 @@ impl Store {
         let mut store = Self {
             layout,
             options,
-            disk,
+            disk: around.disk,
             locks: around.locks,
             clock: around.clock,
             poison,
@@ -168,6 +212,7 @@ impl Store {
             boot,
             opening,
             owner,
+            read_only: false,
         };
         store.recover(waiting)?;
         Ok(store)
@@ -226,6 +271,11 @@ impl Store {
         Ok(())
     }
 
+    /// Also where nothing was to be done: an `Ok` would promise what nobody sees to.
+    fn refuse_if_read_only(&self) -> Result<(), Error> {
+        if self.read_only { self.poison.check() } else { Ok(()) }
+    }
+
     /// What the opening found and did.
     pub fn opening(&self) -> &Opening {
         &self.opening
@@ -270,6 +320,7 @@ impl Store {
     /// # Errors
     /// [`Error::OutcomeUnknown`] when the sync fails, [`Error::Unavailable`] after that.
     pub fn sync_through(&self, seq: Seq) -> Result<Seq, Error> {
+        self.refuse_if_read_only()?;
         // Seqs that were burnt after the last record never reach the journal.
         let target = seq.min(self.progress.written());
         self.progress.sync_through(target).map(|synced| synced.max(seq))
@@ -281,6 +332,7 @@ impl Store {
     /// [`Error::FlushLockTimeout`], [`Error::Disk`], [`Error::Full`], [`Error::Unavailable`], [`Error::NeedsRepair`]:
     /// the file is as it was or as it was to become, and nothing is lost.
     pub fn flush(&self, place: &Place, how: FlushHow) -> Result<Flushed, Error> {
+        self.refuse_if_read_only()?;
         self.flush_table(&self.namespace(place)?, how)
     }
 
@@ -316,6 +368,7 @@ impl Store {
     /// # Errors
     /// As [`sync_through`](Self::sync_through); [`Error::Unavailable`] when the owner lock was taken away.
     pub fn tick(&self) -> Result<(), Error> {
+        self.refuse_if_read_only()?;
         self.shared.collect_garbage();
         // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
@@ -327,10 +380,16 @@ impl Store {
     /// Sees that the owner lock is the file that we hold. If it is not, another daemon may own the store already.
     pub(super) fn check_owner(&self) -> Result<(), Error> {
         let path = self.layout.owner_lock();
-        if !self.owner.still_ours().map_err(Error::disk("look at", &path))? {
+        let still_ours = self.owner.as_ref().map_or(Ok(true), |owner| owner.still_ours());
+        if !still_ours.map_err(Error::disk("look at", &path))? {
             self.poison
                 .trip(format!("{} was deleted or replaced, so another daemon may own the store", path.display()));
         }
         self.poison.check()
     }
+}
+
+fn stat_of_directory(disk: &dyn Disk, dir: &Path) -> Result<Stat, Error> {
+    let stat = disk.stat(dir).map_err(Error::disk("look at", dir))?;
+    if stat.kind == Kind::Dir { Ok(stat) } else { Err(Error::NotADirectory { path: dir.to_owned() }) }
 }

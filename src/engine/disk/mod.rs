@@ -37,12 +37,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod read_only;
 mod real;
 mod sim;
 
 #[cfg(test)]
 mod conformance;
 
+pub(crate) use read_only::{NoFile, ReadOnlyDisk};
 pub use real::RealDisk;
 pub use sim::{Call, Calls, FailWith, Failure, Fate, Hold, Rules, SimDisk};
 

@@ -227,8 +227,23 @@ impl Appender {
                 tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
                 return;
             }
+            self.let_go_of_oldest();
+        }
+    }
+
+    /// Lets go, in memory, of those of the `oldest` first segments that a start would remove.
+    pub(super) fn forget_unneeded(&mut self, oldest: usize) {
+        for _ in 0..oldest {
+            if self.segments.front().is_none_or(|segment| self.is_waited_for(segment)) {
+                return;
+            }
+            self.let_go_of_oldest();
+        }
+    }
+
+    fn let_go_of_oldest(&mut self) {
+        if let Some(segment) = self.segments.pop_front() {
             self.table.forget(segment.last);
-            self.segments.pop_front();
         }
     }
 
@@ -238,7 +253,8 @@ impl Appender {
 
     /// What the oldest segment still waits for.
     pub(crate) fn pinned_by(&self) -> Vec<Place> {
-        let oldest = &self.segments[0];
+        // Only a journal that was opened read-only can be without a segment.
+        let Some(oldest) = self.segments.front() else { return Vec::new() };
         let waits = |place: &Place, last: Seq| self.table.get(place).is_none_or(|known| last > known.covered);
         oldest.writes.iter().filter(|(place, last)| waits(place, **last)).map(|(place, _)| place.clone()).collect()
     }

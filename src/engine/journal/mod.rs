@@ -2,7 +2,7 @@
 //!
 //! It lies in segments under `.commonhold/journal/`. [`segment`] and [`record`] own the bytes, [`payload`] and
 //! [`table`] what they mean, [`appender`] writes, [`sync`] knows how far the platter has got, [`chain`] reads what an
-//! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment.
+//! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment, or [`reading`] takes what is there and begins none.
 //!
 //! What it promises: when [`Appender::finish`] has returned, a killed process loses nothing of the group; when
 //! [`Progress::sync_through`] has returned, a power cut neither; and what a crash takes is always a suffix.
@@ -12,15 +12,17 @@ mod bytes;
 mod chain;
 mod opening;
 mod payload;
+mod reading;
 mod record;
 mod segment;
 mod sync;
 mod table;
 
 pub(crate) use appender::Appender;
-pub(crate) use chain::{Range, for_each_effect};
+pub(crate) use chain::{Range, Tail, for_each_effect};
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
 pub(crate) use payload::{EFFECT_BYTES, EffectKind, EffectRef, WRITE_BYTES, WriteHead, encode_write};
+pub(crate) use reading::read_journal;
 pub(crate) use record::Kind;
 pub(crate) use sync::Progress;
 pub(crate) use table::{Entry, Fingerprint, Known};

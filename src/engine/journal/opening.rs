@@ -57,17 +57,13 @@ pub(crate) fn continue_journal(
     remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)?;
     let number = chain.greatest + 1;
-    let last_header = chain.segments.last().map(|read| &read.header);
-    // A segment beyond the chain may have been begun by an owner of whom nothing else is left, not even a header that can
-    // be read: its Seqs and its boot number are not given again.
-    let lost = chain.greatest - last_header.map_or(0, |header| header.number);
-    let given = Seq(chain.ceiling.0 + lost * CEILING_STEP);
+    let Next { store, boot, given } = Next::after(&chain, fresh.store);
     let (base, table) =
         base_of(&**disk, &chain)?.map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table));
     let header = SegmentHeader {
         number,
-        boot: last_header.map_or(0, |header| header.boot) + lost + 1,
-        store: last_header.map_or(fresh.store, |header| header.store),
+        boot,
+        store,
         ceiling: Seq(given.0 + CEILING_STEP),
         synced: chain.synced,
         predecessor: base.map(|(_, before)| before),
@@ -152,6 +148,29 @@ pub(crate) fn continue_journal(
     Ok(OpenJournal { appender, progress, ranges, gone: chain.gone, tail, copied: copy.count })
 }
 
+/// What the next owner begins with.
+pub(super) struct Next {
+    pub(super) store: u128,
+    pub(super) boot: u64,
+    /// Seqs up to this one may have been given out.
+    pub(super) given: Seq,
+}
+
+impl Next {
+    /// After the owners that left `chain`; `fresh` becomes the store's id if it has none.
+    pub(super) fn after(chain: &Chain, fresh: u128) -> Self {
+        let last_header = chain.segments.last().map(|read| &read.header);
+        // A segment beyond the chain may have been begun by an owner of whom nothing else is left, not even a header
+        // that can be read: its Seqs and its boot number are not given again.
+        let lost = chain.greatest - last_header.map_or(0, |header| header.number);
+        Self {
+            store: last_header.map_or(fresh, |header| header.store),
+            boot: last_header.map_or(0, |header| header.boot) + lost + 1,
+            given: Seq(chain.ceiling.0 + lost * CEILING_STEP),
+        }
+    }
+}
+
 /// A segment that was being built when its owner died does not exist yet.
 fn remove_unfinished(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
     let directory = layout.journal();
@@ -189,9 +208,9 @@ fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<T
 }
 
 /// What the next segment is built upon.
-struct Base {
+pub(super) struct Base {
     /// Which segment of the chain.
-    index: usize,
+    pub(super) index: usize,
     /// Through where that counts.
     before: Predecessor,
     /// As of there.
@@ -203,7 +222,7 @@ struct Base {
 ///
 /// A segment without a record that is known to be synced may itself be lost to the next power cut, header and all, so
 /// it cannot be built upon. The oldest one can: what was before it went only after it was on the platter.
-fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Base>, Error> {
+pub(super) fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Base>, Error> {
     for (index, read) in chain.segments.iter().enumerate().rev() {
         let bytes = chain::read_file(disk, &read.path)?;
         let mut table = read.header.table.clone();

@@ -8,6 +8,7 @@ mod journal_damage;
 mod loading;
 mod model;
 mod promises;
+mod read_only;
 mod real;
 mod rig;
 mod segments;

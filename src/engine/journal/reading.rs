@@ -1,0 +1,81 @@
+//! Reading the journal where nothing is to be changed on the disk.
+//!
+//! What counts is what counts at a start, from the same chain: a tail is left where it is and not read, and segments
+//! that a start would remove are let go of in memory only. The appender that comes out knows the table and gives
+//! out Seqs for files that nothing knows; its poison is tripped, and it has no file to append to.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use commonhold_proto::Seq;
+
+use super::appender::{Appender, Segment};
+use super::chain::{self, Chain, Link, Range};
+use super::opening::{Next, OpenJournal, base_of};
+use super::sync::Progress;
+use crate::engine::disk::{Disk, DiskFile, NoFile};
+use crate::engine::error::Error;
+use crate::engine::layout::Layout;
+use crate::engine::poison::Poison;
+
+/// Reads what an earlier owner left; a directory without a journal is a new store. `poison` must have been tripped.
+pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Poison>) -> Result<OpenJournal, Error> {
+    let directory = layout.journal();
+    let chain = match disk.lstat(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Chain::default(),
+        _ => chain::read(&**disk, layout)?,
+    };
+    if let Some((_, segment, offset)) = chain.cut_off.first() {
+        tracing::warn!(segment = %segment.display(), offset, "the journal has an unsynced tail; it is not read");
+    }
+    // Through here the segments stay at a start, until nothing waits for them; the later ones are copied.
+    let kept = base_of(&**disk, &chain)?.map_or(0, |base| base.index + 1);
+    // A store's id is only needed to write a segment, so it does not matter here.
+    let next = Next::after(&chain, 0);
+    let number = chain.greatest + 1;
+    let end = chain.segments.last().map_or(Link { byte: 0, seq: Seq::ZERO, crc: 0 }, |read| read.end);
+
+    let mut ranges = Vec::with_capacity(chain.segments.len());
+    let mut segments = VecDeque::with_capacity(chain.segments.len());
+    for read in chain.segments {
+        let (salt, end) = (read.header.salt(), read.end.byte);
+        ranges.push(Range { path: read.path.clone(), salt, first: read.first, end });
+        segments.push_back(Segment {
+            number: read.header.number,
+            path: read.path,
+            bytes: end,
+            last: read.end.seq,
+            durable_from: Some(Seq::ZERO),
+            writes: read.writes,
+        });
+    }
+    let file: Arc<dyn DiskFile> = Arc::new(NoFile);
+    let current = (layout.segment(number), Arc::clone(&file));
+    let progress = Progress::new(Arc::clone(disk), directory, Arc::clone(&poison), current, chain.synced);
+    progress.wrote(end.seq);
+    let progress = Arc::new(progress);
+    let mut appender = Appender {
+        disk: Arc::clone(disk),
+        layout: layout.clone(),
+        poison,
+        progress: Arc::clone(&progress),
+        store: next.store,
+        boot: next.boot,
+        segment_bytes: u64::MAX,
+        ceiling: next.given,
+        next: next.given.next(),
+        table: chain.table,
+        segments,
+        file,
+        salt: 0,
+        last_crc: end.crc,
+        group: Vec::new(),
+        group_crc: end.crc,
+        group_last: end.seq,
+        last_done: Seq::ZERO,
+        group_ceiling: None,
+    };
+    appender.forget_unneeded(kept);
+    Ok(OpenJournal { appender, progress, ranges, gone: chain.gone, tail: None, copied: 0 })
+}
