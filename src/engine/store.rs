@@ -144,6 +144,10 @@ impl Store {
         let poison = Arc::new(Poison::default());
         let fresh = Fresh { store: around.entropy, segment_bytes: options.segment_bytes };
         let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
+        if earlier.is_some() && journal.appender.boot() == 1 {
+            let journal = layout.journal();
+            tracing::warn!(journal = %journal.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
+        }
         let set_aside = |tail: Tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes };
         let opening = Opening {
             copied_records: journal.copied,
