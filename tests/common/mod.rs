@@ -109,7 +109,12 @@ impl Ran {
 /// Runs a command to its end.
 pub(crate) fn ran(mut command: Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary runs");
+    // A binary that a test has just copied is busy for as long as another test's child, forked meanwhile, has not
+    // closed what it inherited.
+    let mut child = wait_for("the binary to be free", || match command.spawn() {
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+        other => Some(other.expect("the binary runs")),
+    });
     let mut stdin = child.stdin.take().expect("piped");
     // On a thread of its own, because the command may print before it has read everything.
     let input = input.to_vec();
