@@ -76,7 +76,8 @@ impl NameError {
 /// Longest piece of a refused name that is repeated in an error.
 const SHOWN_CHARS: usize = 80;
 
-fn shown(name: &str) -> String {
+/// The piece of a name or key that an error repeats: all of it, or its first 80 characters and an ellipsis.
+pub fn shown(name: &str) -> String {
     if name.chars().count() <= SHOWN_CHARS {
         return name.to_owned();
     }

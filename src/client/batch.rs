@@ -7,8 +7,9 @@ use commonhold_proto::names::check_key;
 use commonhold_proto::{Condition, Durability, Op, Place, Space, Verb, Write};
 use serde::Serialize;
 
-use super::error::{Error, shown_key};
+use super::error::Error;
 use super::values::to_text;
+use crate::proto::names::shown;
 
 /// Operations that take effect together, under one Seq, or not at all.
 ///
@@ -206,7 +207,7 @@ pub(super) fn write_verb<'a>(spaces: Vec<Space<'a>>, ops: Vec<Op<'a>>, durabilit
 /// Refuses a value that no request may carry, before it is copied and sent.
 pub(super) fn check_value(key: &str, json_text: &str) -> Result<(), Error> {
     if json_text.len() > MAX_VALUE_BYTES {
-        let what = format!("bytes in the value of key {:?}", shown_key(key));
+        let what = format!("bytes in the value of key {:?}", shown(key));
         return Err(Error::too_large(what, json_text.len(), MAX_VALUE_BYTES));
     }
     Ok(())

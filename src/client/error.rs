@@ -151,12 +151,3 @@ impl From<EncodeError> for Error {
         )
     }
 }
-
-/// A key as an error shows it.
-pub(super) fn shown_key(key: &str) -> String {
-    const SHOWN_CHARS: usize = 80;
-    match key.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &key[..end]),
-        None => key.to_owned(),
-    }
-}

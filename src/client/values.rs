@@ -5,7 +5,8 @@ use std::sync::Arc;
 use commonhold_proto::Seq;
 use serde::de::DeserializeOwned;
 
-use super::error::{Error, shown_key};
+use super::error::Error;
+use crate::proto::names::shown;
 
 /// A stored value: canonical JSON text, and the write that stored it.
 ///
@@ -39,12 +40,12 @@ impl Value {
 
 /// Reads a value's text as `T`.
 pub(super) fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| Error::NotRepresentable { key: shown_key(key), source: Arc::new(error) })
+    serde_json::from_str(text).map_err(|error| Error::NotRepresentable { key: shown(key), source: Arc::new(error) })
 }
 
 /// Writes a Rust value as JSON text.
 pub(super) fn to_text<T: serde::Serialize + ?Sized>(key: &str, value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Json { key: shown_key(key), source: Arc::new(error) })
+    serde_json::to_string(value).map_err(|error| Error::Json { key: shown(key), source: Arc::new(error) })
 }
 
 /// What a write did.

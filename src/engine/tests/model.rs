@@ -291,18 +291,22 @@ impl Run {
         }
     }
 
-    /// The owner is gone; opens the store as the next owner finds it.
-    fn restart(&mut self, power_cut: bool, in_flight: Vec<State>) {
-        self.crashes += 1;
-        self.rig.close();
+    /// Leaves the disk as the next owner finds it, with no store open on it.
+    fn lose_the_owner(&mut self, power_cut: bool) {
         let disk = if power_cut {
             let seed = self.rng.u64(..);
             self.rig.disk.power_cut(seed, Rules::any(seed))
         } else {
             self.rig.disk.kill()
         };
-        let options = self.rig.options.clone();
-        self.rig = Rig::on(disk, options);
+        self.rig = Rig::on(disk, self.rig.options.clone());
+    }
+
+    /// The owner is gone; opens the store as the next owner finds it.
+    fn restart(&mut self, power_cut: bool, in_flight: Vec<State>) {
+        self.crashes += 1;
+        self.rig.close();
+        self.lose_the_owner(power_cut);
         // The next owner may die while it opens the store, more than once.
         while self.rng.u8(..4) == 0 {
             self.crashes += 1;
@@ -310,13 +314,7 @@ impl Run {
             // It may also come through, if the crash was set for later than its last call.
             drop(self.rig.try_open());
             self.rig.close();
-            let disk = if power_cut {
-                let seed = self.rng.u64(..);
-                self.rig.disk.power_cut(seed, Rules::any(seed))
-            } else {
-                self.rig.disk.kill()
-            };
-            self.rig = Rig::on(disk, self.rig.options.clone());
+            self.lose_the_owner(power_cut);
         }
         self.rig.try_open().unwrap_or_else(|error| panic!("the store does not open after a crash: {error:?}"));
         let opening = self.rig.store().opening();
