@@ -251,9 +251,13 @@ impl Store {
                 let file = self.layout.namespace_file(place);
                 return Err(Error::NeedsRepair { place: place.to_string(), file, reason });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.disk.create_dir(&path, 0o755).map_err(Error::disk("create", &path))?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.disk.create_dir(&path, 0o755) {
+                // Another namespace's flush may have made it in the meantime.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::disk("create", &path)(error));
+                }
+                _ => {}
+            },
             Err(error) => return Err(Error::disk("look at", &path)(error)),
         }
         let root = self.layout.root();
@@ -273,7 +277,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.starts_with(self.layout.private()) => {
                 self.make_directories(path.parent().expect("a path inside .commonhold has a parent"))?;
-                self.disk.create_dir(path, 0o700).map_err(Error::disk("create", path))
+                // From the top once more: another namespace's flush may have made it in the meantime.
+                self.make_directories(path)
             }
             Err(error) => Err(Error::disk("create", path)(error)),
         }

@@ -201,3 +201,26 @@ fn every_acknowledged_write_of_many_threads_is_there_after_a_kill() {
         assert_eq!((rig.all("a"), rig.all("b")), expected, "also in the order in which readers saw them");
     }
 }
+
+#[test]
+fn first_flushes_of_many_namespaces_at_once_share_the_directories_that_they_make() {
+    for workspace in ["", "w/"].repeat(100) {
+        let rig = Rig::buffered();
+        let names: Vec<String> = (0..4).map(|name| format!("{workspace}n{name}")).collect();
+        let barrier = std::sync::Barrier::new(names.len());
+        std::thread::scope(|scope| {
+            for name in &names {
+                let (rig, barrier) = (&rig, &barrier);
+                scope.spawn(move || {
+                    for value in ["1", "2"] {
+                        rig.put(name, "k", value);
+                        barrier.wait();
+                        // The first one makes the workspace, the second the places for the files that are kept.
+                        rig.flush(name).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(names.iter().all(|name| rig.in_file(name) == [pair("k", "2")]));
+    }
+}
