@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::list;
 use crate::limits::MAX_KEY_BYTES;
+use crate::message::Kind;
 use crate::names::{NameError, Seq};
 
 /// A refusal or failure, as it crosses the wire. Variants are only ever appended.
@@ -198,6 +199,109 @@ pub enum Fault {
     /// The client cancelled the request before the daemon began it.
     #[error("the request was cancelled before it began; nothing was done")]
     Cancelled,
+    /// The namespace is of another kind than the request means: whoever opened it first decided.
+    #[error(
+        "namespace {place} is {}: open it as that, or choose another name. Nothing was done",
+        kind_words(*.kind)
+    )]
+    KindMismatch {
+        /// Workspace and namespace.
+        place: String,
+        /// The kind that it is of.
+        kind: Kind,
+    },
+    /// Not possible for a volatile namespace, which has neither journal nor file.
+    #[error("namespace {place} is volatile and has no file: it cannot be {what}. Nothing was done")]
+    Volatile {
+        /// Workspace and namespace.
+        place: String,
+        /// What cannot be done with it, as `flushed`.
+        what: String,
+    },
+    /// One request names persistent and volatile namespaces.
+    #[error(
+        "the request writes to both persistent and volatile namespaces, which cannot be one atomic write. Nothing was done; send one request for each kind"
+    )]
+    MixedKinds,
+    /// A value is not of the type that an operation needs. Nothing of the request was done.
+    #[error(
+        "operation {operation} of the request (from 0) was refused: {}, but {found}. Nothing of the request was done",
+        needed_words(needed, key, field.as_deref())
+    )]
+    WrongType {
+        /// Which operation of the request, from 0.
+        operation: u32,
+        /// The key, shortened when long.
+        key: String,
+        /// The field; none is the value itself.
+        field: Option<String>,
+        /// What it must be, as `an object`.
+        needed: String,
+        /// What it is, as `it is a string`.
+        found: String,
+    },
+    /// A sum is beyond what 64 bits hold. Nothing of the request was done.
+    #[error(
+        "operation {operation} of the request (from 0) was refused: the sum in field {field:?} of key {key:?} is beyond 64 bits. Nothing of the request was done; add a float, or store it otherwise"
+    )]
+    Overflow {
+        /// Which operation of the request, from 0.
+        operation: u32,
+        /// The key, shortened when long.
+        key: String,
+        /// The field, shortened when long.
+        field: String,
+    },
+    /// The write would need more memory than the daemon may use. Reads, deletes and flushes go on.
+    #[error(
+        "the store's memory is used up: {used} of {limit} bytes, and the write needs {needed} more. Nothing was changed; delete something, or start the daemon with a larger --max-memory"
+    )]
+    MemoryFull {
+        /// Bytes in use.
+        used: u64,
+        /// The limit.
+        limit: u64,
+        /// About how many bytes the write needs.
+        needed: u64,
+    },
+    /// Too much was changed while all records were being read, so that keeping their old state would take too much memory.
+    #[error(
+        "the snapshot has expired: more was changed during the reading than is kept for it. What was read is incomplete; read it again, faster, or page by page"
+    )]
+    SnapshotExpired,
+    /// The deadline passed while the namespace was being loaded from its file. Nothing was done.
+    #[error(
+        "namespace {place} is still being loaded ({done_bytes} of {total_bytes} bytes). Nothing was done; repeat the request"
+    )]
+    Loading {
+        /// Workspace and namespace.
+        place: String,
+        /// Bytes of the file that have been read.
+        done_bytes: u64,
+        /// Bytes of the file.
+        total_bytes: u64,
+    },
+    /// There is no session of this number.
+    #[error("there is no session {id}; `commonhold sessions` lists those that there are")]
+    NoSuchSession {
+        /// The number.
+        id: u64,
+    },
+    /// An operator ended this session.
+    #[error("an operator ended this session; what it held is free. Connect again if that was not meant")]
+    SessionEnded,
+    /// The client sends or leaves behind more than a session may have outstanding.
+    #[error(
+        "the connection had too many {what}: {got}, and the limit is {limit}. It is closed; read answers while you send"
+    )]
+    Flooded {
+        /// What there was too much of, its unit first, as `bytes of answers that were not taken`.
+        what: String,
+        /// Its size.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl From<NameError> for Fault {
@@ -209,6 +313,20 @@ impl From<NameError> for Fault {
                 Self::TooLarge { what: "bytes in a key".to_owned(), got: bytes as u64, limit: MAX_KEY_BYTES as u64 }
             }
         }
+    }
+}
+
+fn kind_words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Persistent => "persistent",
+        Kind::Volatile => "volatile",
+    }
+}
+
+fn needed_words(needed: &str, key: &str, field: Option<&str>) -> String {
+    match field {
+        None => format!("the value of key {key:?} must be {needed}"),
+        Some(field) => format!("field {field:?} of key {key:?} must be {needed}"),
     }
 }
 

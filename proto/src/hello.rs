@@ -19,8 +19,13 @@
 
 use crate::fault::Fault;
 
-/// The version of the wire that this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The newest version of the wire that this crate speaks.
+///
+/// | version | what came with it |
+/// |---|---|
+/// | 1 | reads, writes of put, delete and clear, commit, flush, status, stop |
+/// | 2 | `get_all`, drop, workspaces, sessions; merge, increment, append and stamped puts; volatile namespaces |
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The oldest version of the wire that this crate still speaks.
 pub const LOWEST_VERSION: u16 = 1;
@@ -216,8 +221,8 @@ mod tests {
     #[test]
     fn a_copied_directory_is_not_taken_for_the_original() {
         let daemon = Hello::of_daemon(1, HERE, 0, 1);
-        assert_eq!(Hello::agree(&Hello::of_client(1, HERE), &daemon), Ok(1));
-        assert_eq!(Hello::agree(&Hello::of_client(1, StoreIdentity::ANY), &daemon), Ok(1));
+        assert_eq!(Hello::agree(&Hello::of_client(1, HERE), &daemon), Ok(PROTOCOL_VERSION));
+        assert_eq!(Hello::agree(&Hello::of_client(1, StoreIdentity::ANY), &daemon), Ok(PROTOCOL_VERSION));
         let copy = StoreIdentity { inode: 10, ..HERE };
         assert_eq!(Hello::agree(&Hello::of_client(1, copy), &daemon), Err(Fault::OtherStore { device: 3, inode: 9 }));
     }

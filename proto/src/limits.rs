@@ -9,6 +9,10 @@ pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
 /// Longest value a request may carry, in bytes of canonical JSON text: 32 MiB.
 pub const MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Longest value that merge, increment and append change, before and after, in bytes of canonical JSON text: 1 MiB.
+/// They are evaluated in the writer's turn, where everybody waits for them.
+pub const MAX_CHANGED_VALUE_BYTES: usize = 1024 * 1024;
+
 /// Longest key a request may carry, in bytes of UTF-8: 64 KiB. The empty key is a key.
 pub const MAX_KEY_BYTES: usize = 64 * 1024;
 

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::names::{NameError, Place, Seq};
 
 /// One request: how long the client will wait for it, and what it asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request<'a> {
     /// Milliseconds from the daemon's reading of the request after which it is answered [`Fault::TimedOut`] instead of
     /// being begun; 0 is no deadline. What was begun is finished.
@@ -54,10 +54,12 @@ pub enum Kind {
     /// It is kept, in the journal and in its file.
     #[default]
     Persistent,
+    /// It lives in memory only: never in the journal, never a file, gone with the daemon. Since version 2.
+    Volatile,
 }
 
 /// What a request asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verb<'a> {
     /// Nothing; answered [`Answer::Done`]. Tells that the daemon lives.
     Ping,
@@ -136,10 +138,33 @@ pub enum Verb<'a> {
     Status,
     /// Flush everything and end; answered [`Answer::Done`] when all files are up to date, just before the daemon ends.
     Stop,
+    /// Every record, as they all are at one moment; answered [`Answer::Records`], in parts. Since version 2.
+    GetAll {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Whether values are wanted beside the keys.
+        values: bool,
+    },
+    /// Removes every record of a namespace, and its file; answered [`Answer::Dropped`] when the file is gone. Since version 2.
+    Drop {
+        /// Which.
+        #[serde(borrow)]
+        space: Space<'a>,
+    },
+    /// The workspaces of the store; answered [`Answer::Workspaces`]. Since version 2.
+    Workspaces,
+    /// Who is connected; answered [`Answer::Sessions`]. Since version 2.
+    Sessions,
+    /// Ends another session, and so frees what it holds; answered [`Answer::Done`]. Since version 2.
+    EndSession {
+        /// Its number in the listing.
+        id: u64,
+    },
 }
 
 /// An atomic write: all of it takes effect, under one [`Seq`], or none of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Write<'a> {
     /// The client that numbers this write. Kept in the journal, so that a repeated write is recognised.
     pub client: u128,
@@ -160,7 +185,7 @@ pub struct Write<'a> {
 }
 
 /// One operation of a [`Write`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op<'a> {
     /// Stores a value. A key that exists keeps its place in the order, a new one goes to the end.
     Put {
@@ -187,6 +212,66 @@ pub enum Op<'a> {
         /// Index into [`Write::spaces`].
         space: u32,
     },
+    /// As [`Put`](Op::Put) of a JSON object in which the daemon sets `create_time`, `update_time` (whole seconds since
+    /// 1970) and `_id` (the key); a record that is replaced keeps its `create_time`. Since version 2.
+    PutStamped {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// The value as the text of a JSON object.
+        value: &'a str,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Sets the fields of a JSON object, at its top level; without a record one is made. Since version 2.
+    Merge {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// The fields and their values as the text of a JSON object.
+        fields: &'a str,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Adds to a number in a field of a JSON object; a missing field counts as 0. Since version 2.
+    Increment {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// The field, at the top level.
+        field: &'a str,
+        /// How much is added.
+        by: Number,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Adds items to the end of a list in a field of a JSON object; a missing field counts as `[]`. Since version 2.
+    Append {
+        /// Index into [`Write::spaces`].
+        space: u32,
+        /// The key.
+        key: &'a str,
+        /// The field, at the top level.
+        field: &'a str,
+        /// The items as the text of a JSON array.
+        items: &'a str,
+        /// If given, only so many items at the end of the list are kept.
+        keep_last: Option<u32>,
+        /// What must hold.
+        condition: Condition,
+    },
+}
+
+/// How much an [`Op::Increment`] adds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Number {
+    /// A whole number; a sum beyond 64 bits is refused.
+    Int(i64),
+    /// A float; the sum is written as Python writes it.
+    Float(f64),
 }
 
 /// What must hold for an operation; if it does not, nothing of the whole request is done.
@@ -275,6 +360,48 @@ pub struct NamespaceInfo {
     pub closed: Option<String>,
 }
 
+/// One workspace in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceInfo {
+    /// Its name; empty for the store's own directory.
+    pub workspace: String,
+    /// How many namespaces it has, in memory or as files.
+    pub namespaces: u64,
+    /// How many of them are in memory.
+    pub loaded: u64,
+    /// Records in memory.
+    pub records: u64,
+    /// Bytes of keys and values in memory.
+    pub bytes: u64,
+    /// Bytes of its namespaces' files.
+    pub file_bytes: u64,
+}
+
+/// One session in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Its number, never given twice by one daemon.
+    pub id: u64,
+    /// The client's id.
+    pub client: u128,
+    /// The process at the other end, where the platform tells.
+    pub pid: Option<u32>,
+    /// That process's user, where the platform tells.
+    pub uid: Option<u32>,
+    /// That process's command, as far as it can be read; else empty.
+    pub command: String,
+    /// The protocol version that both agreed upon.
+    pub version: u16,
+    /// When it began, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// Requests that it has sent.
+    pub requests: u64,
+    /// Requests that are not answered yet.
+    pub in_flight: u64,
+    /// Bytes of answers that its client has not taken yet.
+    pub queued_bytes: u64,
+}
+
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer<'a> {
@@ -359,6 +486,33 @@ pub enum Answer<'a> {
     Status {
         /// The object's text; its members are described in `docs/cli.md`.
         json: &'a str,
+    },
+    /// To [`Verb::GetAll`], in parts, each the next piece of the list; all of one moment.
+    Records {
+        /// The records, in insertion order.
+        #[serde(borrow, deserialize_with = "list::whole")]
+        entries: Vec<Entry<'a>>,
+        /// The last write that the records have seen: what to watch from. The same in every part.
+        seq: Seq,
+    },
+    /// To [`Verb::Drop`].
+    Dropped {
+        /// The drop's number in the order of the store.
+        seq: Seq,
+        /// How many records there were.
+        records: u64,
+    },
+    /// To [`Verb::Workspaces`]. A long one comes in parts, each the next piece of the list.
+    Workspaces {
+        /// In order of name, the store's own directory first.
+        #[serde(deserialize_with = "list::any")]
+        list: Vec<WorkspaceInfo>,
+    },
+    /// To [`Verb::Sessions`]. A long one comes in parts, each the next piece of the list.
+    Sessions {
+        /// Oldest first.
+        #[serde(deserialize_with = "list::any")]
+        list: Vec<SessionInfo>,
     },
 }
 

@@ -2,7 +2,7 @@
 //! for the tables of `PROTOCOL.md`, which tests compare with these.
 
 use crate::fault::Fault;
-use crate::message::{Answer, Condition, Durability, Event, Kind, Op, Verb};
+use crate::message::{Answer, Condition, Durability, Event, Kind, Number, Op, Verb};
 
 /// Gives an enum `NAMES`, its variants in the order of their numbers, and `name()`. A variant that is missing here does
 /// not compile; one in the wrong place fails the test of the golden frames.
@@ -36,15 +36,25 @@ tags!(Verb<'_> {
     Namespaces,
     Status,
     Stop,
+    GetAll,
+    Drop,
+    Workspaces,
+    Sessions,
+    EndSession,
 });
 tags!(Op<'_> {
     Put,
     Delete,
     Clear,
+    PutStamped,
+    Merge,
+    Increment,
+    Append,
 });
+tags!(Number { Int, Float });
 tags!(Condition { Always, IfSeq, IfAbsent });
 tags!(Durability { Memory, Buffered, Synced });
-tags!(Kind { Persistent });
+tags!(Kind { Persistent, Volatile });
 tags!(Answer<'_> {
     Fault,
     Done,
@@ -59,6 +69,10 @@ tags!(Answer<'_> {
     Flushed,
     Namespaces,
     Status,
+    Records,
+    Dropped,
+    Workspaces,
+    Sessions,
 });
 tags!(Event { Closing });
 tags!(Fault {
@@ -84,4 +98,15 @@ tags!(Fault {
     OtherStore,
     Forbidden,
     Cancelled,
+    KindMismatch,
+    Volatile,
+    MixedKinds,
+    WrongType,
+    Overflow,
+    MemoryFull,
+    SnapshotExpired,
+    Loading,
+    NoSuchSession,
+    SessionEnded,
+    Flooded,
 });

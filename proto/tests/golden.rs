@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, FrameKind, Hello, Kind, Op, Request, Space, Verb,
-    codec, frame,
+    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, FrameKind, Hello, Kind, Number, Op, Request,
+    Space, Verb, codec, frame,
 };
 
 fn folder() -> PathBuf {
@@ -135,6 +135,9 @@ impl Met {
                     if let Op::Put { condition, .. } | Op::Delete { condition, .. } = op {
                         self.note("Condition", condition.name());
                     }
+                    if let Op::Increment { by, .. } = op {
+                        self.note("Number", by.name());
+                    }
                 }
             }
             Verb::Get { space, .. } => self.space(space),
@@ -188,6 +191,7 @@ fn every_variant_of_every_enum_has_a_golden_frame_and_its_own_number() {
     met.all("Condition", Condition::NAMES);
     met.all("Durability", Durability::NAMES);
     met.all("Kind", Kind::NAMES);
+    met.all("Number", Number::NAMES);
     met.all("Answer", Answer::NAMES);
     met.all("Event", Event::NAMES);
     met.all("Fault", Fault::NAMES);

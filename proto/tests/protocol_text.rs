@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, Found, Hello, Kind, Op, Request, Seq, Space,
-    StoreIdentity, Verb, Write, limits,
+    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, Found, Hello, Kind, Number, Op, Request, Seq,
+    Space, StoreIdentity, Verb, Write, limits,
 };
 
 const TEXT: &str = include_str!("../PROTOCOL.md");
@@ -141,6 +141,14 @@ impl Reader<'_> {
                 let number = u128::from_le_bytes(self.take());
                 self.say(&number.to_string());
             }
+            "i64" => {
+                let number = i64::from_le_bytes(self.take());
+                self.say(&number.to_string());
+            }
+            "f64" => {
+                let number = f64::from_le_bytes(self.take());
+                self.say(&format!("{number:?}"));
+            }
             "Seq" => {
                 let number = u64::from_le_bytes(self.take());
                 self.say(&format!("Seq({number})"));
@@ -201,6 +209,7 @@ fn the_tables_list_every_variant_and_no_other() {
         ("Condition", Condition::NAMES),
         ("Durability", Durability::NAMES),
         ("Kind", Kind::NAMES),
+        ("Number", Number::NAMES),
         ("Answer", Answer::NAMES),
         ("Event", Event::NAMES),
         ("Fault", Fault::NAMES),
@@ -223,6 +232,7 @@ fn the_limits_are_those_of_the_code() {
     let limits = BTreeMap::from([
         ("MAX_FRAME_BYTES", limits::MAX_FRAME_BYTES as u64),
         ("MAX_VALUE_BYTES", limits::MAX_VALUE_BYTES as u64),
+        ("MAX_CHANGED_VALUE_BYTES", limits::MAX_CHANGED_VALUE_BYTES as u64),
         ("MAX_KEY_BYTES", limits::MAX_KEY_BYTES as u64),
         ("MAX_OPERATIONS", limits::MAX_OPERATIONS as u64),
         ("MAX_NAMESPACE_BYTES", limits::MAX_NAMESPACE_BYTES as u64),

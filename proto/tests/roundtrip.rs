@@ -3,7 +3,8 @@
 
 use commonhold_proto::{
     Answer, Condition, Cursor, Durability, Entry, Event, FRAME_HEADER_BYTES, Fault, Found, FrameKind, Hello, Kind,
-    NamespaceInfo, Op, Request, Seq, Space, StoreIdentity, Tag, Verb, Write, codec, frame,
+    NamespaceInfo, Number, Op, Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write, codec,
+    frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,8 +54,16 @@ impl<'a> Draw<'a> {
         (0..self.one_of(6)).map(|_| of(self)).collect()
     }
 
+    fn kind(&mut self) -> Kind {
+        [Kind::Persistent, Kind::Volatile][self.one_of(2)]
+    }
+
+    fn number(&mut self) -> Number {
+        if self.bool() { Number::Int(self.u64().cast_signed()) } else { Number::Float(f64::from(self.u32()) / 8.0) }
+    }
+
     fn space(&mut self) -> Space<'a> {
-        Space { kind: Kind::Persistent, workspace: self.text(), namespace: self.text() }
+        Space { kind: self.kind(), workspace: self.text(), namespace: self.text() }
     }
 
     fn cursor(&mut self) -> Cursor<'a> {
@@ -67,8 +76,25 @@ impl<'a> Draw<'a> {
 
     fn op(&mut self) -> Op<'a> {
         let space = self.u32();
-        match self.one_of(3) {
+        match self.one_of(7) {
             0 => Op::Clear { space },
+            2 => Op::PutStamped { space, key: self.text(), value: self.text(), condition: self.condition() },
+            3 => Op::Merge { space, key: self.text(), fields: self.text(), condition: self.condition() },
+            4 => Op::Increment {
+                space,
+                key: self.text(),
+                field: self.text(),
+                by: self.number(),
+                condition: self.condition(),
+            },
+            5 => Op::Append {
+                space,
+                key: self.text(),
+                field: self.text(),
+                items: self.text(),
+                keep_last: self.some(Self::u32),
+                condition: self.condition(),
+            },
             1 => Op::Delete { space, key: self.text(), condition: self.condition() },
             _ => Op::Put { space, key: self.text(), value: self.text(), condition: self.condition() },
         }
@@ -108,6 +134,11 @@ impl<'a> Draw<'a> {
             10 => Verb::Namespaces,
             11 => Verb::Status,
             12 => Verb::Stop,
+            13 => Verb::GetAll { space: self.space(), values: self.bool() },
+            14 => Verb::Drop { space: self.space() },
+            15 => Verb::Workspaces,
+            16 => Verb::Sessions,
+            17 => Verb::EndSession { id: self.u64() },
             verb => panic!("verb {verb} is never drawn: add it here"),
         };
         Request { deadline_ms: self.u32(), verb }
@@ -123,7 +154,7 @@ impl<'a> Draw<'a> {
 
     fn namespace_info(&mut self) -> NamespaceInfo {
         NamespaceInfo {
-            kind: Kind::Persistent,
+            kind: self.kind(),
             workspace: self.string(),
             namespace: self.string(),
             records: self.some(Self::u64),
@@ -132,6 +163,36 @@ impl<'a> Draw<'a> {
             dirty: self.bool(),
             closed: self.some(Self::string),
         }
+    }
+
+    fn workspace_info(&mut self) -> WorkspaceInfo {
+        WorkspaceInfo {
+            workspace: self.string(),
+            namespaces: self.u64(),
+            loaded: self.u64(),
+            records: self.u64(),
+            bytes: self.u64(),
+            file_bytes: self.u64(),
+        }
+    }
+
+    fn session_info(&mut self) -> SessionInfo {
+        SessionInfo {
+            id: self.u64(),
+            client: u128::from(self.u64()) << 64 | u128::from(self.u64()),
+            pid: self.some(Self::u32),
+            uid: self.some(Self::u32),
+            command: self.string(),
+            version: self.u32() as u16,
+            since_unix_ms: self.u64(),
+            requests: self.u64(),
+            in_flight: self.u64(),
+            queued_bytes: self.u64(),
+        }
+    }
+
+    fn entry(&mut self) -> Entry<'a> {
+        Entry { key: self.text(), seq: self.seq(), value: self.some(Self::text) }
     }
 
     fn answer(&mut self) -> Answer<'a> {
@@ -143,11 +204,7 @@ impl<'a> Draw<'a> {
             4 => Answer::Missing { keys: self.list(Self::u32) },
             5 => Answer::Contains { found: self.bool() },
             6 => Answer::Len { records: self.u64() },
-            7 => Answer::Page {
-                entries: self.list(|draw| Entry { key: draw.text(), seq: draw.seq(), value: draw.some(Self::text) }),
-                next: self.some(Self::cursor),
-                seq: self.seq(),
-            },
+            7 => Answer::Page { entries: self.list(Self::entry), next: self.some(Self::cursor), seq: self.seq() },
             8 => {
                 Answer::Written { seq: self.seq(), new: self.u64(), found: self.u64(), surrogates_removed: self.u64() }
             }
@@ -155,6 +212,10 @@ impl<'a> Draw<'a> {
             10 => Answer::Flushed { rewritten: self.u32(), seq: self.seq() },
             11 => Answer::Namespaces { list: self.list(Self::namespace_info) },
             12 => Answer::Status { json: self.text() },
+            13 => Answer::Records { entries: self.list(Self::entry), seq: self.seq() },
+            14 => Answer::Dropped { seq: self.seq(), records: self.u64() },
+            15 => Answer::Workspaces { list: self.list(Self::workspace_info) },
+            16 => Answer::Sessions { list: self.list(Self::session_info) },
             answer => panic!("answer {answer} is never drawn: add it here"),
         }
     }
@@ -189,6 +250,23 @@ impl<'a> Draw<'a> {
             19 => Fault::OtherStore { device: self.u64(), inode: self.u64() },
             20 => Fault::Forbidden { uid: self.u32(), owner: self.u32() },
             21 => Fault::Cancelled,
+            22 => Fault::KindMismatch { place: s(self), kind: self.kind() },
+            23 => Fault::Volatile { place: s(self), what: s(self) },
+            24 => Fault::MixedKinds,
+            25 => Fault::WrongType {
+                operation: self.u32(),
+                key: s(self),
+                field: self.some(s),
+                needed: s(self),
+                found: s(self),
+            },
+            26 => Fault::Overflow { operation: self.u32(), key: s(self), field: s(self) },
+            27 => Fault::MemoryFull { used: self.u64(), limit: self.u64(), needed: self.u64() },
+            28 => Fault::SnapshotExpired,
+            29 => Fault::Loading { place: s(self), done_bytes: self.u64(), total_bytes: self.u64() },
+            30 => Fault::NoSuchSession { id: self.u64() },
+            31 => Fault::SessionEnded,
+            32 => Fault::Flooded { what: s(self), got: self.u64(), limit: self.u64() },
             fault => panic!("fault {fault} is never drawn: add it here"),
         }
     }

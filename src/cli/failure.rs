@@ -133,10 +133,20 @@ fn exit_of_fault(fault: &Fault) -> Exit {
         | Fault::TooLarge { .. }
         | Fault::ConditionFailed { .. }
         | Fault::CursorExpired
+        | Fault::KindMismatch { .. }
+        | Fault::Volatile { .. }
+        | Fault::MixedKinds
+        | Fault::WrongType { .. }
+        | Fault::Overflow { .. }
+        | Fault::MemoryFull { .. }
+        | Fault::SnapshotExpired
+        | Fault::Flooded { .. }
+        | Fault::SessionEnded
         | Fault::Forbidden { .. } => Exit::Refused,
+        Fault::NoSuchSession { .. } => Exit::NotFound,
         Fault::NeedsRepair { .. } => Exit::Damage,
         Fault::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
-        Fault::TimedOut { .. } | Fault::FlushLockTimeout { .. } => Exit::TimedOut,
+        Fault::TimedOut { .. } | Fault::FlushLockTimeout { .. } | Fault::Loading { .. } => Exit::TimedOut,
         Fault::Malformed { .. }
         | Fault::Unsupported { .. }
         | Fault::Full { .. }

@@ -63,6 +63,9 @@ fn try_read(
         Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
+        Verb::GetAll { .. } | Verb::Drop { .. } | Verb::Workspaces | Verb::Sessions | Verb::EndSession { .. } => {
+            return Err(Fault::Unsupported { what: "verb".to_owned(), tag: 13 });
+        }
     }
     Ok(())
 }
@@ -153,6 +156,9 @@ pub(super) fn prepare_write(tables: &mut Tables, write: &Write<'_>) -> Result<Wr
             Op::Put { space, key, value, condition } => request.put(table(space)?, key, value, condition),
             Op::Delete { space, key, condition } => request.delete(table(space)?, key, condition),
             Op::Clear { space } => request.clear(table(space)?),
+            Op::PutStamped { .. } | Op::Merge { .. } | Op::Increment { .. } | Op::Append { .. } => {
+                return Err(Fault::Unsupported { what: "operation".to_owned(), tag: 3 });
+            }
         }
         .map_err(|error| Fault::from(&error))?;
     }

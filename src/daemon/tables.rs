@@ -28,7 +28,9 @@ impl Tables {
 
     /// The namespace that a request means. Waits while it is being loaded.
     pub(super) fn get(&mut self, space: &Space<'_>) -> Result<&Arc<Table>, Fault> {
-        let Kind::Persistent = space.kind;
+        if space.kind != Kind::Persistent {
+            return Err(Fault::Unsupported { what: "kind of namespace".to_owned(), tag: 1 });
+        }
         let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
         if let Some(at) = self.noted.iter().position(here) {
             // One step forward each time: the list sorts itself by use, and two that take turns do not jump about.

@@ -6,7 +6,7 @@ pub mod samples;
 use commonhold_proto::{Answer, EncodeError, Event, Request, codec};
 
 /// A message with the frame it travels in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     Request(u64, Request<'static>),
     Answer(u64, Answer<'static>),

@@ -2,20 +2,28 @@
 //! do not go unnoticed. The frames of these are kept in `golden/` for ever: samples are only ever added.
 
 use commonhold_proto::{
-    Answer, Condition, Cursor, Durability, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Op, Request, Seq,
-    Space, StoreIdentity, Tag, Verb, Write,
+    Answer, Condition, Cursor, Durability, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Number, Op, Request,
+    Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
 };
 
 use super::Message;
 
 const CHUNKS: Space<'static> = Space { kind: Kind::Persistent, workspace: "", namespace: "text_chunks" };
 const DOCS: Space<'static> = Space { kind: Kind::Persistent, workspace: "tenant_a", namespace: "full_docs" };
+const STATUS: Space<'static> = Space { kind: Kind::Volatile, workspace: "", namespace: "pipeline_status" };
 const CLIENT: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
 const HERE: StoreIdentity = StoreIdentity { device: 0x0000_fd01, inode: 0x0012_3456 };
 
 /// The hellos of the client and of the daemon, with the names of their golden files.
-pub fn hellos() -> [(&'static str, Hello); 2] {
-    [("hello-client", Hello::of_client(CLIENT, HERE)), ("hello-daemon", Hello::of_daemon(CLIENT, HERE, 0x7ab1e, 3))]
+pub fn hellos() -> [(&'static str, Hello); 4] {
+    let first = |hello| Hello { highest: 1, ..hello };
+    let (client, daemon) = (Hello::of_client(CLIENT, HERE), Hello::of_daemon(CLIENT, HERE, 0x7ab1e, 3));
+    [
+        ("hello-client", first(client)),
+        ("hello-daemon", first(daemon)),
+        ("hello-client-2", client),
+        ("hello-daemon-2", daemon),
+    ]
 }
 
 /// Every message, with the name of its golden file.
@@ -81,6 +89,45 @@ fn requests() -> Vec<(&'static str, Message)> {
         ("request-namespaces", Verb::Namespaces),
         ("request-status", Verb::Status),
         ("request-stop", Verb::Stop),
+        (
+            "request-write-changes",
+            write(
+                None,
+                None,
+                vec![STATUS],
+                vec![
+                    Op::PutStamped { space: 0, key: "doc-1", value: "{}", condition: Condition::IfAbsent },
+                    Op::Merge { space: 0, key: "doc-2", fields: "{\"a\":1}", condition: Condition::Always },
+                    Op::Increment {
+                        space: 0,
+                        key: "doc-3",
+                        field: "n",
+                        by: Number::Int(-2),
+                        condition: Condition::IfSeq(Seq(50)),
+                    },
+                    Op::Increment {
+                        space: 0,
+                        key: "doc-4",
+                        field: "cost",
+                        by: Number::Float(0.25),
+                        condition: Condition::Always,
+                    },
+                    Op::Append {
+                        space: 0,
+                        key: "doc-5",
+                        field: "messages",
+                        items: "[\"m\"]",
+                        keep_last: Some(100),
+                        condition: Condition::Always,
+                    },
+                ],
+            ),
+        ),
+        ("request-get-all", Verb::GetAll { space: STATUS, values: true }),
+        ("request-drop", Verb::Drop { space: DOCS }),
+        ("request-workspaces", Verb::Workspaces),
+        ("request-sessions", Verb::Sessions),
+        ("request-end-session", Verb::EndSession { id: 51 }),
     ];
     verbs.map(|(name, verb)| (name, Message::Request(17, Request { deadline_ms: 30_000, verb }))).into()
 }
@@ -132,6 +179,41 @@ fn answers() -> Vec<(&'static str, Message)> {
         ("answer-flushed", Answer::Flushed { rewritten: 8, seq: Seq(48) }),
         ("answer-namespaces", Answer::Namespaces { list: vec![open, closed] }),
         ("answer-status", Answer::Status { json: "{\"version\":\"0.1.0\"}" }),
+        (
+            "answer-records",
+            Answer::Records { entries: vec![Entry { key: "chunk-3", seq: Seq(52), value: Some("{}") }], seq: Seq(53) },
+        ),
+        ("answer-dropped", Answer::Dropped { seq: Seq(54), records: 49 }),
+        (
+            "answer-workspaces",
+            Answer::Workspaces {
+                list: vec![WorkspaceInfo {
+                    workspace: "tenant_a".to_owned(),
+                    namespaces: 8,
+                    loaded: 3,
+                    records: 55,
+                    bytes: 5_600,
+                    file_bytes: 57_000,
+                }],
+            },
+        ),
+        (
+            "answer-sessions",
+            Answer::Sessions {
+                list: vec![SessionInfo {
+                    id: 58,
+                    client: CLIENT,
+                    pid: Some(5_900),
+                    uid: None,
+                    command: "gunicorn".to_owned(),
+                    version: 2,
+                    since_unix_ms: 1_700_000_000_060,
+                    requests: 61,
+                    in_flight: 62,
+                    queued_bytes: 63,
+                }],
+            },
+        ),
     ];
     answers.map(|(name, answer)| (name, Message::Answer(17, answer))).into()
 }
@@ -190,6 +272,29 @@ pub fn faults() -> impl Iterator<Item = (&'static str, Fault)> {
         ("fault-other-store", Fault::OtherStore { device: HERE.device, inode: HERE.inode }),
         ("fault-forbidden", Fault::Forbidden { uid: 1_001, owner: 1_000 }),
         ("fault-cancelled", Fault::Cancelled),
+        ("fault-kind-mismatch", Fault::KindMismatch { place: place(), kind: Kind::Volatile }),
+        ("fault-volatile", Fault::Volatile { place: "pipeline_status".to_owned(), what: "flushed".to_owned() }),
+        ("fault-mixed-kinds", Fault::MixedKinds),
+        (
+            "fault-wrong-type",
+            Fault::WrongType {
+                operation: 5,
+                key: "doc-1".to_owned(),
+                field: Some("n".to_owned()),
+                needed: "a number".to_owned(),
+                found: "it is a string".to_owned(),
+            },
+        ),
+        ("fault-overflow", Fault::Overflow { operation: 6, key: "doc-1".to_owned(), field: "n".to_owned() }),
+        ("fault-memory-full", Fault::MemoryFull { used: 1_000, limit: 1_024, needed: 64 }),
+        ("fault-snapshot-expired", Fault::SnapshotExpired),
+        ("fault-loading", Fault::Loading { place: place(), done_bytes: 65, total_bytes: 66 }),
+        ("fault-no-such-session", Fault::NoSuchSession { id: 67 }),
+        ("fault-session-ended", Fault::SessionEnded),
+        (
+            "fault-flooded",
+            Fault::Flooded { what: "bytes of answers that were not taken".to_owned(), got: 68, limit: 69 },
+        ),
     ]
     .into_iter()
 }
