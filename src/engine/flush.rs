@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::disk::{DiskFile, How, Kind, Stat};
 use super::error::Error;
+use super::faultpoint::faultpoint;
 use super::journal::{Entry, Fingerprint};
 use super::map::{Record, View};
 use super::store::Store;
@@ -79,13 +80,16 @@ impl Store {
         let lock = self.take_flush_lock(table.place(), how)?;
         let (cut, view) = self.turn.exclusive(|writer| (writer.appender.last_given(), table.map.write().view()));
         let mut sibling = self.write_sibling(table, &file, &view)?;
+        faultpoint!("flush-written");
         let entry = Entry { file: Some(sibling.fingerprint), cut };
         let intent = self.turn.exclusive(|writer| writer.appender.append_intent(table.place(), entry))?;
         self.progress.sync_through(intent)?;
+        faultpoint!("flush-intended");
         self.check_owner()?;
         self.replace(&lock, table, &mut file, &mut sibling, cut)?;
         table.set_covered(cut);
         self.turn.exclusive(|writer| writer.appender.append_done(table.place(), cut))?;
+        faultpoint!("flush-done");
         table.set_completed(cut);
         Ok(Flushed { rewritten: true, cut })
     }
@@ -157,6 +161,7 @@ impl Store {
             }
         }
         writer.finish(&mut buffer);
+        faultpoint!("flush-torn");
         put(&mut buffer)?;
         Ok(Fingerprint { hash: hasher.digest128(), bytes: offset })
     }
@@ -173,13 +178,16 @@ impl Store {
         let place = table.place();
         let path = self.layout.namespace_file(place);
         self.keep_old_file(place, &path, file.stat, table.covered(), cut)?;
+        faultpoint!("flush-linked");
         let stat = self.disk.lstat(&sibling.path).map_err(Error::disk("look at", &sibling.path))?;
         self.disk.rename(&sibling.path, &path).map_err(Error::disk("replace", &path))?;
         sibling.replaced = true;
+        faultpoint!("flush-renamed");
         // From here on the new file is the one that readers of the directory see, whatever fails below.
         file.stat = Some(stat);
         let directory = self.layout.workspace(&place.workspace);
         self.disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+        faultpoint!("flush-named");
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::disk::{How, Kind, Stat};
 use super::error::Error;
+use super::faultpoint::faultpoint;
 use super::journal::{EffectKind, EffectRef, Entry, Fingerprint, Known, for_each_effect};
 use super::map::{Map, Record};
 use super::store::Store;
@@ -83,6 +84,7 @@ impl Store {
                 applied += 1;
             }
         })?;
+        faultpoint!("load-applied");
         tracing::debug!(applied, "effects of the journal were applied to what their files held");
         Ok(())
     }
@@ -106,6 +108,7 @@ impl Store {
             let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
             (cut, Some(Entry { file, cut }))
         };
+        faultpoint!("load-read");
         let mut map = Map::expecting(json::expected_records(&bytes));
         let report = json::load_object(&bytes, &mut |key, value| {
             let record = Record::new(key, value);

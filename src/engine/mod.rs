@@ -19,6 +19,7 @@ pub mod clock;
 pub mod disk;
 mod error;
 mod evaluate;
+mod faultpoint;
 mod flush;
 mod housekeeping;
 mod journal;

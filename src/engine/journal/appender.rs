@@ -18,6 +18,7 @@ use super::table::{Entry, FileTable};
 use super::{CEILING_STEP, payload};
 use crate::engine::disk::{Disk, DiskFile, How};
 use crate::engine::error::Error;
+use crate::engine::faultpoint::faultpoint;
 use crate::engine::layout::Layout;
 use crate::engine::poison::Poison;
 
@@ -148,6 +149,8 @@ impl Appender {
             return Ok(());
         }
         let segment = self.segments.back_mut().expect("a journal always has the segment that is appended to");
+        faultpoint!("append-before");
+        faultpoint!("append-torn", self.file.write_at(&self.group[..self.group.len() / 2], segment.bytes));
         if let Err(error) = self.file.write_at(&self.group, segment.bytes) {
             // Synced too: a power cut could bring back the longer file, and with it a request that was refused.
             if let Err(undo) = self.file.truncate(segment.bytes).and_then(|()| self.file.sync()) {
@@ -159,6 +162,7 @@ impl Appender {
             }
             return Err(Error::disk("append to", &segment.path)(error));
         }
+        faultpoint!("append-after");
         segment.bytes += self.group.len() as u64;
         segment.last = self.group_last;
         segment.durable_from = segment.durable_from.or(Some(self.group_last));

@@ -20,6 +20,7 @@ use super::sync::Progress;
 use super::table::FileTable;
 use crate::engine::disk::{Disk, How};
 use crate::engine::error::Error;
+use crate::engine::faultpoint::faultpoint;
 use crate::engine::layout::Layout;
 use crate::engine::poison::Poison;
 
@@ -84,9 +85,11 @@ pub(crate) fn continue_journal(
     let file = disk.open(&new, &How::CREATE_NEW).map_err(Error::disk("create", &new))?;
     file.write_at(&bytes, 0).map_err(Error::disk("write", &new))?;
     file.sync().map_err(Error::disk("sync", &new))?;
+    faultpoint!("load-built");
     disk.rename(&new, &path).map_err(Error::disk("rename into place", &new))?;
     let directory = layout.journal();
     disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+    faultpoint!("load-begun");
     // From here on the segment exists. What does not count any more would only be read again for nothing.
     let kept = base.map_or(0, |(index, _)| index + 1);
     let beyond = chain.segments[kept..].iter().map(|read| &read.path);

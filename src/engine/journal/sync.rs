@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::disk::{Disk, DiskFile};
 use crate::engine::error::Error;
+use crate::engine::faultpoint::faultpoint;
 use crate::engine::poison::Poison;
 
 /// The progress of one journal.
@@ -140,12 +141,14 @@ impl Progress {
         if cfg!(feature = "mutant-skip-sync") {
             return Ok(());
         }
+        faultpoint!("sync-before");
         for (path, file) in segments {
             file.sync().map_err(|error| (path.as_path(), error))?;
         }
         if names {
             self.disk.sync_dir(&self.directory).map_err(|error| (self.directory.as_path(), error))?;
         }
+        faultpoint!("sync-after");
         Ok(())
     }
 }
