@@ -7,6 +7,8 @@
 
 #[path = "worker/beliefs.rs"]
 mod beliefs;
+#[path = "worker/change.rs"]
+mod change;
 #[path = "worker/log.rs"]
 mod log;
 
@@ -15,12 +17,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{
-    Batch, Client, Condition, ConnectOptions, Error, Fault, Namespace, Pending, Value, Written,
-};
+use commonhold::blocking::{Batch, Client, Condition, ConnectOptions, Error, Namespace, Pending, Value, Written};
 
 use beliefs::Beliefs;
-use log::{Change, Log, Outcome, hash};
+use change::{Change, Outcome, hash, outcome};
+use log::Log;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -448,14 +449,4 @@ fn send(client: &Client, changes: &[Change], condition: Condition) -> Result<Wri
         };
     }
     client.write(&batch)
-}
-
-/// A refused condition and an unknown outcome are answers that a worker lives with; everything else ends it.
-fn outcome(result: Result<Written, Error>) -> Result<Outcome, Error> {
-    match result {
-        Ok(written) => Ok(Outcome::Acknowledged(written.seq)),
-        Err(Error::Fault(Fault::ConditionFailed { .. })) => Ok(Outcome::Refused),
-        Err(error) if error.outcome_is_unknown() => Ok(Outcome::Unknown),
-        Err(error) => Err(error),
-    }
 }

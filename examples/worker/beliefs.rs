@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use commonhold::blocking::{Namespace, Seq};
 
-use crate::log::{Change, Outcome};
+use crate::change::{Change, Outcome};
 
 type Name = (String, String);
 type Failure = Box<dyn std::error::Error>;

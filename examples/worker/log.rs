@@ -9,30 +9,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use commonhold::blocking::{Namespace, Seq};
 use serde_json::json;
 
-/// One key of a write request: its new value as JSON text, or none for a delete.
-#[derive(Clone)]
-pub(crate) struct Change {
-    pub(crate) space: Namespace,
-    pub(crate) key: String,
-    pub(crate) value: Option<String>,
-}
-
-/// What became of a write request.
-pub(crate) enum Outcome {
-    Acknowledged(Seq),
-    /// Its condition did not hold: nothing was done.
-    Refused,
-    /// The daemon died before it answered: all of it was done, or nothing.
-    Unknown,
-}
-
-/// The 64-bit FNV-1a hash of a text: easy to write again in another language, as `scripts/verify.py` does.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
+use crate::change::{Change, Outcome};
 
 /// The log file and the counts.
 pub(crate) struct Log {
@@ -64,23 +43,15 @@ impl Log {
         changes: &[Change],
         outcome: &Outcome,
     ) -> io::Result<()> {
-        let seq = match outcome {
-            Outcome::Acknowledged(seq) => json!(seq.0),
-            Outcome::Unknown => json!("unknown"),
-            Outcome::Refused => {
-                self.count(side, "refused");
-                return Ok(());
-            }
-        };
+        if matches!(outcome, Outcome::Refused) {
+            self.count(side, "refused");
+            return Ok(());
+        }
         self.count(side, if matches!(outcome, Outcome::Unknown) { "unknown" } else { kind });
         self.requests += 1;
         for change in changes {
-            let state = change.value.as_deref().map_or("deleted".to_owned(), |value| format!("{:016x}", hash(value)));
-            let place = change.space.place();
-            let line = json!({
-                "seq": seq, "side": side, "kind": kind, "request": self.requests,
-                "namespace": place.namespace.as_str(), "key": change.key, "state": state,
-            });
+            let mut line = change.line(kind, self.requests, outcome);
+            line["side"] = json!(side);
             writeln!(self.file, "{line}")?;
         }
         Ok(())
