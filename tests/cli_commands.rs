@@ -131,7 +131,13 @@ fn status_leads_with_the_state() {
     let first = status.lines().next().unwrap_or_default();
     assert!(first.starts_with("ready"), "{status}");
     assert!(status.contains(&daemon.pid().to_string()), "{status}");
-    assert!(status.lines().any(|line| line.starts_with("n ")), "{status}");
+    let row = |text: &str| text.lines().find(|line| line.starts_with("n ")).map(str::to_owned).expect("a row");
+    assert!(row(&status).contains("dirty for "), "{status}");
+    assert!(status.contains("waiting    1 namespace, n for "), "{status}");
+    store.ok(&["flush"]);
+    let status = store.ok(&["status"]);
+    assert!(row(&status).contains(" ago, took ") && row(&status).ends_with("clean"), "{status}");
+    assert!(status.contains("flushes    1 rewrite of files since the start, 10 B"), "{status}");
     assert!(!status.contains('\u{1b}'), "{status:?}");
     let ran = store.run(&["status", "--wait", "5"]);
     assert_eq!(ran.code, 0, "{ran:?}");

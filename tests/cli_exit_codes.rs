@@ -73,6 +73,7 @@ fn serve(mut stream: UnixStream, identity: StoreIdentity, manner: &Manner) -> st
 #[test]
 fn each_fault_has_its_exit_code() {
     let words = || "the words".to_owned();
+    let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error()).to_string();
     let cases = [
         (2, Fault::InvalidNamespace { name: words() }),
         (2, Fault::InvalidJson { key: "k".to_owned(), offset: 0, reason: words() }),
@@ -83,6 +84,7 @@ fn each_fault_has_its_exit_code() {
         (5, Fault::NeedsRepair { place: "n".to_owned(), file: "f".to_owned(), reason: words() }),
         (6, Fault::OutcomeUnknown { reason: words() }),
         (7, Fault::Full { path: words() }),
+        (4, Fault::DiskError { action: "open".to_owned(), path: "p".to_owned(), reason: denied }),
         (7, Fault::DiskError { action: "write".to_owned(), path: "p".to_owned(), reason: words() }),
         (7, Fault::Unavailable { reason: words() }),
         (7, Fault::FlushFailed { places: vec!["n".to_owned()], reason: words() }),

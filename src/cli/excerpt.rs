@@ -1,5 +1,7 @@
 //! Shows where in a text something is wrong: the place in words, the text around it, and a caret below.
 
+use super::human;
+
 /// Most characters shown on each side of the place.
 const SHOWN_CHARS: usize = 36;
 
@@ -29,15 +31,10 @@ pub(super) fn excerpt(text: &str, offset: usize) -> String {
     let after: Vec<char> = text[offset..line_end].chars().take(SHOWN_CHARS + 1).collect();
     let left_dots = if skipped > 0 { "…" } else { "" };
     let right_dots = if after.len() > SHOWN_CHARS { "…" } else { "" };
-    let head: String = before[skipped..].iter().map(|c| printable(*c)).collect();
-    let tail: String = after.iter().take(SHOWN_CHARS).map(|c| printable(*c)).collect();
-    let indent = " ".repeat(left_dots.chars().count() + head.chars().count());
+    let head = human::printable(&before[skipped..].iter().collect::<String>());
+    let tail = human::printable(&after.iter().take(SHOWN_CHARS).collect::<String>());
+    let indent = " ".repeat(human::width(left_dots) + human::width(&head));
     format!("  {left_dots}{head}{tail}{right_dots}\n  {indent}^")
-}
-
-/// Control characters would move the caret away from its place, or worse things on a terminal.
-fn printable(c: char) -> char {
-    if c.is_control() { '\u{fffd}' } else { c }
 }
 
 fn floor(text: &str, offset: usize) -> usize {
@@ -51,7 +48,7 @@ mod tests {
     #[test]
     fn the_caret_stands_below_the_offending_character() {
         assert_eq!(excerpt("{\"a\":1 2}", 7), "  {\"a\":1 2}\n         ^");
-        assert_eq!(excerpt("租户 x", 7), "  租户 x\n     ^");
+        assert_eq!(excerpt("租户 x", 7), "  租户 x\n       ^");
         assert_eq!(excerpt("[1,", 3), "  [1,\n     ^");
         assert_eq!(excerpt("[\n 1\n tru]\n", 6), "   tru]\n   ^");
     }

@@ -143,6 +143,7 @@ fn exit_of_fault(fault: &Fault) -> Exit {
         | Fault::Flooded { .. }
         | Fault::SessionEnded
         | Fault::Forbidden { .. } => Exit::Refused,
+        Fault::DiskError { reason, .. } => exit_of_os_words(reason),
         Fault::NoSuchSession { .. } => Exit::NotFound,
         Fault::NeedsRepair { .. } => Exit::Damage,
         Fault::OutcomeUnknown { .. } => Exit::OutcomeUnknown,
@@ -150,7 +151,6 @@ fn exit_of_fault(fault: &Fault) -> Exit {
         Fault::Malformed { .. }
         | Fault::Unsupported { .. }
         | Fault::Full { .. }
-        | Fault::DiskError { .. }
         | Fault::Unavailable { .. }
         | Fault::FlushFailed { .. }
         | Fault::Stopping
@@ -185,6 +185,12 @@ fn exit_of_disk(error: &io::Error) -> Exit {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Refused,
         _ => Exit::Unavailable,
     }
+}
+
+/// The same where the error has crossed the wire as the operating system's words, which end with its number.
+fn exit_of_os_words(words: &str) -> Exit {
+    let number = words.rsplit_once("(os error ").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+    number.map_or(Exit::Unavailable, |number| exit_of_disk(&io::Error::from_raw_os_error(number)))
 }
 
 /// The same for a file that the command named, which may be named wrongly.

@@ -1,7 +1,8 @@
 //! Numbers, spans of time and tables as people read them. Pure, so that their looks can be tested.
 
-use std::fmt::Write as _;
 use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr as _;
 
 /// Bytes with a binary unit and at most one decimal: `4.2 MiB`.
 pub(super) fn size(bytes: u64) -> String {
@@ -79,6 +80,34 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
     span.ok_or_else(|| format!("{text} is too long"))
 }
 
+/// Reads an amount of bytes as people type it: `512MiB`, `2G`, `65536`. Units are powers of 1,024, however they are
+/// written; a bare number is bytes.
+#[allow(dead_code, reason = "the options that name sizes are added beside each other")]
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a number with B, K, M, G or T was expected, as 512M".to_owned())?;
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(format!("{:?} is no unit of size: B, K, M, G and T are", unit.trim())),
+    };
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
+}
+
+/// How many columns of a terminal a text takes: the characters of East Asian scripts take two, accents none.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// A text without what would move a terminal's cursor or worse.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// A table with a head, aligned for a terminal: text to the left, numbers to the right.
 pub(super) struct Table {
     columns: Vec<(&'static str, Side)>,
@@ -108,21 +137,20 @@ impl Table {
 
     /// The lines, head first, without trailing blanks.
     pub(super) fn lines(&self) -> Vec<String> {
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
+        let width_of = |column: usize| {
+            let cells = self.rows.iter().map(|row| width(&row[column]));
             cells.chain([self.columns[column].0.len()]).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        let widths: Vec<usize> = (0..self.columns.len()).map(width_of).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             let mut line = String::new();
             for (i, cell) in cells.enumerate() {
                 let gap = if i == 0 { "" } else { "  " };
-                let width = widths[i];
-                let written = match self.columns[i].1 {
-                    Side::Left => write!(line, "{gap}{cell:<width$}"),
-                    Side::Right => write!(line, "{gap}{cell:>width$}"),
-                };
-                written.expect("a string takes everything");
+                let room = " ".repeat(widths[i] - width(cell));
+                match self.columns[i].1 {
+                    Side::Left => line.extend([gap, cell, &room]),
+                    Side::Right => line.extend([gap, &room, cell]),
+                }
             }
             line.truncate(line.trim_end().len());
             line
@@ -184,5 +212,24 @@ mod tests {
         table.row(vec!["tenant/b".into(), "7".into(), "dirty".into()]);
         let expected = ["NAME      RECORDS  STATE", "a           1,000", "tenant/b        7  dirty"];
         assert_eq!(table.lines(), expected);
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_accents_none() {
+        let mut table = Table::new(&[("NAME", Side::Left), ("N", Side::Right)]);
+        table.row(vec!["租户/a".into(), "1".into()]);
+        table.row(vec!["cafe\u{301}".into(), "2".into()]);
+        table.row(vec!["plain".into(), "3".into()]);
+        assert_eq!(table.lines(), ["NAME    N", "租户/a  1", "cafe\u{301}    2", "plain   3"]);
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_type_them() {
+        for (text, bytes) in [("0", 0), ("64k", 65_536), ("512MiB", 512 << 20), ("2 G", 2 << 30), ("1tb", 1 << 40)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "M", "-1", "1.5G", "12 parsecs", "99999999999999999999", "99999999T"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -29,6 +29,7 @@ mod scan;
 mod serve;
 mod sibling;
 mod status;
+mod status_table;
 mod stop;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::Failure;
-use super::human::{Side, Table, number, size};
+use super::human::{Side, Table, number, printable, size};
 use super::output::{BAD, FAINT, NOTE, Out, print_styled};
 use crate::proto::{NamespaceInfo, Workspace};
 
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
 }
 
 /// The list as a table for people; the reasons of closed namespaces stand below it.
-pub(super) fn table(list: &[NamespaceInfo]) -> Vec<String> {
+fn table(list: &[NamespaceInfo]) -> Vec<String> {
     let mut table = Table::new(&[
         ("NAMESPACE", Side::Left),
         ("RECORDS", Side::Right),
@@ -78,7 +78,11 @@ pub(super) fn table(list: &[NamespaceInfo]) -> Vec<String> {
 }
 
 fn name(info: &NamespaceInfo) -> String {
-    if info.workspace.is_empty() { info.namespace.clone() } else { format!("{}/{}", info.workspace, info.namespace) }
+    if info.workspace.is_empty() {
+        info.namespace.clone()
+    } else {
+        format!("{}/{}", printable(&info.workspace), info.namespace)
+    }
 }
 
 fn state(info: &NamespaceInfo) -> &'static str {

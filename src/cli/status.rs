@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::Value;
@@ -10,11 +10,9 @@ use serde_json::Value;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human::{self, counted, number, size};
-use super::namespaces;
 use super::output::{BAD, FAINT, GOOD, NOTE, Out, print_styled};
+use super::status_table;
 use crate::client::blocking::Client;
-use crate::proto::NamespaceInfo;
-use crate::proto::message::Kind;
 
 /// Options of `status`.
 #[derive(Debug, Args)]
@@ -39,7 +37,8 @@ pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
             format_args!("the daemon's status is not JSON: {error}; --json prints it as it is"),
         )
     })?;
-    print_styled(&render(&status))
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    print_styled(&render(&status, now_ms))
 }
 
 /// Connects, trying again while there is no daemon and time is left.
@@ -56,7 +55,7 @@ fn connect(wait: Option<Duration>, context: &Context) -> Result<Client, Failure>
 }
 
 /// The whole picture. What the daemon does not tell, as one of another release may not, is left out.
-fn render(status: &Value) -> String {
+fn render(status: &Value, now_ms: u64) -> String {
     let mut text = headline(status);
     text.push('\n');
     for (label, words) in facts(status) {
@@ -65,9 +64,9 @@ fn render(status: &Value) -> String {
     for warning in strings(&status["warnings"]) {
         writeln!(text, "{NOTE}warning:{NOTE:#} {warning}").expect("a string takes everything");
     }
-    let list: Vec<NamespaceInfo> = status["namespaces"].as_array().into_iter().flatten().map(namespace).collect();
-    if !list.is_empty() {
-        writeln!(text, "\n{}", namespaces::table(&list).join("\n")).expect("a string takes everything");
+    let table = status_table::lines(&status["namespaces"], now_ms);
+    if !table.is_empty() {
+        writeln!(text, "\n{}", table.join("\n")).expect("a string takes everything");
     }
     text
 }
@@ -112,6 +111,10 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         let segments = journal["segments"].as_u64().map(|n| format!(" in {}", counted(n, "segment", "segments")));
         size(bytes) + &segments.unwrap_or_default()
     });
+    let flushes = totals["rewrites"].as_u64().map(|rewrites| {
+        let written = size(totals["bytes_written"].as_u64().unwrap_or(0));
+        format!("{} of files since the start, {written}", counted(rewrites, "rewrite", "rewrites"))
+    });
     let facts = [
         ("store", text(&status["dir"])),
         ("daemon", daemon),
@@ -119,27 +122,32 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         ("writes", writes),
         ("memory", memory),
         ("journal", journal),
+        ("waiting", waiting(status)),
+        ("flushes", flushes),
         ("sessions", status["sessions"].as_u64().map(number)),
     ];
     facts.into_iter().filter_map(|(label, words)| words.map(|words| (label, words))).collect()
 }
 
-fn strings(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+/// What waits in the journal for a file, how long, and what keeps the journal's oldest segment.
+fn waiting(status: &Value) -> Option<String> {
+    let (dirty, oldest) = (status["totals"]["dirty"].as_u64()?, &status["journal"]["oldest_waiting"]);
+    let pins = strings(&status["journal"]["waiting"]).collect::<Vec<_>>().join(", ");
+    if dirty == 0 && pins.is_empty() {
+        return Some("nothing".to_owned());
+    }
+    let mut words = counted(dirty, "namespace", "namespaces");
+    if let (Some(name), Some(ms)) = (oldest["namespace"].as_str(), oldest["waiting_ms"].as_u64()) {
+        write!(words, ", {name} for {}", human::span(Duration::from_millis(ms))).expect("a string takes everything");
+    }
+    if !pins.is_empty() {
+        write!(words, "; the oldest segment is kept for {pins}").expect("a string takes everything");
+    }
+    Some(human::printable(&words))
 }
 
-fn namespace(told: &Value) -> NamespaceInfo {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    NamespaceInfo {
-        kind: Kind::default(),
-        workspace: text(&told["workspace"]).unwrap_or_default(),
-        namespace: text(&told["namespace"]).unwrap_or_default(),
-        records: told["records"].as_u64(),
-        bytes: told["bytes"].as_u64().unwrap_or(0),
-        file_bytes: told["file_bytes"].as_u64(),
-        dirty: told["dirty"] == true,
-        closed: text(&told["reason"]),
-    }
+fn strings(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -165,21 +173,16 @@ mod tests {
     fn labels_and_words_are_aligned_and_what_is_not_told_is_left_out() {
         let status = json!({
             "pid": 7, "uptime_s": 65.3, "seq": {"applied": 9, "synced": 8}, "warnings": ["look here"],
-            "namespaces": [
-                {"workspace": "", "namespace": "a", "records": 1234, "bytes": 4096, "file_bytes": 5000, "dirty": true},
-                {"workspace": "t", "namespace": "b", "records": null, "bytes": 0, "file_bytes": 7, "reason": "torn"},
-            ],
+            "totals": {"dirty": 2, "rewrites": 41, "bytes_written": 1_468_006},
+            "journal": {"waiting": ["a", "t/b"], "oldest_waiting": {"namespace": "t/b", "waiting_ms": 62_000}},
         });
         let expected = "ready
 daemon     pid 7, up 1 min 5 s
 writes     seq 9, on the platter up to 8
+waiting    2 namespaces, t/b for 1 min 2 s; the oldest segment is kept for a, t/b
+flushes    41 rewrites of files since the start, 1.4 MiB
 warning: look here
-
-NAMESPACE  RECORDS   MEMORY     FILE  STATE
-a            1,234  4.0 KiB  4.9 KiB  dirty
-t/b              -        -      7 B  closed
-t/b is closed: torn
 ";
-        assert_eq!(plain(&render(&status)), expected);
+        assert_eq!(plain(&render(&status, 0)), expected);
     }
 }

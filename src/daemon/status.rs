@@ -4,9 +4,12 @@
 //! writing has ended, `warnings` what else is not as it should be. Times are in milliseconds since 1970 or, where the
 //! name says so, in seconds; sizes are in bytes.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::engine::{Opening, Stats};
+use crate::engine::{Opening, Stats, Table};
 use crate::proto::{Durability, NamespaceInfo, Place};
 
 use super::Daemon;
@@ -50,6 +53,15 @@ struct Journal {
     syncs: u64,
     /// The namespaces whose files the oldest segment waits for.
     waiting: Vec<String>,
+    /// The namespace with the oldest write that its file lacks.
+    oldest_waiting: Option<Oldest>,
+}
+
+#[derive(Serialize)]
+struct Oldest {
+    namespace: String,
+    /// How long that write has been waiting.
+    waiting_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -88,6 +100,10 @@ struct Totals {
     /// What records and indexes take in memory beside them.
     overhead_bytes: u64,
     file_bytes: u64,
+    /// Files rewritten since the start.
+    rewrites: u64,
+    /// What that wrote.
+    bytes_written: u64,
 }
 
 #[derive(Serialize)]
@@ -103,6 +119,24 @@ struct OneNamespace<'a> {
     dirty: bool,
     /// Why it is closed, if it is.
     reason: Option<&'a str>,
+    /// What its records and index take in memory beside keys and values.
+    overhead_bytes: u64,
+    /// How often it was loaded since the start.
+    loads: u64,
+    /// How often its file was rewritten since then.
+    rewrites: u64,
+    /// What that wrote.
+    bytes_written: u64,
+    last_flush: Option<LastFlush>,
+    /// How long its oldest write that the file lacks has been waiting.
+    waiting_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct LastFlush {
+    unix_ms: u64,
+    took_ms: f64,
+    bytes: u64,
 }
 
 /// The object's text.
@@ -113,8 +147,12 @@ pub(super) fn json(daemon: &Daemon) -> String {
         warnings.push(with_causes(&error));
         Vec::new()
     });
-    let mut totals = total(&list);
-    totals.overhead_bytes = store.loaded().iter().map(|table| table.overhead_bytes()).sum();
+    let tables = store.loaded();
+    let names_of = |table: &Arc<Table>| (table.place().workspace.to_string(), table.place().namespace.to_string());
+    let tables: HashMap<_, _> = tables.iter().map(|table| (names_of(table), table)).collect();
+    let one = |info| one(info, tables.get(&(info.workspace.clone(), info.namespace.clone())).copied());
+    let namespaces: Vec<OneNamespace<'_>> = list.iter().map(one).collect();
+    let totals = total(&namespaces);
     warn(&mut warnings, store.opening(), &totals);
     let Stats { applied, synced, syncs, segments, journal_bytes, pinned_by, foreign_files } = store.stats();
     let options = store.options();
@@ -137,11 +175,17 @@ pub(super) fn json(daemon: &Daemon) -> String {
         boot: store.boot(),
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),
-        journal: Journal { segments, bytes: journal_bytes, syncs, waiting: names(&pinned_by) },
+        journal: Journal {
+            segments,
+            bytes: journal_bytes,
+            syncs,
+            waiting: names(&pinned_by),
+            oldest_waiting: oldest(&namespaces),
+        },
         opening: opened(store.opening()),
         foreign_files,
         totals,
-        namespaces: list.iter().map(one).collect(),
+        namespaces,
     };
     serde_json::to_string(&status).expect("a status is made of text, numbers and lists")
 }
@@ -150,7 +194,8 @@ fn names(places: &[Place]) -> Vec<String> {
     places.iter().map(Place::to_string).collect()
 }
 
-fn one(info: &NamespaceInfo) -> OneNamespace<'_> {
+fn one<'a>(info: &'a NamespaceInfo, table: Option<&Arc<Table>>) -> OneNamespace<'a> {
+    let costs = table.map(|table| table.costs()).unwrap_or_default();
     OneNamespace {
         workspace: &info.workspace,
         namespace: &info.namespace,
@@ -164,18 +209,42 @@ fn one(info: &NamespaceInfo) -> OneNamespace<'_> {
         file_bytes: info.file_bytes,
         dirty: info.dirty,
         reason: info.closed.as_deref(),
+        overhead_bytes: table.map_or(0, |table| table.overhead_bytes()),
+        loads: costs.loads,
+        rewrites: costs.rewrites,
+        bytes_written: costs.bytes_written,
+        last_flush: costs.last_flush.map(|flush| LastFlush {
+            unix_ms: flush.unix_ms,
+            took_ms: flush.took.as_secs_f64() * 1_000.0,
+            bytes: flush.bytes,
+        }),
+        waiting_ms: costs.waiting_for.map(|span| span.as_millis() as u64),
     }
 }
 
-fn total(list: &[NamespaceInfo]) -> Totals {
+/// The namespace that has been waiting for its file for the longest time.
+fn oldest(list: &[OneNamespace<'_>]) -> Option<Oldest> {
+    let oldest = list.iter().max_by_key(|one| one.waiting_ms)?;
+    let name = if oldest.workspace.is_empty() {
+        oldest.namespace.to_owned()
+    } else {
+        format!("{}/{}", oldest.workspace, oldest.namespace)
+    };
+    oldest.waiting_ms.map(|waiting_ms| Oldest { namespace: name, waiting_ms })
+}
+
+fn total(list: &[OneNamespace<'_>]) -> Totals {
     let mut totals = Totals { namespaces: list.len(), ..Totals::default() };
-    for info in list {
-        totals.loaded += usize::from(info.records.is_some());
-        totals.dirty += usize::from(info.dirty);
-        totals.closed += usize::from(info.closed.is_some());
-        totals.records += info.records.unwrap_or(0);
-        totals.bytes += info.bytes;
-        totals.file_bytes += info.file_bytes.unwrap_or(0);
+    for one in list {
+        totals.loaded += usize::from(one.records.is_some());
+        totals.dirty += usize::from(one.dirty);
+        totals.closed += usize::from(one.reason.is_some());
+        totals.records += one.records.unwrap_or(0);
+        totals.bytes += one.bytes;
+        totals.overhead_bytes += one.overhead_bytes;
+        totals.file_bytes += one.file_bytes.unwrap_or(0);
+        totals.rewrites += one.rewrites;
+        totals.bytes_written += one.bytes_written;
     }
     totals
 }

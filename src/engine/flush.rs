@@ -72,13 +72,17 @@ impl Store {
             return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
         }
         self.poison.check()?;
+        let began = self.clock.now();
         if file.unannounced.is_some() {
             self.announce(table, &mut file)?;
             // Whoever waits to write for the first time passes now, and not after the flush.
             MutexGuard::bump(&mut file);
         }
         let lock = self.take_flush_lock(table.place(), how)?;
-        let (cut, view) = self.turn.exclusive(|writer| (writer.appender.last_given(), table.map.write().view()));
+        let (cut, view) = self.turn.exclusive(|writer| {
+            table.activity.cut();
+            (writer.appender.last_given(), table.map.write().view())
+        });
         let mut sibling = self.write_sibling(table, &file, &view)?;
         faultpoint!("flush-written");
         let entry = Entry { file: Some(sibling.fingerprint), cut };
@@ -88,9 +92,13 @@ impl Store {
         self.check_owner()?;
         self.replace(&lock, table, &mut file, &mut sibling, cut)?;
         table.set_covered(cut);
-        self.turn.exclusive(|writer| writer.appender.append_done(table.place(), cut))?;
+        self.turn.exclusive(|writer| {
+            let done = writer.appender.append_done(table.place(), cut);
+            done.inspect(|_| table.activity.saved())
+        })?;
         faultpoint!("flush-done");
         table.set_completed(cut);
+        table.activity.rewritten(sibling.fingerprint.bytes, began);
         Ok(Flushed { rewritten: true, cut })
     }
 

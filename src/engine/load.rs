@@ -54,7 +54,12 @@ impl Store {
         let table = |(place, base): (&Place, Result<Base, Closed>)| {
             let base = base?;
             let load = self.next_load();
-            let table = Table::new(place.clone(), load, base.map, base.last, base.covered, base.file);
+            let activity = self.activity(place);
+            activity.loaded();
+            if base.last > base.completed {
+                activity.wrote(true);
+            }
+            let table = Table::new(place.clone(), load, base.map, (base.last, base.covered), base.file, activity);
             table.set_completed(base.completed);
             Ok(Arc::new(table))
         };

@@ -14,6 +14,7 @@
 //! crash takes is always a suffix of the writes, never part of a request. A namespace's file is always the old one or
 //! the new one, whole. Nothing is ever started empty over data that could not be read.
 
+mod activity;
 mod catalogue;
 pub mod clock;
 pub mod disk;
@@ -37,6 +38,7 @@ mod tests;
 mod turn;
 mod writer;
 
+pub use activity::{Costs, LastFlush};
 pub use error::Error;
 pub use flush::{FlushHow, Flushed};
 pub use layout::{Layout, PRIVATE_DIR};

@@ -10,6 +10,7 @@ use commonhold_proto::{Durability, Namespace, Place, Seq, StoreIdentity, Workspa
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
+use super::activity::Activity;
 use super::catalogue::{Slot, State, fold};
 use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
@@ -106,6 +107,8 @@ pub struct Store {
     pub(super) namespaces: RwLock<HashMap<Place, Arc<Slot>>>,
     /// The name by which each of them is known, whatever the letter case it is asked for in.
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
+    /// What each of them has cost, whether it is loaded or not.
+    activities: Mutex<HashMap<Place, Arc<Activity>>>,
     loads: AtomicU64,
     identity: StoreIdentity,
     boot: u64,
@@ -211,6 +214,7 @@ impl Store {
             durable_workspaces: Mutex::new(HashSet::new()),
             namespaces: RwLock::new(HashMap::new()),
             folded: Mutex::new(HashMap::new()),
+            activities: Mutex::new(HashMap::new()),
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
             boot,
@@ -303,6 +307,12 @@ impl Store {
     /// What was chosen when the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.options
+    }
+
+    /// What the namespace at `place` has cost; nothing yet if it was never loaded.
+    pub(super) fn activity(&self, place: &Place) -> Arc<Activity> {
+        let new = || Arc::new(Activity::new(Arc::clone(&self.clock)));
+        Arc::clone(self.activities.lock().entry(place.clone()).or_insert_with(new))
     }
 
     pub(super) fn next_load(&self) -> u64 {

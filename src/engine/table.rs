@@ -5,12 +5,14 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use commonhold_proto::limits::MAX_SCAN_VISITS;
 use commonhold_proto::{Cursor, Place, Seq};
 use parking_lot::{Mutex, RwLock};
 
+use super::activity::{Activity, Costs};
 use super::disk::Stat;
 use super::error::Error;
 use super::journal::Entry;
@@ -31,6 +33,7 @@ pub struct Table {
     /// The journal knows that everything up to this Seq is in the file, so it need not keep it.
     completed: AtomicU64,
     pub(super) file: Mutex<FileState>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// What is known of a namespace's file. Its lock is held while the file is replaced.
@@ -78,7 +81,14 @@ pub struct ScanQuery<'a> {
 }
 
 impl Table {
-    pub(super) fn new(place: Place, load: u64, map: Map, last: Seq, covered: Seq, file: FileState) -> Self {
+    pub(super) fn new(
+        place: Place,
+        load: u64,
+        map: Map,
+        (last, covered): (Seq, Seq),
+        file: FileState,
+        activity: Arc<Activity>,
+    ) -> Self {
         Self {
             place,
             load,
@@ -88,6 +98,7 @@ impl Table {
             covered: AtomicU64::new(covered.0),
             completed: AtomicU64::new(covered.0),
             file: Mutex::new(file),
+            activity,
         }
     }
 
@@ -121,7 +132,13 @@ impl Table {
     }
 
     pub(super) fn applied(&self, seq: Seq) {
+        self.activity.wrote(!self.is_dirty());
         self.last.store(seq.0, Ordering::Release);
+    }
+
+    /// What keeping it has cost since the store was opened.
+    pub fn costs(&self) -> Costs {
+        self.activity.costs(self.is_dirty())
     }
 
     pub(super) fn is_announced(&self) -> bool {

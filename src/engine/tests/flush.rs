@@ -239,3 +239,66 @@ fn a_replaced_file_keeps_its_mode() {
     assert_eq!(rig.disk.stat_of(file("a")).unwrap().mode, 0o640);
     assert_eq!(rig.disk.stat_of(file("b")).unwrap().mode, 0o644);
 }
+
+#[test]
+fn the_costs_tell_what_was_rewritten_and_how_long_something_has_been_waiting() {
+    let rig = Rig::buffered();
+    let seconds = Duration::from_secs;
+    let costs = |name: &str| rig.table(name).costs();
+    let fresh = costs("a");
+    assert_eq!((fresh.loads, fresh.rewrites, fresh.waiting_for, fresh.last_flush), (1, 0, None, None));
+    rig.put("a", "k", "1");
+    rig.clock.advance(seconds(5));
+    rig.put("a", "k", "2");
+    rig.clock.advance(seconds(2));
+    assert_eq!(costs("a").waiting_for, Some(seconds(7)), "the oldest write counts");
+
+    rig.flush("a").unwrap();
+    let (first, file_bytes) = (costs("a"), rig.disk.stat_of(file("a")).unwrap().bytes);
+    assert_eq!((first.rewrites, first.bytes_written, first.waiting_for), (1, file_bytes, None));
+    assert_eq!(first.last_flush.map(|flush| (flush.unix_ms, flush.bytes)), Some((1_700_000_007_000, file_bytes)));
+    rig.flush("a").unwrap();
+    assert_eq!(costs("a"), first, "a clean namespace is not rewritten");
+
+    // A flush that fails saves nothing; one that works leaves what was written beyond its cut.
+    rig.put("a", "k", "3");
+    rig.clock.advance(seconds(1));
+    let reader = rig.locks.hold_shared(&Rig::flush_lock("a"));
+    rig.flush("a").unwrap_err();
+    assert_eq!((costs("a").rewrites, costs("a").waiting_for), (1, Some(seconds(1))));
+    drop(reader);
+    rig.flush("a").unwrap();
+    assert_eq!((costs("a").rewrites, costs("a").bytes_written), (2, 2 * file_bytes));
+    assert_eq!(costs("b"), crate::engine::Costs { loads: 1, ..Default::default() });
+}
+
+#[test]
+fn what_was_written_during_a_flush_waits_from_then_on() {
+    let rig = Rig::buffered();
+    rig.put("a", "k", "1");
+    rig.clock.advance(Duration::from_secs(9));
+    let hold = rig.disk.hold(Call::Sync, "kv_store_a.json.tmp");
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| rig.flush("a"));
+        assert!(hold.wait_until_reached(LONG));
+        rig.put("a", "k", "2");
+        rig.clock.advance(Duration::from_secs(4));
+        assert_eq!(rig.table("a").costs().waiting_for, Some(Duration::from_secs(13)), "nothing is in the file yet");
+        drop(hold);
+        flush.join().unwrap().unwrap();
+    });
+    let costs = rig.table("a").costs();
+    assert_eq!(costs.waiting_for, Some(Duration::from_secs(4)));
+    assert_eq!(costs.last_flush.map(|flush| flush.took), Some(Duration::from_secs(4)));
+}
+
+#[test]
+fn what_a_start_finds_waiting_waits_from_that_start() {
+    let rig = Rig::buffered();
+    rig.put("a", "k", "1");
+    let rig = rig.killed();
+    rig.clock.advance(Duration::from_secs(3));
+    assert_eq!(rig.table("a").costs().waiting_for, Some(Duration::from_secs(3)));
+    rig.flush("a").unwrap();
+    assert_eq!(rig.table("a").costs().waiting_for, None);
+}
