@@ -12,6 +12,7 @@ use crate::names::{NameError, Seq};
 
 /// A refusal or failure, as it crosses the wire. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Fault {
     /// The request's bytes do not decode. The session goes on when the frame itself was whole.
     #[error(

@@ -8,6 +8,10 @@
 //! **Version rule.** Enum variants are only ever appended and their fields never change. A changed request is a new
 //! variant; a request the daemon does not know is answered [`Fault::Unsupported`].
 
+// The samples that a test borrows from the integration tests name this crate as its users do.
+#[cfg(test)]
+extern crate self as commonhold_proto;
+
 pub mod codec;
 pub mod fault;
 pub mod frame;
@@ -16,6 +20,8 @@ pub mod limits;
 pub mod message;
 pub mod names;
 mod tags;
+#[cfg(test)]
+mod wincode_tests;
 
 pub use codec::{DecodeError, EncodeError};
 pub use fault::Fault;

@@ -12,6 +12,7 @@ use crate::names::{NameError, Place, Seq};
 
 /// One request: how long the client will wait for it, and what it asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Request<'a> {
     /// Milliseconds from the daemon's reading of the request after which it is answered [`Fault::TimedOut`] instead of
     /// being begun; 0 is no deadline. What was begun is finished.
@@ -23,6 +24,7 @@ pub struct Request<'a> {
 
 /// Where an operation takes place: the names as they travel, not yet checked. [`Place`] is the checked pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Space<'a> {
     /// Which kind of namespace is meant, so that no request ever makes one of another kind by accident.
     pub kind: Kind,
@@ -50,6 +52,7 @@ impl<'a> Space<'a> {
 /// What becomes of a namespace when the daemon ends. Later kinds are appended; a daemon that does not know one answers
 /// [`Fault::Unsupported`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Kind {
     /// It is kept, in the journal and in its file.
     #[default]
@@ -60,6 +63,7 @@ pub enum Kind {
 
 /// What a request asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Verb<'a> {
     /// Nothing; answered [`Answer::Done`]. Tells that the daemon lives.
     Ping,
@@ -165,6 +169,7 @@ pub enum Verb<'a> {
 
 /// An atomic write: all of it takes effect, under one [`Seq`], or none of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Write<'a> {
     /// The client that numbers this write. Kept in the journal, so that a repeated write is recognised.
     pub client: u128,
@@ -186,6 +191,7 @@ pub struct Write<'a> {
 
 /// One operation of a [`Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Op<'a> {
     /// Stores a value. A key that exists keeps its place in the order, a new one goes to the end.
     Put {
@@ -267,6 +273,7 @@ pub enum Op<'a> {
 
 /// How much an [`Op::Increment`] adds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Number {
     /// A whole number; a sum beyond 64 bits is refused.
     Int(i64),
@@ -276,6 +283,7 @@ pub enum Number {
 
 /// What must hold for an operation; if it does not, nothing of the whole request is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Condition {
     /// Nothing.
     #[default]
@@ -288,6 +296,7 @@ pub enum Condition {
 
 /// How far a write has got when its answer leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Durability {
     /// In the daemon's memory. A killed daemon may lose it.
     Memory,
@@ -299,6 +308,7 @@ pub enum Durability {
 
 /// Where a scan goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Cursor<'a> {
     /// Which load of the namespace the ordinal belongs to.
     pub load: u64,
@@ -310,6 +320,7 @@ pub struct Cursor<'a> {
 
 /// A value that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Found<'a> {
     /// Canonical JSON text.
     pub value: &'a str,
@@ -319,6 +330,7 @@ pub struct Found<'a> {
 
 /// A record of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Entry<'a> {
     /// The key.
     pub key: &'a str,
@@ -330,6 +342,7 @@ pub struct Entry<'a> {
 
 /// What a near cache compares before it serves a value again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Tag {
     /// The version table's epoch.
     pub epoch: u64,
@@ -341,6 +354,7 @@ pub struct Tag {
 
 /// One namespace in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct NamespaceInfo {
     /// What becomes of it when the daemon ends.
     pub kind: Kind,
@@ -362,6 +376,7 @@ pub struct NamespaceInfo {
 
 /// One workspace in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct WorkspaceInfo {
     /// Its name; empty for the store's own directory.
     pub workspace: String,
@@ -379,6 +394,7 @@ pub struct WorkspaceInfo {
 
 /// One session in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct SessionInfo {
     /// Its number, never given twice by one daemon.
     pub id: u64,
@@ -404,6 +420,7 @@ pub struct SessionInfo {
 
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Answer<'a> {
     /// It was not done.
     Fault(Fault),
@@ -518,6 +535,7 @@ pub enum Answer<'a> {
 
 /// What the daemon says unasked, in a frame with request id 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub enum Event {
     /// The daemon closes this connection, for this reason.
     Closing(Fault),

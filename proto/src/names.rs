@@ -10,6 +10,7 @@ use crate::limits::{MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, MAX_WORKSPACE_BYTES};
 ///
 /// It is also the version of the records that the request wrote. [`Seq::ZERO`] is before every write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
