@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use common::session::{Session, blocks};
 use common::{BINARY, Store, ran};
 
 const REFERENCE: &str = include_str!("../docs/cli.md");
@@ -75,4 +78,29 @@ fn the_example_runs_as_it_stands() {
     assert!(ran.stdout.contains("{\"tokens\":12,\"content\":\"…\"}"), "{ran:?}");
     let exported = std::fs::read_to_string(store.beside("chunks.json")).expect("exported");
     assert_eq!(exported, "{\n\"chunk-1\":{\"tokens\":12,\"content\":\"…\"}\n}\n");
+}
+
+/// A directory that LightRAG wrote, as `rag_storage` in a folder of its own.
+fn lightrag_directory() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let store = folder.path().join("rag_storage");
+    fs::create_dir(&store).expect("an empty directory");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lightrag_store");
+    for entry in fs::read_dir(data).expect("lists").map(|entry| entry.expect("entry")) {
+        fs::copy(entry.path(), store.join(entry.file_name())).expect("copied");
+    }
+    folder
+}
+
+#[test]
+fn a_directory_of_lightrag_is_taken_over_and_given_back_as_the_document_shows() {
+    let session = blocks(include_str!("../docs/from-lightrag.md"), "console").concat();
+    Session::read(&session).prints_what_it_shows(lightrag_directory().path());
+}
+
+#[test]
+fn a_store_is_looked_at_as_the_document_on_testing_shows() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let session = blocks(include_str!("../docs/testing.md"), "console").concat();
+    Session::read(&session).prints_what_it_shows(folder.path());
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod session;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
