@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         let closed = closed.join(", ");
         context.talk(format_args!(
             "stopped; all files are up to date, except those that could not be read and were left alone: {closed}. \
-             What waits for them is kept in the journal"
+             What waits for them is kept; `commonhold check` tells how to repair them"
         ));
     }
     Ok(())

@@ -343,7 +343,7 @@ impl Daemon {
                     tracing::warn!(
                         workspace = info.workspace,
                         namespace = info.namespace,
-                        "closed: its file was left alone, what waits for it is kept in the journal"
+                        "closed: its file was left alone, and what waits for it is kept; `commonhold check` tells how to repair it"
                     );
                 }
                 tracing::info!(rewritten, "all open namespaces are flushed");

@@ -7,6 +7,7 @@ use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace};
 use hashbrown::Equivalent;
 use parking_lot::RwLock;
 
+use super::closing::Closing;
 use super::disk::{Entry, Kind};
 use super::error::Error;
 use super::layout::namespace_of_file;
@@ -23,7 +24,7 @@ pub(super) struct Slot {
 pub(super) enum State {
     Unloaded,
     Loaded(Arc<Table>),
-    Closed(String),
+    Closed(Closing),
 }
 
 /// Looks up a [`Place`] by its two names without making one.
@@ -75,10 +76,10 @@ impl Store {
         let opened = |state: &State| match state {
             State::Unloaded => None,
             State::Loaded(table) => Some(Ok(Arc::clone(table))),
-            State::Closed(reason) => Some(Err(Error::NeedsRepair {
+            State::Closed(closing) => Some(Err(Error::NeedsRepair {
                 place: slot.place.to_string(),
                 file: self.layout.namespace_file(&slot.place),
-                reason: reason.clone(),
+                reason: closing.to_string(),
             })),
         };
         if let Some(outcome) = opened(&slot.state.read()) {
@@ -91,9 +92,10 @@ impl Store {
         let mut loaded = self.load(std::slice::from_ref(&slot.place))?;
         *state = match loaded.pop().expect("one place was asked for") {
             Ok(table) => State::Loaded(table),
-            Err(closed) => {
-                tracing::error!(place = %slot.place, reason = closed.reason, "the namespace is closed");
-                State::Closed(closed.reason)
+            Err(closing) => {
+                tracing::error!(place = %slot.place, reason = %closing, "the namespace is closed");
+                self.quarantine(&slot.place);
+                State::Closed(closing)
             }
         };
         opened(&state).expect("it was just opened or closed")
@@ -202,7 +204,7 @@ impl Store {
                 info.bytes = table.bytes();
                 info.dirty = table.is_dirty();
             }
-            Some(State::Closed(reason)) => info.closed = Some(reason.clone()),
+            Some(State::Closed(closing)) => info.closed = Some(closing.to_string()),
             Some(State::Unloaded) | None => {}
         }
         let is_something =

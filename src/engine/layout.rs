@@ -83,6 +83,22 @@ impl Layout {
         self.generations(place).join(name)
     }
 
+    /// The waiting records of a namespace that would not open.
+    pub fn quarantine(&self, place: &Place) -> PathBuf {
+        self.in_room("quarantine", place).join(format!("{}.records", place.namespace))
+    }
+
+    /// Where the quarantine files of a workspace lie; those of the root without one.
+    pub(super) fn quarantine_room(&self, workspace: Option<&str>) -> PathBuf {
+        let room = self.private.join("quarantine");
+        workspace.map_or_else(|| room.join("@"), |name| room.join("w").join(name))
+    }
+
+    /// The directory of the quarantine rooms of all workspaces.
+    pub(super) fn quarantine_workspaces(&self) -> PathBuf {
+        self.private.join("quarantine").join("w")
+    }
+
     /// A new file beside the one that it will replace, named as LightRAG names its own, so that each cleans up after
     /// the other.
     pub fn temporary(&self, place: &Place, pid: u32, thread: u64, time_ns: u128) -> PathBuf {

@@ -12,10 +12,11 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::closing::{Closing, Why};
 use super::disk::{How, Kind, Stat};
 use super::error::Error;
 use super::faultpoint::faultpoint;
-use super::journal::{EffectKind, EffectRef, Entry, Fingerprint, Known, for_each_effect};
+use super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, Known, Range, for_each_effect};
 use super::map::{Map, Record};
 use super::store::Store;
 use super::table::{FileState, Table};
@@ -32,26 +33,15 @@ struct Base {
     last: Seq,
 }
 
-/// Why a namespace cannot be opened.
-pub(super) struct Closed {
-    pub(super) reason: String,
-}
-
-impl From<String> for Closed {
-    fn from(reason: String) -> Self {
-        Self { reason }
-    }
-}
-
 impl Store {
     /// Loads namespaces together, reading the journal once. Each comes out loaded or closed; an error is the journal's.
-    pub(super) fn load(&self, places: &[Place]) -> Result<Vec<Result<Arc<Table>, Closed>>, Error> {
-        let mut bases: Vec<Result<Base, Closed>> = Vec::with_capacity(places.len());
+    pub(super) fn load(&self, places: &[Place]) -> Result<Vec<Result<Arc<Table>, Closing>>, Error> {
+        let mut bases: Vec<Result<Base, Closing>> = Vec::with_capacity(places.len());
         for place in places {
             bases.push(self.base(place)?);
         }
         self.apply_journal(places, &mut bases)?;
-        let table = |(place, base): (&Place, Result<Base, Closed>)| {
+        let table = |(place, base): (&Place, Result<Base, Closing>)| {
             let base = base?;
             let load = self.next_load();
             let activity = self.activity(place);
@@ -67,7 +57,7 @@ impl Store {
     }
 
     /// Applies to each base exactly its parts of the records above its cut, in order, each once.
-    fn apply_journal(&self, places: &[Place], bases: &mut [Result<Base, Closed>]) -> Result<(), Error> {
+    fn apply_journal(&self, places: &[Place], bases: &mut [Result<Base, Closing>]) -> Result<(), Error> {
         let mut waiting: HashMap<&Place, &mut Base> = HashMap::new();
         for (place, base) in places.iter().zip(bases) {
             if let Ok(base) = base
@@ -79,12 +69,26 @@ impl Store {
         if waiting.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<(&Place, Seq)> = waiting.iter().map(|(place, base)| (*place, base.covered)).collect();
-        let holders = self.turn.exclusive(|writer| writer.appender.segments_beyond(&wanted));
-        let ranges: Vec<_> = self.ranges.iter().filter(|range| holders.contains(&range.path)).cloned().collect();
         let mut applied = 0_u64;
+        let mut wanted: Vec<(&Place, Seq)> = Vec::with_capacity(waiting.len());
+        for (place, base) in &mut waiting {
+            let mut above = base.covered;
+            if let Some(quarantine) = self.quarantine_of(place) {
+                // What it holds may be in the journal as well: from there only what is above it is taken.
+                Contents::read(&*self.disk, &quarantine.path)?.for_each_effect(|seq, effect| {
+                    if seq > base.covered {
+                        replay(&mut base.map, seq, effect);
+                        applied += 1;
+                    }
+                });
+                above = above.max(quarantine.through);
+            }
+            wanted.push((place, above));
+        }
+        let above: HashMap<&Place, Seq> = wanted.iter().copied().collect();
+        let ranges = self.ranges_beyond(&wanted);
         for_each_effect(&*self.disk, &ranges, |seq, place, effect| {
-            if let Some(base) = waiting.get_mut(place).filter(|base| seq > base.covered) {
+            if let Some(base) = waiting.get_mut(place).filter(|_| seq > above[place]) {
                 replay(&mut base.map, seq, effect);
                 applied += 1;
             }
@@ -94,18 +98,35 @@ impl Store {
         Ok(())
     }
 
+    /// What the start found of the journal, as far as it holds writes to these namespaces above these Seqs. That stays
+    /// until the writes are elsewhere.
+    pub(super) fn ranges_beyond(&self, wanted: &[(&Place, Seq)]) -> Vec<Range> {
+        let holders = self.turn.exclusive(|writer| writer.appender.segments_beyond(wanted));
+        self.ranges.iter().filter(|range| holders.contains(&range.path)).cloned().collect()
+    }
+
     /// What the file holds, and from where on the journal counts. The outer error is one that may pass.
-    fn base(&self, place: &Place) -> Result<Result<Base, Closed>, Error> {
+    fn base(&self, place: &Place) -> Result<Result<Base, Closing>, Error> {
         let path = self.layout.namespace_file(place);
+        let known = self.known(place);
+        let waiting = known.is_waiting().then(|| (known.covered.next(), known.last));
+        let closing = |why| Ok(Err(Closing { why, waiting }));
         let (stat, bytes) = match self.read_namespace_file(&path)? {
             Ok(read) => read,
-            Err(closed) => return Ok(Err(closed)),
+            Err(why) => return closing(why),
         };
+        if let Some(why) = self.flaw_of_quarantine(place) {
+            return closing(why);
+        }
         let file = stat.map(|_| Fingerprint { hash: xxh3_128(&bytes), bytes: bytes.len() as u64 });
-        let known = self.turn.exclusive(|writer| writer.appender.table().get(place).cloned()).unwrap_or_default();
         let cut = match self.cut_of(place, &known, file) {
             Ok(cut) => cut,
-            Err(closed) => return Ok(Err(closed)),
+            Err(Why::OtherFile) => {
+                // Where it is torn, the place of that says more.
+                let why = json::load_object(&bytes, &mut |_, _| {}).err().map_or(Why::OtherFile, Why::NotJson);
+                return closing(why);
+            }
+            Err(why) => return closing(why),
         };
         let (covered, unannounced) = if let Some(cut) = cut {
             (cut, None)
@@ -121,7 +142,7 @@ impl Store {
             map.put(record);
         });
         match report {
-            Err(error) => return Ok(Err(format!("its file is not a JSON object: {error}").into())),
+            Err(error) => return closing(Why::NotJson(error)),
             Ok(report) if report.surrogates_removed > 0 => {
                 tracing::warn!(file = %path.display(), removed = report.surrogates_removed, "lone surrogates were removed at load");
             }
@@ -139,7 +160,7 @@ impl Store {
         clippy::type_complexity,
         reason = "what was read, or why not; the outer error may pass, the inner may not"
     )]
-    fn read_namespace_file(&self, path: &Path) -> Result<Result<(Option<Stat>, Vec<u8>), Closed>, Error> {
+    fn read_namespace_file(&self, path: &Path) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
         let found = match self.disk.lstat(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),
             other => other.map_err(Error::disk("look at", path))?,
@@ -148,11 +169,10 @@ impl Store {
             Kind::File => {}
             Kind::Link => {
                 let target = self.disk.read_link(path).map_err(Error::disk("read the link", path))?;
-                let reason = format!("its file is a symbolic link to {}: put the file itself there", target.display());
-                return Ok(Err(reason.into()));
+                return Ok(Err(Why::Link { target }));
             }
             Kind::Dir | Kind::Other => {
-                return Ok(Err("what has its file's name is not a regular file".to_owned().into()));
+                return Ok(Err(Why::NotAFile));
             }
         }
         let file = self.disk.open(path, &How::READ).map_err(Error::disk("open", path))?;
@@ -162,31 +182,23 @@ impl Store {
     }
 
     /// The cut of the file that was found; none if it is to be taken as it is.
-    fn cut_of(&self, place: &Place, known: &Known, file: Option<Fingerprint>) -> Result<Option<Seq>, Closed> {
+    fn cut_of(&self, place: &Place, known: &Known, file: Option<Fingerprint>) -> Result<Option<Seq>, Why> {
         let cut = known.cut_of(file).or_else(|| {
             // A namespace that was only ever written to the journal began without a file.
             (file.is_none() && known.entries.is_empty()).then_some(Seq::ZERO)
         });
         let Some(cut) = cut.filter(|cut| *cut > Seq::ZERO || known.last > Seq::ZERO) else {
             if known.is_waiting() {
-                let what = if file.is_some() { "is not the one" } else { "is missing, the one" };
-                return Err(format!(
-                    "its file {what} that the journal's records for it belong to (sequence numbers {} to {})",
-                    known.covered.next(),
-                    known.last
-                )
-                .into());
+                return Err(if file.is_some() { Why::OtherFile } else { Why::Missing });
             }
             if file.is_none() && known.entries.iter().any(|entry| entry.file.is_some()) {
                 tracing::warn!(%place, "the namespace's file is gone; nothing waited for it, so the namespace is empty");
             }
             return Ok(None);
         };
-        if self.gone.get(place).is_some_and(|gone| *gone > cut) {
-            return Err(format!(
-                "its file holds the writes up to sequence number {cut}, but journal segments with later ones are missing"
-            )
-            .into());
+        let through = self.complete_above(place);
+        if through > cut {
+            return Err(Why::Gap { cut: file.map(|_| cut), through });
         }
         Ok(Some(cut))
     }

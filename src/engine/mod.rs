@@ -17,6 +17,7 @@
 mod activity;
 mod catalogue;
 pub mod clock;
+mod closing;
 pub mod disk;
 mod error;
 mod evaluate;
@@ -29,6 +30,7 @@ mod load;
 pub mod map;
 mod opening;
 mod poison;
+mod quarantine;
 mod request;
 mod stats;
 mod store;
@@ -39,6 +41,7 @@ mod turn;
 mod writer;
 
 pub use activity::{Costs, LastFlush};
+pub use closing::{Closing, Why};
 pub use error::Error;
 pub use flush::{FlushHow, Flushed};
 pub use layout::{Layout, PRIVATE_DIR};

@@ -17,7 +17,7 @@ use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Progress, Range, Tail, continue_journal, read_journal};
+use super::journal::{Fresh, OpenJournal, Progress, Quarantine, Range, Tail, continue_journal, read_journal};
 use super::layout::Layout;
 use super::opening::{Opening, SetAside};
 use super::poison::Poison;
@@ -101,6 +101,8 @@ pub struct Store {
     pub(super) ranges: Vec<Range>,
     /// The last write to each namespace in segments that had left the journal by then.
     pub(super) gone: HashMap<Place, Seq>,
+    /// Waiting records that lie outside the journal.
+    pub(super) quarantines: Mutex<HashMap<Place, Quarantine>>,
     pub(super) foreign_files: AtomicU64,
     /// Workspaces whose directories are known to be on the platter.
     pub(super) durable_workspaces: Mutex<HashSet<Workspace>>,
@@ -191,10 +193,11 @@ impl Store {
 
     fn assemble(options: StoreOptions, around: Surroundings, found: Found) -> Result<Self, Error> {
         let Found { layout, stat, owner, poison, journal, mut opening } = found;
-        let OpenJournal { appender, progress, ranges, gone, .. } = journal;
+        let OpenJournal { appender, progress, ranges, gone, quarantines, .. } = journal;
         opening.last = appender.last_given();
-        let waiting: Vec<Place> =
+        let mut waiting: Vec<Place> =
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
+        waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
         let shared = Arc::new(Shared::default());
         let writer = Writer::new(appender, Arc::clone(&progress), options.durability, Arc::clone(&shared));
@@ -210,6 +213,7 @@ impl Store {
             turn: Turn::new(writer),
             ranges,
             gone,
+            quarantines: Mutex::new(quarantines),
             foreign_files: AtomicU64::new(0),
             durable_workspaces: Mutex::new(HashSet::new()),
             namespaces: RwLock::new(HashMap::new()),
@@ -222,6 +226,11 @@ impl Store {
             owner,
             read_only: false,
         };
+        if store.poison.reason().is_none() {
+            store.release_quarantines();
+            store.rely_on_quarantines()?;
+        }
+        waiting.retain(|place| store.known(place).is_waiting() || store.flaw_of_quarantine(place).is_some());
         store.recover(waiting)?;
         Ok(store)
     }
@@ -258,6 +267,7 @@ impl Store {
     /// Loads the namespaces for which the journal holds something that their files lack.
     fn recover(&mut self, mut waiting: Vec<Place>) -> Result<(), Error> {
         waiting.sort_unstable();
+        waiting.dedup();
         let loaded = self.load(&waiting)?;
         for (place, outcome) in waiting.into_iter().zip(loaded) {
             let state = match outcome {
@@ -267,9 +277,10 @@ impl Store {
                     }
                     State::Loaded(table)
                 }
-                Err(closed) => {
-                    self.opening.closed.push((place.clone(), closed.reason.clone()));
-                    State::Closed(closed.reason)
+                Err(closing) => {
+                    self.quarantine(&place);
+                    self.opening.closed.push((place.clone(), closing.to_string()));
+                    State::Closed(closing)
                 }
             };
             let slot = Slot { place: place.clone(), state: RwLock::new(state) };
@@ -388,6 +399,7 @@ impl Store {
         self.progress.sync_through(self.progress.written())?;
         self.check_owner()?;
         self.turn.exclusive(|writer| writer.appender.release_segments());
+        self.release_quarantines();
         Ok(())
     }
 

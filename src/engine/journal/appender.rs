@@ -63,6 +63,8 @@ pub(crate) struct Appender {
     pub(super) last_done: Seq,
     /// The ceiling that the group raises, once it is written.
     pub(super) group_ceiling: Option<Seq>,
+    /// Writes through this Seq lie in a quarantine file, durably: no segment need keep them for the namespace.
+    pub(super) quarantined: HashMap<Place, Seq>,
 }
 
 /// A buffer that has grown larger than this is given back after use.
@@ -84,6 +86,25 @@ impl Appender {
     /// The last Seq that was given out.
     pub(crate) fn last_given(&self) -> Seq {
         Seq(self.next.0 - 1)
+    }
+
+    /// The store's id.
+    pub(crate) fn store(&self) -> u128 {
+        self.store
+    }
+
+    /// Notes that a namespace's writes through this Seq lie in a quarantine file, or no longer do.
+    pub(crate) fn set_quarantined(&mut self, place: &Place, through: Option<Seq>) {
+        match through {
+            Some(through) => drop(self.quarantined.insert(place.clone(), through)),
+            None => drop(self.quarantined.remove(place)),
+        }
+    }
+
+    /// Whether the namespace's file holds everything through this Seq, and the record that says so is on the platter.
+    pub(crate) fn is_settled(&self, place: &Place, through: Seq) -> bool {
+        let covered = self.table.get(place).map_or(Seq::ZERO, |known| known.covered);
+        covered >= through && self.last_done <= self.progress.synced()
     }
 
     /// How often the store has been opened, this time included.
@@ -252,15 +273,20 @@ impl Appender {
     }
 
     fn is_waited_for(&self, segment: &Segment) -> bool {
-        segment.writes.iter().any(|(place, last)| self.table.get(place).is_none_or(|known| *last > known.covered))
+        segment.writes.iter().any(|(place, last)| self.waits(place, *last))
+    }
+
+    /// Whether the journal is all that is left of a write to the namespace.
+    fn waits(&self, place: &Place, seq: Seq) -> bool {
+        self.table.get(place).is_none_or(|known| seq > known.covered)
+            && self.quarantined.get(place).is_none_or(|through| seq > *through)
     }
 
     /// What the oldest segment still waits for.
     pub(crate) fn pinned_by(&self) -> Vec<Place> {
         // Only a journal that was opened read-only can be without a segment.
         let Some(oldest) = self.segments.front() else { return Vec::new() };
-        let waits = |place: &Place, last: Seq| self.table.get(place).is_none_or(|known| last > known.covered);
-        oldest.writes.iter().filter(|(place, last)| waits(place, **last)).map(|(place, _)| place.clone()).collect()
+        oldest.writes.iter().filter(|(place, last)| self.waits(place, **last)).map(|(place, _)| place.clone()).collect()
     }
 
     /// The segments that hold writes to these namespaces above these Seqs. They stay until the writes are in files.

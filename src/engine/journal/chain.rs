@@ -14,6 +14,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
 use super::payload::{EffectRef, WritePayload, decode_ceiling, decode_done, decode_file};
+use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
 use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
 use super::table::FileTable;
@@ -69,6 +70,8 @@ pub(crate) struct Chain {
     pub(super) cut_off: Vec<(u64, PathBuf, u64)>,
     /// Files that do not count any more and may go once the next segment exists.
     pub(super) superseded: Vec<PathBuf>,
+    /// Waiting records that lie outside the journal.
+    pub(super) quarantines: HashMap<Place, Quarantine>,
     /// The greatest number that any file has.
     pub(super) greatest: u64,
 }
@@ -77,7 +80,13 @@ impl Chain {
     /// Whether a namespace's file lacks writes that only a missing segment can hold.
     fn waits_for_what_is_gone(&self) -> bool {
         let covered = |place: &Place| self.table.get(place).map_or(Seq::ZERO, |known| known.covered);
-        self.gone.iter().any(|(place, last)| *last > covered(place))
+        let quarantined = |place: &Place| match self.quarantines.get(place) {
+            // How much it holds is not known then, so nobody can say that something is missing.
+            Some(quarantine) if quarantine.flaw.is_some() => Seq(u64::MAX),
+            Some(quarantine) => quarantine.through,
+            None => Seq::ZERO,
+        };
+        self.gone.iter().any(|(place, last)| *last > covered(place).max(quarantined(place)))
     }
 }
 
@@ -92,7 +101,10 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Chain, Error> {
         }
     }
     files.sort_unstable();
-    let Some(greatest) = files.last().map(|(number, _)| *number) else { return Ok(Chain::default()) };
+    let quarantines = quarantine::read_all(disk, layout)?;
+    let Some(greatest) = files.last().map(|(number, _)| *number) else {
+        return Ok(Chain { quarantines, ..Chain::default() });
+    };
 
     let mut headers = HashMap::new();
     for (number, path) in &files {
@@ -108,7 +120,7 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Chain, Error> {
         };
         headers.insert(*number, header);
     }
-    let mut reader = Reader { disk, files, headers };
+    let mut reader = Reader { disk, files, headers, quarantines };
     let mut chain = reader.chain()?;
     chain.greatest = greatest;
     Ok(chain)
@@ -122,6 +134,7 @@ struct Reader<'a> {
     disk: &'a dyn Disk,
     files: Vec<(u64, PathBuf)>,
     headers: HashMap<u64, Result<(SegmentHeader, usize), &'static str>>,
+    quarantines: HashMap<Place, Quarantine>,
 }
 
 impl Reader<'_> {
@@ -182,7 +195,7 @@ impl Reader<'_> {
     }
 
     fn read_chain(&self, numbers: &[u64]) -> Result<Chain, Error> {
-        let mut chain = Chain::default();
+        let mut chain = Chain { quarantines: self.quarantines.clone(), ..Chain::default() };
         let (oldest, _) = self.whole(numbers[0]).expect("the numbers of a chain have whole headers");
         if oldest.predecessor.is_some() {
             chain.gone = oldest.table.iter().map(|(place, known)| (place.clone(), known.last)).collect();

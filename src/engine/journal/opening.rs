@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use super::CEILING_STEP;
 use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range, Tail};
+use super::quarantine::Quarantine;
 use super::record::{self, Stamp};
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
@@ -33,6 +34,8 @@ pub(crate) struct OpenJournal {
     pub(crate) ranges: Vec<Range>,
     /// The last write to each namespace in segments that have left the journal.
     pub(crate) gone: HashMap<Place, Seq>,
+    /// Waiting records that lie outside the journal.
+    pub(crate) quarantines: HashMap<Place, Quarantine>,
     pub(crate) tail: Option<Tail>,
     /// Records that were copied because they were not known to be on the platter.
     pub(crate) copied: u64,
@@ -146,9 +149,18 @@ pub(crate) fn continue_journal(
         group_last: copy.last,
         last_done: Seq::ZERO,
         group_ceiling: None,
+        quarantined: HashMap::new(),
     };
     appender.release_segments();
-    Ok(OpenJournal { appender, progress, ranges, gone: chain.gone, tail, copied: copy.count })
+    Ok(OpenJournal {
+        appender,
+        progress,
+        ranges,
+        gone: chain.gone,
+        quarantines: chain.quarantines,
+        tail,
+        copied: copy.count,
+    })
 }
 
 /// What the next owner begins with.
@@ -166,10 +178,12 @@ impl Next {
         // A segment beyond the chain may have been begun by an owner of whom nothing else is left, not even a header
         // that can be read: its Seqs and its boot number are not given again.
         let lost = chain.greatest - last_header.map_or(0, |header| header.number);
+        // A journal that was cut or is gone may end before what was quarantined from it.
+        let quarantined = chain.quarantines.values().map(|quarantine| quarantine.through.0).max().unwrap_or(0);
         Self {
             store: last_header.map_or(fresh, |header| header.store),
             boot: last_header.map_or(0, |header| header.boot) + lost + 1,
-            given: Seq(chain.ceiling.0 + lost * CEILING_STEP),
+            given: Seq((chain.ceiling.0 + lost * CEILING_STEP).max(quarantined)),
         }
     }
 }

@@ -9,10 +9,12 @@ use std::io;
 use std::sync::Arc;
 
 use commonhold_proto::Seq;
+use hashbrown::HashMap;
 
 use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range};
 use super::opening::{Next, OpenJournal, base_of};
+use super::quarantine;
 use super::sync::Progress;
 use crate::engine::disk::{Disk, DiskFile, NoFile};
 use crate::engine::error::Error;
@@ -23,7 +25,9 @@ use crate::engine::poison::Poison;
 pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Poison>) -> Result<OpenJournal, Error> {
     let directory = layout.journal();
     let chain = match disk.lstat(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Chain::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Chain { quarantines: quarantine::read_all(&**disk, layout)?, ..Chain::default() }
+        }
         _ => chain::read(&**disk, layout)?,
     };
     if let Some((_, segment, offset)) = chain.cut_off.first() {
@@ -75,7 +79,16 @@ pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Po
         group_last: end.seq,
         last_done: Seq::ZERO,
         group_ceiling: None,
+        quarantined: HashMap::new(),
     };
     appender.forget_unneeded(kept);
-    Ok(OpenJournal { appender, progress, ranges, gone: chain.gone, tail: None, copied: 0 })
+    Ok(OpenJournal {
+        appender,
+        progress,
+        ranges,
+        gone: chain.gone,
+        quarantines: chain.quarantines,
+        tail: None,
+        copied: 0,
+    })
 }

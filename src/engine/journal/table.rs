@@ -50,7 +50,8 @@ impl Known {
         self.entries.iter().rev().find(|entry| entry.file == file).map(|entry| entry.cut)
     }
 
-    fn add(&mut self, entry: Entry) {
+    /// Adds an entry at its place.
+    pub(crate) fn add(&mut self, entry: Entry) {
         // A copied record is read beside a table that knows it already.
         if self.entries.contains(&entry) {
             return;
@@ -127,13 +128,7 @@ impl FileTable {
         let mut sorted: Vec<_> = self.known.iter().collect();
         sorted.sort_unstable_by_key(|(place, _)| *place);
         for (place, known) in sorted {
-            encode_place(out, place);
-            out.extend_from_slice(&known.last.0.to_le_bytes());
-            out.extend_from_slice(&known.covered.0.to_le_bytes());
-            out.extend_from_slice(&(known.entries.len() as u32).to_le_bytes());
-            for entry in &known.entries {
-                encode_entry(out, entry);
-            }
+            encode_known(out, place, known);
         }
     }
 
@@ -141,11 +136,7 @@ impl FileTable {
         let mut fields = Fields::new(bytes);
         let mut table = Self::default();
         for _ in 0..fields.u32()? {
-            let place = decode_place(&mut fields)?;
-            let mut known = Known { last: Seq(fields.u64()?), covered: Seq(fields.u64()?), entries: Vec::new() };
-            for _ in 0..fields.u32()? {
-                known.entries.push(decode_entry(&mut fields)?);
-            }
+            let (place, known) = decode_known(&mut fields)?;
             table.known.insert(place, known);
         }
         fields.is_empty().then_some(table)
@@ -161,6 +152,25 @@ impl FileTable {
         table.wrote(&Place::new("", "doc_status").unwrap(), Seq(3));
         table
     }
+}
+
+pub(super) fn encode_known(out: &mut Vec<u8>, place: &Place, known: &Known) {
+    encode_place(out, place);
+    out.extend_from_slice(&known.last.0.to_le_bytes());
+    out.extend_from_slice(&known.covered.0.to_le_bytes());
+    out.extend_from_slice(&(known.entries.len() as u32).to_le_bytes());
+    for entry in &known.entries {
+        encode_entry(out, entry);
+    }
+}
+
+pub(super) fn decode_known(fields: &mut Fields<'_>) -> Option<(Place, Known)> {
+    let place = decode_place(fields)?;
+    let mut known = Known { last: Seq(fields.u64()?), covered: Seq(fields.u64()?), entries: Vec::new() };
+    for _ in 0..fields.u32()? {
+        known.entries.push(decode_entry(fields)?);
+    }
+    Some((place, known))
 }
 
 pub(super) fn encode_place(out: &mut Vec<u8>, place: &Place) {

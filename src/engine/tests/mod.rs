@@ -8,6 +8,7 @@ mod journal_damage;
 mod loading;
 mod model;
 mod promises;
+mod quarantine;
 mod read_only;
 mod real;
 mod rig;

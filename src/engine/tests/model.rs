@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use commonhold_proto::{Condition, Durability, Seq};
 use fastrand::Rng;
 
-use super::rig::{Rig, contents, options, place};
+use super::rig::{Rig, contents, file, options, place};
 use crate::engine::disk::{Call, FailWith, Failure, Rules};
 use crate::engine::{Error, FlushHow, WriteRequest, Written};
 
@@ -316,6 +316,9 @@ impl Run {
             self.rig.close();
             self.lose_the_owner(power_cut);
         }
+        if self.rng.u8(..4) == 0 {
+            self.serve_with_a_torn_file(power_cut);
+        }
         self.rig.try_open().unwrap_or_else(|error| panic!("the store does not open after a crash: {error:?}"));
         let opening = self.rig.store().opening();
         assert!(opening.closed.is_empty(), "a crash closed {:?}", opening.closed);
@@ -335,6 +338,35 @@ impl Run {
         self.states.truncate(which + 1);
         // What was read here was read from what the platter holds, and the start has synced it anew.
         self.platter = which;
+    }
+
+    /// For a while one namespace's file is not what it should be; owners come and go, and then the right one is back.
+    fn serve_with_a_torn_file(&mut self, power_cut: bool) {
+        let torn = PLACES[self.rng.usize(..PLACES.len())];
+        let directory = file(torn).parent().expect("a file has a directory").to_owned();
+        if !self.rig.disk.exists(&directory) {
+            return;
+        }
+        let right = self.rig.disk.exists(file(torn)).then(|| self.rig.disk.read_file(file(torn)));
+        self.rig.disk.write_file(file(torn), b"{\n\"torn\": 1,");
+        for _ in 0..self.rng.u8(1..4) {
+            self.crashes += 1;
+            self.rig.disk.crash_after(self.rng.u64(1..120));
+            if self.rig.try_open().is_ok() {
+                // Without writes: what the others have in memory goes to their files, and segments go.
+                for name in PLACES {
+                    let outcome = self.rig.store().flush(&place(name), FlushHow { rewrite: true, lock_timeout: None });
+                    assert!(name != torn || outcome.is_err(), "a torn file was replaced");
+                    let _ = self.rig.store().tick();
+                }
+            }
+            self.rig.close();
+            self.lose_the_owner(power_cut);
+        }
+        match right {
+            Some(bytes) => self.rig.disk.write_file(file(torn), &bytes),
+            None => self.rig.disk.remove_path(file(torn)),
+        }
     }
 
     fn random_failure(&mut self) -> Failure {

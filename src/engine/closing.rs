@@ -1,0 +1,94 @@
+//! Why a namespace cannot be opened: told to whoever asks for it, to `check`, which adds what can be done, and to
+//! `repair`, which does it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use commonhold_proto::Seq;
+
+use crate::json::FileError;
+
+/// A namespace that would not open. Its file and its waiting records are as they were.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// What is wrong.
+    pub why: Why,
+    /// The first and the last of the sequence numbers whose writes its file may lack; kept in the journal or in
+    /// quarantine.
+    pub waiting: Option<(Seq, Seq)>,
+}
+
+/// What is wrong with a namespace.
+#[derive(Clone, Debug)]
+pub enum Why {
+    /// Its file is not one JSON object.
+    NotJson(FileError),
+    /// Its file is a symbolic link.
+    Link {
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A directory or a device has its file's name.
+    NotAFile,
+    /// Records wait, and the file that is there is not the one they belong to.
+    OtherFile,
+    /// Records wait, and the file they belong to is gone.
+    Missing,
+    /// Journal segments with writes that the file lacks are gone.
+    Gap {
+        /// The file holds every write up to this one; none if there is no file.
+        cut: Option<Seq>,
+        /// Writes up to this one were in the segments.
+        through: Seq,
+    },
+    /// Its quarantine file is damaged.
+    Quarantine {
+        /// The quarantine file.
+        file: PathBuf,
+        /// From which byte on.
+        offset: u64,
+        /// What shows it.
+        reason: &'static str,
+    },
+    /// Its quarantine file is of a journal that is gone.
+    OtherJournal {
+        /// The quarantine file.
+        file: PathBuf,
+    },
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Why::NotJson(error) => write!(f, "its file is not a JSON object: {error}")?,
+            Why::Link { target } => {
+                write!(f, "its file is a symbolic link to {}: put the file itself there", target.display())?;
+            }
+            Why::NotAFile => f.write_str("what has its file's name is not a regular file")?,
+            Why::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to")?,
+            Why::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to")?,
+            Why::Gap { cut: Some(cut), through } => write!(
+                f,
+                "its file holds the writes up to sequence number {cut}, but journal segments with later ones, up to {through}, are missing"
+            )?,
+            Why::Gap { cut: None, through } => write!(
+                f,
+                "it has no file, and journal segments with its writes up to sequence number {through} are missing"
+            )?,
+            Why::Quarantine { file, offset, reason } => {
+                write!(
+                    f,
+                    "the file with its waiting records, {}, is damaged at byte {offset}: {reason}",
+                    file.display()
+                )?;
+            }
+            Why::OtherJournal { file } => {
+                write!(f, "the journal that its waiting records in {} come from is gone", file.display())?;
+            }
+        }
+        if let Some((first, last)) = self.waiting {
+            write!(f, " (sequence numbers {first} to {last} wait and are kept)")?;
+        }
+        f.write_str("; `commonhold check`, with the daemon stopped, tells how to repair it")
+    }
+}
