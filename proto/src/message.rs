@@ -281,6 +281,24 @@ pub enum Number {
     Float(f64),
 }
 
+impl From<i32> for Number {
+    fn from(by: i32) -> Self {
+        Self::Int(by.into())
+    }
+}
+
+impl From<i64> for Number {
+    fn from(by: i64) -> Self {
+        Self::Int(by)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(by: f64) -> Self {
+        Self::Float(by)
+    }
+}
+
 /// What must hold for an operation; if it does not, nothing of the whole request is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]

@@ -2,19 +2,21 @@
 
 use std::ops::Range;
 
-use commonhold_proto::limits::{MAX_OPERATIONS, MAX_VALUE_BYTES};
+use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::names::check_key;
-use commonhold_proto::{Condition, Durability, Op, Place, Space, Verb, Write};
+use commonhold_proto::{Condition, Durability, Number, Op, Verb};
 use serde::Serialize;
 
 use super::error::Error;
+use super::target::Target;
 use super::values::to_text;
-use crate::proto::names::shown;
+use super::verbs::{self, check_value};
 
 /// Operations that take effect together, under one Seq, or not at all.
 ///
 /// Each sees the effects of those before it. A batch may name several namespaces of one store; it holds at most
-/// [`MAX_OPERATIONS`] operations. It can be written more than once.
+/// [`MAX_OPERATIONS`] operations. It can be written more than once. Namespaces that are kept and volatile ones cannot be
+/// in one batch.
 ///
 /// ```no_run
 /// use commonhold::blocking::{Batch, Client, Condition};
@@ -30,11 +32,12 @@ use crate::proto::names::shown;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    places: Vec<Place>,
+    targets: Vec<Target>,
     /// Keys and values, one after another: a batch of many records is few allocations.
     text: String,
     operations: Vec<Operation>,
     durability: Option<Durability>,
+    if_token: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +49,10 @@ struct Operation {
 #[derive(Clone, Debug)]
 enum What {
     Put { key: Range<usize>, value: Range<usize>, condition: Condition },
+    PutStamped { key: Range<usize>, value: Range<usize>, condition: Condition },
+    Merge { key: Range<usize>, fields: Range<usize>, condition: Condition },
+    Increment { key: Range<usize>, field: Range<usize>, by: Number, condition: Condition },
+    Append { key: Range<usize>, field: Range<usize>, items: Range<usize>, keep_last: Option<u32>, condition: Condition },
     Delete { key: Range<usize>, condition: Condition },
     Clear,
 }
@@ -78,7 +85,7 @@ impl Batch {
     /// [`Error::Name`] and [`Error::TooLarge`] for a key or value over its limit.
     pub fn put<T: Serialize + ?Sized>(
         self,
-        namespace: &impl AsRef<Place>,
+        namespace: &impl AsRef<Target>,
         key: &str,
         value: &T,
     ) -> Result<Self, Error> {
@@ -91,7 +98,7 @@ impl Batch {
     /// As for [`put`](Self::put).
     pub fn put_if<T: Serialize + ?Sized>(
         self,
-        namespace: &impl AsRef<Place>,
+        namespace: &impl AsRef<Target>,
         key: &str,
         value: &T,
         condition: Condition,
@@ -103,7 +110,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::Name`] and [`Error::TooLarge`] for a key or value over its limit.
-    pub fn put_raw(self, namespace: &impl AsRef<Place>, key: &str, json_text: &str) -> Result<Self, Error> {
+    pub fn put_raw(self, namespace: &impl AsRef<Target>, key: &str, json_text: &str) -> Result<Self, Error> {
         self.put_raw_if(namespace, key, json_text, Condition::Always)
     }
 
@@ -113,7 +120,7 @@ impl Batch {
     /// As for [`put_raw`](Self::put_raw).
     pub fn put_raw_if(
         mut self,
-        namespace: &impl AsRef<Place>,
+        namespace: &impl AsRef<Target>,
         key: &str,
         json_text: &str,
         condition: Condition,
@@ -124,11 +131,179 @@ impl Batch {
         self.push(namespace, what)
     }
 
+    /// Stores a JSON object under `key` in which the daemon sets `create_time` and `update_time` (whole seconds since
+    /// 1970) and `_id` (the key), as LightRAG does; a record that is replaced keeps its `create_time`.
+    ///
+    /// ```no_run
+    /// # use commonhold::blocking::{Batch, Client};
+    /// # let client = Client::connect("rag_storage")?;
+    /// # let docs = client.namespace("full_docs")?;
+    /// client.write(&Batch::new().put_stamped(&docs, "doc-1", &serde_json::json!({"content": "…"}))?)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](commonhold_proto::Fault::WrongType) for a value that is no
+    /// object.
+    pub fn put_stamped<T: Serialize + ?Sized>(
+        self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        value: &T,
+    ) -> Result<Self, Error> {
+        self.put_stamped_raw_if(namespace, key, &to_text(key, value)?, Condition::Always)
+    }
+
+    /// As [`put_stamped`](Self::put_stamped), of a JSON text and if `condition` holds.
+    ///
+    /// # Errors
+    /// As for [`put_raw`](Self::put_raw).
+    pub fn put_stamped_raw_if(
+        mut self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        json_text: &str,
+        condition: Condition,
+    ) -> Result<Self, Error> {
+        check_key(key)?;
+        check_value(key, json_text)?;
+        let what = What::PutStamped { key: self.keep(key), value: self.keep(json_text), condition };
+        self.push(namespace, what)
+    }
+
+    /// Sets the fields of `fields`, a map or struct, in the JSON object under `key`, and leaves its others as they are.
+    /// Without a record one is made of them.
+    ///
+    /// ```no_run
+    /// # use commonhold::blocking::{Batch, Client};
+    /// # let client = Client::connect("rag_storage")?;
+    /// # let status = client.namespace("doc_status")?;
+    /// client.write(&Batch::new().merge(&status, "doc-1", &serde_json::json!({"status": "processed"}))?)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](commonhold_proto::Fault::WrongType) when the record, or
+    /// `fields`, is no object, and [`Fault::TooLarge`](commonhold_proto::Fault::TooLarge) when the value is or becomes longer than
+    /// [`MAX_CHANGED_VALUE_BYTES`](commonhold_proto::limits::MAX_CHANGED_VALUE_BYTES).
+    pub fn merge<T: Serialize + ?Sized>(
+        self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        fields: &T,
+    ) -> Result<Self, Error> {
+        self.merge_raw_if(namespace, key, &to_text(key, fields)?, Condition::Always)
+    }
+
+    /// As [`merge`](Self::merge), of the text of a JSON object and if `condition` holds.
+    ///
+    /// # Errors
+    /// As for [`put_raw`](Self::put_raw).
+    pub fn merge_raw_if(
+        mut self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        fields: &str,
+        condition: Condition,
+    ) -> Result<Self, Error> {
+        check_key(key)?;
+        check_value(key, fields)?;
+        let what = What::Merge { key: self.keep(key), fields: self.keep(fields), condition };
+        self.push(namespace, what)
+    }
+
+    /// Adds `by`, a whole number or a float, to the number in a field of the JSON object under `key`. A missing field
+    /// counts as 0, a missing record as `{}`.
+    ///
+    /// ```no_run
+    /// # use commonhold::blocking::{Batch, Client};
+    /// # let client = Client::connect("rag_storage")?;
+    /// # let usage = client.namespace("usage")?;
+    /// client.write(&Batch::new().increment(&usage, "today", "calls", 1)?.increment(&usage, "today", "cost", 0.25)?)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Name`] and [`Error::TooLarge`] for a key over its limit or too many operations. The daemon answers
+    /// [`Fault::WrongType`](commonhold_proto::Fault::WrongType) when the record is no object or the field no number, and
+    /// [`Fault::Overflow`](commonhold_proto::Fault::Overflow) for a whole sum beyond 64 bits.
+    pub fn increment(
+        self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        field: &str,
+        by: impl Into<Number>,
+    ) -> Result<Self, Error> {
+        self.increment_if(namespace, key, field, by, Condition::Always)
+    }
+
+    /// As [`increment`](Self::increment), if `condition` holds; if it does not, nothing of the whole batch is done.
+    ///
+    /// # Errors
+    /// As for [`increment`](Self::increment).
+    pub fn increment_if(
+        mut self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        field: &str,
+        by: impl Into<Number>,
+        condition: Condition,
+    ) -> Result<Self, Error> {
+        check_key(key)?;
+        check_value(key, field)?;
+        let what = What::Increment { key: self.keep(key), field: self.keep(field), by: by.into(), condition };
+        self.push(namespace, what)
+    }
+
+    /// Adds items to the end of the list in a field of the JSON object under `key`. A missing field counts as `[]`, a
+    /// missing record as `{}`. With `keep_last`, only so many items at the end of the list are kept.
+    ///
+    /// ```no_run
+    /// # use commonhold::blocking::{Batch, Client};
+    /// # let client = Client::connect("rag_storage")?;
+    /// # let jobs = client.namespace("jobs")?;
+    /// client.write(&Batch::new().append(&jobs, "job-1", "log", &["started", "parsed"], Some(100))?)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`merge`](Self::merge); [`Fault::WrongType`](commonhold_proto::Fault::WrongType) also when the field is no list.
+    pub fn append<T: Serialize>(
+        self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        field: &str,
+        items: &[T],
+        keep_last: Option<u32>,
+    ) -> Result<Self, Error> {
+        self.append_raw_if(namespace, key, field, &to_text(key, items)?, keep_last, Condition::Always)
+    }
+
+    /// As [`append`](Self::append), of the text of a JSON array and if `condition` holds.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn append_raw_if(
+        mut self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        field: &str,
+        items: &str,
+        keep_last: Option<u32>,
+        condition: Condition,
+    ) -> Result<Self, Error> {
+        check_key(key)?;
+        check_value(key, field)?;
+        check_value(key, items)?;
+        let (key, field, items) = (self.keep(key), self.keep(field), self.keep(items));
+        self.push(namespace, What::Append { key, field, items, keep_last, condition })
+    }
+
     /// Removes the record of `key` if there is one.
     ///
     /// # Errors
     /// [`Error::Name`] for a key over its limit, [`Error::TooLarge`] for too many operations.
-    pub fn delete(self, namespace: &impl AsRef<Place>, key: &str) -> Result<Self, Error> {
+    pub fn delete(self, namespace: &impl AsRef<Target>, key: &str) -> Result<Self, Error> {
         self.delete_if(namespace, key, Condition::Always)
     }
 
@@ -136,7 +311,7 @@ impl Batch {
     ///
     /// # Errors
     /// As for [`delete`](Self::delete).
-    pub fn delete_if(mut self, namespace: &impl AsRef<Place>, key: &str, condition: Condition) -> Result<Self, Error> {
+    pub fn delete_if(mut self, namespace: &impl AsRef<Target>, key: &str, condition: Condition) -> Result<Self, Error> {
         check_key(key)?;
         let what = What::Delete { key: self.keep(key), condition };
         self.push(namespace, what)
@@ -146,7 +321,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for too many operations.
-    pub fn clear(self, namespace: &impl AsRef<Place>) -> Result<Self, Error> {
+    pub fn clear(self, namespace: &impl AsRef<Target>) -> Result<Self, Error> {
         self.push(namespace, What::Clear)
     }
 
@@ -157,22 +332,29 @@ impl Batch {
         self
     }
 
+    /// Only if the grant with this fencing token is still live when the write takes effect; if it is not, nothing is done.
+    #[must_use]
+    pub fn if_token(mut self, token: u64) -> Self {
+        self.if_token = Some(token);
+        self
+    }
+
     fn keep(&mut self, text: &str) -> Range<usize> {
         let start = self.text.len();
         self.text.push_str(text);
         start..self.text.len()
     }
 
-    fn push(mut self, namespace: &impl AsRef<Place>, what: What) -> Result<Self, Error> {
+    fn push(mut self, namespace: &impl AsRef<Target>, what: What) -> Result<Self, Error> {
         if self.operations.len() == MAX_OPERATIONS {
             return Err(Error::too_large("operations in the batch", MAX_OPERATIONS + 1, MAX_OPERATIONS));
         }
-        let place = namespace.as_ref();
+        let target = namespace.as_ref();
         // The last one is the likely one.
-        let known = self.places.iter().rposition(|known| known == place);
+        let known = self.targets.iter().rposition(|known| known == target);
         let space = known.unwrap_or_else(|| {
-            self.places.push(place.clone());
-            self.places.len() - 1
+            self.targets.push(target.clone());
+            self.targets.len() - 1
         }) as u32;
         self.operations.push(Operation { space, what });
         Ok(self)
@@ -180,53 +362,49 @@ impl Batch {
 
     /// The request; the driver's core fills in who sends it and as what number.
     pub(super) fn to_verb(&self) -> Verb<'_> {
-        let ops = self.operations.iter().map(|operation| {
-            let space = operation.space;
-            match &operation.what {
-                What::Put { key, value, condition } => Op::Put {
-                    space,
-                    key: &self.text[key.clone()],
-                    value: &self.text[value.clone()],
-                    condition: *condition,
-                },
-                What::Delete { key, condition } => {
-                    Op::Delete { space, key: &self.text[key.clone()], condition: *condition }
-                }
-                What::Clear => Op::Clear { space },
+        let spaces = self.targets.iter().map(Target::space).collect();
+        let ops = self.operations.iter().map(|operation| self.to_op(operation)).collect();
+        verbs::write(spaces, ops, self.durability, self.if_token)
+    }
+
+    fn to_op(&self, Operation { space, what }: &Operation) -> Op<'_> {
+        let (space, text) = (*space, |range: &Range<usize>| &self.text[range.clone()]);
+        match what {
+            What::Put { key, value, condition } => {
+                Op::Put { space, key: text(key), value: text(value), condition: *condition }
             }
-        });
-        write_verb(self.places.iter().map(Space::persistent).collect(), ops.collect(), self.durability)
+            What::PutStamped { key, value, condition } => {
+                Op::PutStamped { space, key: text(key), value: text(value), condition: *condition }
+            }
+            What::Merge { key, fields, condition } => {
+                Op::Merge { space, key: text(key), fields: text(fields), condition: *condition }
+            }
+            What::Increment { key, field, by, condition } => {
+                Op::Increment { space, key: text(key), field: text(field), by: *by, condition: *condition }
+            }
+            What::Append { key, field, items, keep_last, condition } => Op::Append {
+                space,
+                key: text(key),
+                field: text(field),
+                items: text(items),
+                keep_last: *keep_last,
+                condition: *condition,
+            },
+            What::Delete { key, condition } => Op::Delete { space, key: text(key), condition: *condition },
+            What::Clear => Op::Clear { space },
+        }
     }
-}
-
-/// A write request that has not been given its client and number yet.
-pub(super) fn write_verb<'a>(spaces: Vec<Space<'a>>, ops: Vec<Op<'a>>, durability: Option<Durability>) -> Verb<'a> {
-    Verb::Write(Write { client: 0, number: 0, settled: 0, durability, if_token: None, spaces, ops })
-}
-
-/// Refuses a value that no request may carry, before it is copied and sent.
-pub(super) fn check_value(key: &str, json_text: &str) -> Result<(), Error> {
-    if json_text.len() > MAX_VALUE_BYTES {
-        let what = format!("bytes in the value of key {:?}", shown(key));
-        return Err(Error::too_large(what, json_text.len(), MAX_VALUE_BYTES));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct At(Place);
+    use commonhold_proto::limits::MAX_VALUE_BYTES;
+    use commonhold_proto::{Kind, Place};
 
-    impl AsRef<Place> for At {
-        fn as_ref(&self) -> &Place {
-            &self.0
-        }
-    }
-
-    fn at(namespace: &str) -> At {
-        At(Place::new("", namespace).unwrap())
+    fn at(namespace: &str) -> Target {
+        Target::new(Place::new("", namespace).unwrap(), Kind::Persistent)
     }
 
     #[test]
@@ -249,6 +427,32 @@ mod tests {
             ]
         );
         assert_eq!(write.durability, Some(Durability::Synced));
+    }
+
+    #[test]
+    fn changes_of_a_value_travel_as_they_were_asked_for() {
+        let volatile = Target::new(Place::new("", "v").unwrap(), Kind::Volatile);
+        let if_seq = Condition::IfSeq(commonhold_proto::Seq(7));
+        let batch = Batch::new()
+            .put_stamped(&volatile, "k", &serde_json::json!({"a": 1}))
+            .and_then(|batch| batch.merge_raw_if(&volatile, "k", r#"{"b":2}"#, if_seq))
+            .and_then(|batch| batch.increment(&volatile, "k", "n", 2)?.increment(&volatile, "k", "x", 0.5))
+            .and_then(|batch| batch.append(&volatile, "k", "l", &["é", "f"], Some(3)))
+            .unwrap()
+            .if_token(11);
+        let Verb::Write(write) = batch.to_verb() else { panic!("a batch is a write") };
+        assert_eq!((write.if_token, write.spaces.len(), write.spaces[0].kind), (Some(11), 1, Kind::Volatile));
+        let (space, key, condition) = (0, "k", Condition::Always);
+        assert_eq!(
+            write.ops,
+            [
+                Op::PutStamped { space, key, value: r#"{"a":1}"#, condition },
+                Op::Merge { space, key, fields: r#"{"b":2}"#, condition: if_seq },
+                Op::Increment { space, key, field: "n", by: Number::Int(2), condition },
+                Op::Increment { space, key, field: "x", by: Number::Float(0.5), condition },
+                Op::Append { space, key, field: "l", items: r#"["é","f"]"#, keep_last: Some(3), condition },
+            ]
+        );
     }
 
     #[test]

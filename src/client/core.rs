@@ -113,7 +113,8 @@ impl Core {
     /// Encodes a request and queues it behind those that are not sent yet; a write is given its client and number here,
     /// so that numbers rise in the order of sending.
     pub(super) fn begin(&mut self, deadline_ms: u32, mut verb: Verb<'_>) -> Result<u64, Error> {
-        let repeatable = !matches!(verb, Verb::Write(_) | Verb::Stop);
+        // A drop would take what others have stored since, and a session's number may be another's after a restart.
+        let repeatable = !matches!(verb, Verb::Write(_) | Verb::Stop | Verb::Drop { .. } | Verb::EndSession { .. });
         let mut number = None;
         if let Verb::Write(write) = &mut verb {
             write.client = self.client;

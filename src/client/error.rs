@@ -47,6 +47,14 @@ pub enum Error {
         /// What was met at the last try.
         reason: String,
     },
+    /// A stream of records broke off: those that came are not all. Begin again.
+    #[error("reading all records of {dir} broke off: {reason}. What was read is incomplete; begin again", dir = dir.display())]
+    BrokeOff {
+        /// The store's directory, as it was given.
+        dir: PathBuf,
+        /// What was met.
+        reason: String,
+    },
     /// The other side of the socket does not keep to the protocol: it is another version, or something else.
     #[error("the other side of the socket does not speak as Commonhold's daemon does: {reason}")]
     Protocol {
@@ -81,6 +89,12 @@ pub enum Error {
         got: u64,
         /// The limit.
         limit: u64,
+    },
+    /// A text is not one that a cursor gave. Nothing was sent.
+    #[error("{text:?} is no cursor: begin the scan anew")]
+    InvalidCursor {
+        /// The text, shortened when long.
+        text: String,
     },
     /// A Rust value could not be written as JSON. Nothing was sent.
     #[error("the value for key {key:?} cannot be written as JSON: {source}")]

@@ -14,9 +14,13 @@ mod core;
 mod error;
 mod identity;
 mod inbox;
+mod parts;
 mod read;
+mod target;
 mod values;
+mod verbs;
 
 pub use batch::Batch;
 pub use error::Error;
-pub use values::{Cursor, Entry, FlushOptions, Flushed, Page, Value, Written};
+pub use target::Target;
+pub use values::{Cursor, Dropped, Entry, FlushOptions, Flushed, Page, Value, Written};

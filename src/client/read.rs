@@ -1,10 +1,10 @@
 //! From a reply's frames to what the caller asked for.
 
-use commonhold_proto::{Answer, NamespaceInfo, Seq, codec};
+use commonhold_proto::{Answer, NamespaceInfo, Seq, SessionInfo, WorkspaceInfo, codec};
 
 use super::core::Reply;
 use super::error::Error;
-use super::values::{Cursor, Entry, Flushed, Page, Value, Written};
+use super::values::{Cursor, Dropped, Entry, Flushed, Page, Value, Written};
 
 /// An answer in one frame. A fault is an error, and so is an answer that does not belong to the request.
 fn one<T>(reply: &Reply, read: impl FnOnce(Answer<'_>) -> Option<T>) -> Result<T, Error> {
@@ -96,20 +96,24 @@ pub(super) fn len(reply: &Reply) -> Result<u64, Error> {
 
 pub(super) fn page(reply: &Reply) -> Result<Page, Error> {
     one(reply, |answer| match answer {
-        Answer::Page { entries, next, seq } => Some(Page {
-            entries: entries
-                .into_iter()
-                .map(|entry| Entry {
-                    key: entry.key.to_owned(),
-                    value: entry.value.unwrap_or_default().to_owned(),
-                    seq: entry.seq,
-                })
-                .collect(),
-            next: next.map(Cursor::from_wire),
-            seq,
-        }),
+        Answer::Page { entries, next, seq } => {
+            Some(Page { entries: entries.iter().map(own).collect(), next: next.map(Cursor::from_wire), seq })
+        }
         _ => None,
     })
+}
+
+/// A part of the answer to `get_all`, or its end.
+pub(super) fn records(body: &[u8]) -> Result<(Vec<Entry>, Seq), Error> {
+    match codec::decode_answer(body)? {
+        Answer::Fault(fault) => Err(Error::Fault(fault)),
+        Answer::Records { entries, seq } => Ok((entries.iter().map(own).collect(), seq)),
+        _ => Err(other()),
+    }
+}
+
+fn own(entry: &commonhold_proto::Entry<'_>) -> Entry {
+    Entry { key: entry.key.to_owned(), value: entry.value.unwrap_or_default().to_owned(), seq: entry.seq }
 }
 
 pub(super) fn written(reply: &Reply) -> Result<Written, Error> {
@@ -141,6 +145,37 @@ pub(super) fn namespaces(reply: &Reply) -> Result<Vec<NamespaceInfo>, Error> {
     let mut all = Vec::new();
     each(reply, |answer| match answer {
         Answer::Namespaces { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+pub(super) fn dropped(reply: &Reply) -> Result<Dropped, Error> {
+    one(reply, |answer| match answer {
+        Answer::Dropped { seq, records } => Some(Dropped { seq, records }),
+        _ => None,
+    })
+}
+
+pub(super) fn workspaces(reply: &Reply) -> Result<Vec<WorkspaceInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Workspaces { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+pub(super) fn sessions(reply: &Reply) -> Result<Vec<SessionInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Sessions { list } => {
             all.extend(list);
             Some(())
         }

@@ -1,5 +1,7 @@
 //! What calls return and take, the same in every driver.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use commonhold_proto::Seq;
@@ -70,6 +72,15 @@ pub struct Flushed {
     pub seq: Seq,
 }
 
+/// What dropping a namespace did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The drop's number in the order of the store.
+    pub seq: Seq,
+    /// How many records there were.
+    pub records: u64,
+}
+
 /// How to flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushOptions {
@@ -85,7 +96,7 @@ impl Default for FlushOptions {
     }
 }
 
-/// A record of a scan.
+/// A record of a scan, or of all records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
@@ -106,7 +117,15 @@ impl Entry {
     }
 }
 
-/// Where a scan goes on.
+/// Where a scan goes on. As text ([`Display`](fmt::Display) and [`FromStr`]) it can be kept and used again later, by
+/// another process and after a restart of the daemon, too.
+///
+/// ```
+/// # use commonhold::blocking::Cursor;
+/// let cursor: Cursor = "3-1f-doc-12".parse()?;
+/// assert_eq!(cursor.to_string(), "3-1f-doc-12");
+/// # Ok::<(), commonhold::blocking::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) load: u64,
@@ -124,6 +143,27 @@ impl Cursor {
     }
 }
 
+/// `<load>-<ordinal>-<key>`: two numbers in base 16, and the key as it is.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}-{}", self.load, self.ordinal, self.key)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut pieces = text.splitn(3, '-');
+        let mut number = || u64::from_str_radix(pieces.next()?, 16).ok();
+        let (load, ordinal) = (number(), number());
+        match (load, ordinal, pieces.next()) {
+            (Some(load), Some(ordinal), Some(key)) => Ok(Self { load, ordinal, key: key.to_owned() }),
+            _ => Err(Error::InvalidCursor { text: shown(text) }),
+        }
+    }
+}
+
 /// A piece of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -133,4 +173,25 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// The last write that this page has seen.
     pub seq: Seq,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_the_same_after_it_was_text() {
+        for key in ["", "k", "-", "a-b-c", "é\n-1"] {
+            let cursor = Cursor { load: u64::MAX, ordinal: 10, key: key.to_owned() };
+            assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_cursor_is_refused_by_name() {
+        for text in ["", "1", "1-2", "x-2-k", "1--k", "1-2é-k", "10000000000000000-1-k"] {
+            let error = text.parse::<Cursor>().unwrap_err();
+            assert!(matches!(error, Error::InvalidCursor { .. }), "{text:?}: {error}");
+        }
+    }
 }

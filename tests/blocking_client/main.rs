@@ -4,6 +4,7 @@ mod fake;
 mod lost;
 mod many;
 mod strange;
+mod streams;
 
 use std::thread;
 use std::time::{Duration, Instant};

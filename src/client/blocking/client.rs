@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, Verb, Workspace as WorkspaceName};
+use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, SessionInfo, Verb};
+use commonhold_proto::{Workspace as WorkspaceName, WorkspaceInfo};
 
 use super::session::Session;
 use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Namespace, Pending, Written};
-use crate::client::read;
+use crate::client::{read, verbs};
 use crate::ipc::{IpcError, SocketName};
 
 /// A connection to the daemon of one store: one session. Clones share it, between threads too.
@@ -116,8 +117,7 @@ impl Client {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_with(&self, options: FlushOptions) -> Result<Option<Flushed>, Error> {
-        let verb = Verb::Flush { space: None, rewrite: options.rewrite, wait: options.wait };
-        read::flushed(&self.session.call(verb, self.session.options().flush_timeout)?)
+        read::flushed(&self.session.call(verbs::flush(None, options), self.session.options().flush_timeout)?)
     }
 
     /// How the daemon is: a JSON object, whose members `docs/cli.md` describes.
@@ -134,6 +134,57 @@ impl Client {
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, Error> {
         read::namespaces(&self.session.call(Verb::Namespaces, self.session.options().timeout)?)
+    }
+
+    /// The workspaces of the store, its own directory (the empty name) first.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// for workspace in client.workspaces()? {
+    ///     println!("{:?}: {} namespaces, {} loaded", workspace.workspace, workspace.namespaces, workspace.loaded);
+    /// }
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn workspaces(&self) -> Result<Vec<WorkspaceInfo>, Error> {
+        read::workspaces(&self.session.call(Verb::Workspaces, self.session.options().timeout)?)
+    }
+
+    /// Who is connected to the daemon, this client among them; oldest first.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// for session in client.sessions()? {
+    ///     println!("{}: {} requests of process {:?}", session.id, session.requests, session.pid);
+    /// }
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
+    pub fn sessions(&self) -> Result<Vec<SessionInfo>, Error> {
+        read::sessions(&self.session.call(Verb::Sessions, self.session.options().timeout)?)
+    }
+
+    /// Ends another client's session, and so frees what a hung worker holds. `id` is its number in
+    /// [`sessions`](Self::sessions).
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// let hung = client.sessions()?.into_iter().find(|session| session.pid == Some(4711));
+    /// if let Some(session) = hung {
+    ///     client.end_session(session.id)?;
+    /// }
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::NoSuchSession`](super::Fault::NoSuchSession); [`Error::OutcomeUnknown`] if the
+    /// connection was lost before the answer came.
+    pub fn end_session(&self, id: u64) -> Result<(), Error> {
+        read::done(&self.session.call(Verb::EndSession { id }, self.session.options().timeout)?)
     }
 
     /// Asks the daemon whether it lives.

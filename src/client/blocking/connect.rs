@@ -9,7 +9,7 @@ use super::Error;
 use crate::ipc::{IpcError, SocketName, Stream, Wanted, own_uid};
 
 /// How long connecting may take where the caller sets no limit.
-const UNLIMITED: Duration = Duration::from_hours(24);
+pub(super) const UNLIMITED: Duration = Duration::from_hours(24);
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -61,6 +61,44 @@ pub(super) fn establish(
     Ok((stream, theirs.boot))
 }
 
+/// First and longest pause between two tries to connect again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// The least time that a try to connect again is given.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// Tries to connect again until it succeeds, or the time for it (`give_up`), or the caller's (`deadline`), is up.
+pub(super) fn establish_again(
+    name: &SocketName,
+    client: u128,
+    give_up: Instant,
+    deadline: Option<Instant>,
+) -> Result<(Stream, u64), NotConnected> {
+    let until = deadline.map_or(give_up, |deadline| deadline.min(give_up));
+    // The last try may take a moment, or there would be none where the time to reconnect is zero.
+    let last_try = give_up.max(Instant::now() + LAST_TRY);
+    let last_try = deadline.map_or(last_try, |deadline| deadline.min(last_try));
+    let mut pause = PAUSE.0;
+    loop {
+        match establish(name, client, Some(last_try)) {
+            Err(NotConnected { may_pass: true, .. }) if Instant::now() < until => {}
+            done => return done,
+        }
+        std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// A time-out of a try to connect again says too little to a caller whose request was never sent.
+pub(super) fn in_words(name: &SocketName, error: Error) -> Error {
+    match error {
+        Error::TimedOut { waiting_for, .. } => {
+            Error::Lost { dir: name.dir().to_owned(), reason: format!("waited for {waiting_for}") }
+        }
+        error => error,
+    }
+}
+
 /// Whoever listens must be this user or root: anybody else could read what is sent and answer anything.
 fn check_owner(name: &SocketName, stream: &Stream) -> Result<(), NotConnected> {
     let peer = stream.peer().map_err(|e| NotConnected::for_now(unreachable(&e)))?;
@@ -90,7 +128,7 @@ pub(super) fn unreachable(error: &io::Error) -> Error {
     Error::Unreachable { reason: error.to_string() }
 }
 
-fn write_all(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+pub(super) fn write_all(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write_now(bytes) {
             Ok(written) => bytes = &bytes[written..],

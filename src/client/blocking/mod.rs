@@ -25,15 +25,19 @@
 
 mod client;
 mod connect;
+mod get_all;
 mod namespace;
 mod options;
 mod pending;
 mod scan;
 mod session;
 
-pub use super::{Batch, Cursor, Entry, Error, FlushOptions, Flushed, Page, Value, Written};
+pub use super::{Batch, Cursor, Dropped, Entry, Error, FlushOptions, Flushed, Page, Target, Value, Written};
 pub use client::{Client, Workspace};
-pub use commonhold_proto::{Condition, Durability, Fault, NamespaceInfo, Place, Seq};
+pub use commonhold_proto::{
+    Condition, Durability, Fault, Kind, NamespaceInfo, Number, Place, Seq, SessionInfo, WorkspaceInfo,
+};
+pub use get_all::GetAll;
 pub use namespace::Namespace;
 pub use options::ConnectOptions;
 pub use pending::Pending;

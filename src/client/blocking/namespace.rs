@@ -1,16 +1,17 @@
 //! One namespace: reading and writing its records.
 
+#[cfg(doc)]
 use commonhold_proto::limits::MAX_OPERATIONS;
-use commonhold_proto::names::check_key;
-use commonhold_proto::{Condition, Op, Place, Space, Verb};
+use commonhold_proto::{Durability, Kind, Number, Op, Place, Verb};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Batch, Client, Cursor, Error, FlushOptions, Flushed, Page, Pending, Scan, Value, Written};
-use crate::client::batch::{check_value, write_verb};
+use super::{
+    Batch, Client, Cursor, Dropped, Error, FlushOptions, Flushed, GetAll, Page, Pending, Scan, Target, Value, Written,
+};
 use crate::client::core::Reply;
-use crate::client::read;
 use crate::client::values::{parse, to_text};
+use crate::client::{read, verbs};
 
 /// An ordered map of JSON values under string keys, shared by all clients of the store. Clones are the same namespace.
 ///
@@ -22,23 +23,64 @@ use crate::client::values::{parse, to_text};
 #[derive(Clone, Debug)]
 pub struct Namespace {
     client: Client,
-    place: Place,
+    target: Target,
+    durability: Option<Durability>,
 }
 
-impl AsRef<Place> for Namespace {
-    fn as_ref(&self) -> &Place {
-        &self.place
+impl AsRef<Target> for Namespace {
+    fn as_ref(&self) -> &Target {
+        &self.target
     }
 }
 
 impl Namespace {
     pub(super) fn new(client: Client, place: Place) -> Self {
-        Self { client, place }
+        Self { client, target: Target::new(place, Kind::Persistent), durability: None }
+    }
+
+    /// The volatile namespace of this name: it lives in the daemon's memory alone, never has a file, and is gone with
+    /// the daemon. Of which kind a namespace is, its first opener decides; the other kind is then refused with
+    /// [`Fault::KindMismatch`](super::Fault::KindMismatch).
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// let progress = client.namespace("pipeline_status")?.volatile();
+    /// progress.put("busy", &true)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.target = Target::new(self.target.place().clone(), Kind::Volatile);
+        self
+    }
+
+    /// The same namespace, whose writes (not those of a [`Batch`] of your own, which has its own) are acknowledged only
+    /// when they are so durable. Less than the store has gives what the store has.
+    ///
+    /// ```no_run
+    /// use commonhold::blocking::{Client, Durability};
+    /// let client = Client::connect("rag_storage")?;
+    /// let docs = client.namespace("full_docs")?;
+    /// docs.with(Durability::Synced).put("doc-1", "survives a power cut from here on")?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with(&self, durability: Durability) -> Self {
+        Self { durability: Some(durability), ..self.clone() }
     }
 
     /// Its workspace and name.
     pub fn place(&self) -> &Place {
-        &self.place
+        self.target.place()
+    }
+
+    /// Whether it is kept or lives in memory only.
+    pub fn kind(&self) -> Kind {
+        self.target.kind()
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The client it belongs to.
@@ -69,8 +111,7 @@ impl Namespace {
     /// # Errors
     /// Those of every call; those that the daemon answers come from [`Pending::wait`].
     pub fn get_raw_later(&self, key: &str) -> Result<Pending<Option<Value>>, Error> {
-        check_key(key)?;
-        self.begin(Verb::Get { space: self.space(), key }, read::value)
+        self.begin(verbs::get(&self.target, key)?, read::value)
     }
 
     /// The values of several keys as they are at one moment, in the order of the keys.
@@ -78,7 +119,7 @@ impl Namespace {
     /// # Errors
     /// As for [`get`](Self::get); [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, Error> {
-        let reply = self.ask_many(keys, |space, keys| Verb::GetMany { space, keys })?;
+        let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
         let found = read::got_many(&reply, keys.len(), |index, text, _| parse(keys[index].as_ref(), text))?;
         found.into_iter().map(Option::transpose).collect()
     }
@@ -88,7 +129,7 @@ impl Namespace {
     /// # Errors
     /// [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn get_many_raw(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<Value>>, Error> {
-        let reply = self.ask_many(keys, |space, keys| Verb::GetMany { space, keys })?;
+        let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
         read::got_many(&reply, keys.len(), |_, text, seq| Value::new(text, seq))
     }
 
@@ -97,7 +138,7 @@ impl Namespace {
     /// # Errors
     /// [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn filter_missing(&self, keys: &[impl AsRef<str>]) -> Result<Vec<usize>, Error> {
-        let reply = self.ask_many(keys, |space, keys| Verb::FilterMissing { space, keys })?;
+        let reply = self.ask(verbs::filter_missing(&self.target, keys)?)?;
         read::missing(&reply, keys.len())
     }
 
@@ -106,8 +147,7 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn contains(&self, key: &str) -> Result<bool, Error> {
-        check_key(key)?;
-        read::contains(&self.ask(Verb::Contains { space: self.space(), key })?)
+        read::contains(&self.ask(verbs::contains(&self.target, key)?)?)
     }
 
     /// How many records there are.
@@ -115,7 +155,7 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn len(&self) -> Result<u64, Error> {
-        read::len(&self.ask(Verb::Len { space: self.space() })?)
+        read::len(&self.ask(Verb::Len { space: self.target.space() })?)
     }
 
     /// Whether there are no records.
@@ -128,7 +168,8 @@ impl Namespace {
 
     /// Stores `value` under `key`, replacing any earlier value.
     ///
-    /// When it returns, the write is as durable as the store's `--durability` says; a [`Batch`] can ask for more.
+    /// When it returns, the write is as durable as the store's `--durability` says; [`with`](Self::with)
+    /// asks for more.
     ///
     /// # Errors
     /// [`Error::Json`] if serde cannot write the value. A float that is `NaN` or infinite it writes as `null`;
@@ -142,7 +183,7 @@ impl Namespace {
     /// # Errors
     /// [`Error::Fault`] with [`Fault::InvalidJson`](super::Fault::InvalidJson), which tells the place in the text.
     pub fn put_raw(&self, key: &str, json_text: &str) -> Result<Written, Error> {
-        read::written(&self.ask(self.put_verb(key, json_text)?)?)
+        self.write(verbs::put(key, json_text)?)
     }
 
     /// Sends a [`put`](Self::put) without waiting for its answer.
@@ -158,7 +199,7 @@ impl Namespace {
     /// # Errors
     /// As for [`put_raw`](Self::put_raw); those that the daemon answers come from [`Pending::wait`].
     pub fn put_raw_later(&self, key: &str, json_text: &str) -> Result<Pending<Written>, Error> {
-        self.begin(self.put_verb(key, json_text)?, read::written)
+        self.begin(verbs::one(&self.target, verbs::put(key, json_text)?, self.durability), read::written)
     }
 
     /// Removes the record of `key`; [`Written::found`] tells whether there was one.
@@ -166,9 +207,98 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn delete(&self, key: &str) -> Result<Written, Error> {
-        check_key(key)?;
-        let op = Op::Delete { space: 0, key, condition: Condition::Always };
-        read::written(&self.ask(write_verb(vec![self.space()], vec![op], None))?)
+        self.write(verbs::delete(key)?)
+    }
+
+    /// Stores a JSON object in which the daemon sets `create_time` and `update_time` (whole seconds since 1970) and
+    /// `_id` (the key), as LightRAG does. A record that is replaced keeps its `create_time`.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let docs = client.namespace("full_docs")?;
+    /// docs.put_stamped("doc-1", &serde_json::json!({"content": "…"}))?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put); [`Error::Fault`] with [`Fault::WrongType`](super::Fault::WrongType) for a value that
+    /// is no object.
+    pub fn put_stamped<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<Written, Error> {
+        self.write(verbs::put_stamped(key, &to_text(key, value)?)?)
+    }
+
+    /// Sets the fields of `fields`, a map or struct, in the JSON object under `key`, and leaves its others as they are.
+    /// Without a record one is made of them. What other clients do to other fields meanwhile is not lost.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let status = client.namespace("doc_status")?;
+    /// status.merge("doc-1", &serde_json::json!({"status": "processed"}))?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put); [`Error::Fault`] with [`Fault::WrongType`](super::Fault::WrongType) when the record,
+    /// or `fields`, is no object, and with [`Fault::TooLarge`](super::Fault::TooLarge) when the value is or becomes
+    /// longer than [`MAX_CHANGED_VALUE_BYTES`](commonhold_proto::limits::MAX_CHANGED_VALUE_BYTES).
+    pub fn merge<T: Serialize + ?Sized>(&self, key: &str, fields: &T) -> Result<Written, Error> {
+        self.merge_raw(key, &to_text(key, fields)?)
+    }
+
+    /// As [`merge`](Self::merge), of the text of a JSON object.
+    ///
+    /// # Errors
+    /// As for [`merge`](Self::merge) and [`put_raw`](Self::put_raw).
+    pub fn merge_raw(&self, key: &str, fields: &str) -> Result<Written, Error> {
+        self.write(verbs::merge(key, fields)?)
+    }
+
+    /// Adds `by`, a whole number or a float, to the number in a field of the JSON object under `key`. A missing field
+    /// counts as 0, a missing record as `{}`. No addition of any client is lost.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let usage = client.namespace("usage")?;
+    /// usage.increment("today", "calls", 1)?;
+    /// usage.increment("today", "cost", 0.25)?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::WrongType`](super::Fault::WrongType) when the record is no object or the field no
+    /// number, and with [`Fault::Overflow`](super::Fault::Overflow) for a whole sum beyond 64 bits.
+    pub fn increment(&self, key: &str, field: &str, by: impl Into<Number>) -> Result<Written, Error> {
+        self.write(verbs::increment(key, field, by.into())?)
+    }
+
+    /// Adds items to the end of the list in a field of the JSON object under `key`. A missing field counts as `[]`, a
+    /// missing record as `{}`. With `keep_last`, only so many items at the end of the list are kept.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let jobs = client.namespace("jobs")?;
+    /// jobs.append("job-1", "log", &["started", "parsed"], Some(100))?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`merge`](Self::merge); [`Fault::WrongType`](super::Fault::WrongType) also when the field is no list.
+    pub fn append<T: Serialize>(
+        &self,
+        key: &str,
+        field: &str,
+        items: &[T],
+        keep_last: Option<u32>,
+    ) -> Result<Written, Error> {
+        self.append_raw(key, field, &to_text(key, items)?, keep_last)
+    }
+
+    /// As [`append`](Self::append), of the text of a JSON array.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append) and [`put_raw`](Self::put_raw).
+    pub fn append_raw(&self, key: &str, field: &str, items: &str, keep_last: Option<u32>) -> Result<Written, Error> {
+        self.write(verbs::append(key, field, items, keep_last)?)
     }
 
     /// Stores several records at once: all of them, under one Seq, or none.
@@ -188,7 +318,7 @@ impl Namespace {
     ) -> Result<Written, Error> {
         let batch =
             records.into_iter().try_fold(Batch::new(), |batch, (key, value)| batch.put(self, key.as_ref(), &value))?;
-        self.client.write(&batch)
+        self.write_batch(batch)
     }
 
     /// Removes several records at once; [`Written::found`] tells how many there were.
@@ -197,7 +327,7 @@ impl Namespace {
     /// [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn delete_many(&self, keys: &[impl AsRef<str>]) -> Result<Written, Error> {
         let batch = keys.iter().try_fold(Batch::new(), |batch, key| batch.delete(self, key.as_ref()))?;
-        self.client.write(&batch)
+        self.write_batch(batch)
     }
 
     /// Removes every record.
@@ -205,7 +335,25 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn clear(&self) -> Result<Written, Error> {
-        self.client.write(&Batch::new().clear(self)?)
+        self.write(Op::Clear { space: 0 })
+    }
+
+    /// Removes every record and the namespace's file: as if there never had been one. Earlier files of it are kept
+    /// among the generations. When it returns, the file is gone.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let old = client.namespace("old_docs")?;
+    /// println!("{} records are gone", old.drop_namespace()?.records);
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Fault`] with [`Fault::FlushLockTimeout`](super::Fault::FlushLockTimeout) while another program holds the
+    /// file's lock.
+    pub fn drop_namespace(&self) -> Result<Dropped, Error> {
+        let session = &self.client.session;
+        read::dropped(&session.call(Verb::Drop { space: self.target.space() }, session.options().flush_timeout)?)
     }
 
     /// All records in insertion order, page by page.
@@ -223,6 +371,21 @@ impl Namespace {
         Scan::new(self.clone())
     }
 
+    /// All records in insertion order as they all are at one moment, whatever is written meanwhile.
+    ///
+    /// An error, which may come last, voids all that came before it.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let docs = client.namespace("full_docs")?;
+    /// let all: Vec<_> = docs.get_all().collect::<Result<_, _>>()?;
+    /// println!("{} records", all.len());
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    pub fn get_all(&self) -> GetAll {
+        GetAll::new(self.clone())
+    }
+
     /// One page of a scan, for callers that keep the cursor themselves: of at most `limit` records (0 leaves it to the
     /// daemon) whose keys begin with `prefix`, after `cursor`, with or without `values`.
     ///
@@ -230,9 +393,7 @@ impl Namespace {
     /// [`Error::Fault`] with [`Fault::CursorExpired`](super::Fault::CursorExpired) if the namespace was loaded anew and
     /// the cursor's record is gone.
     pub fn scan_page(&self, cursor: Option<&Cursor>, prefix: &str, limit: u32, values: bool) -> Result<Page, Error> {
-        check_key(prefix)?;
-        let cursor = cursor.map(Cursor::to_wire);
-        read::page(&self.ask(Verb::Scan { space: self.space(), cursor, prefix, limit, values })?)
+        read::page(&self.ask(verbs::scan(&self.target, cursor, prefix, limit, values)?)?)
     }
 
     /// Commits, and brings the namespace's JSON file up to date; nothing to do is no error and quick.
@@ -249,20 +410,19 @@ impl Namespace {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_with(&self, options: FlushOptions) -> Result<Option<Flushed>, Error> {
-        let verb = Verb::Flush { space: Some(self.space()), rewrite: options.rewrite, wait: options.wait };
         let session = &self.client.session;
-        read::flushed(&session.call(verb, session.options().flush_timeout)?)
+        read::flushed(&session.call(verbs::flush(Some(&self.target), options), session.options().flush_timeout)?)
     }
 
-    fn space(&self) -> Space<'_> {
-        Space::persistent(&self.place)
+    fn write(&self, op: Op<'_>) -> Result<Written, Error> {
+        read::written(&self.ask(verbs::one(&self.target, op, self.durability))?)
     }
 
-    fn put_verb<'a>(&'a self, key: &'a str, json_text: &'a str) -> Result<Verb<'a>, Error> {
-        check_key(key)?;
-        check_value(key, json_text)?;
-        let op = Op::Put { space: 0, key, value: json_text, condition: Condition::Always };
-        Ok(write_verb(vec![self.space()], vec![op], None))
+    fn write_batch(&self, batch: Batch) -> Result<Written, Error> {
+        self.client.write(&match self.durability {
+            Some(durability) => batch.durability(durability),
+            None => batch,
+        })
     }
 
     fn ask(&self, verb: Verb<'_>) -> Result<Reply, Error> {
@@ -271,20 +431,7 @@ impl Namespace {
     }
 
     fn ask_get(&self, key: &str) -> Result<Reply, Error> {
-        check_key(key)?;
-        self.ask(Verb::Get { space: self.space(), key })
-    }
-
-    fn ask_many<'a>(
-        &'a self,
-        keys: &'a [impl AsRef<str>],
-        verb: impl FnOnce(Space<'a>, Vec<&'a str>) -> Verb<'a>,
-    ) -> Result<Reply, Error> {
-        if keys.len() > MAX_OPERATIONS {
-            return Err(Error::too_large("keys in the request", keys.len(), MAX_OPERATIONS));
-        }
-        let keys = keys.iter().map(|key| check_key(key.as_ref()).map(|()| key.as_ref()));
-        self.ask(verb(self.space(), keys.collect::<Result<_, _>>()?))
+        self.ask(verbs::get(&self.target, key)?)
     }
 
     fn begin<T>(&self, verb: Verb<'_>, read: fn(&Reply) -> Result<T, Error>) -> Result<Pending<T>, Error> {

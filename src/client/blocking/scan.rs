@@ -17,6 +17,8 @@ pub struct Scan {
     page: u32,
     entries: vec::IntoIter<Entry>,
     next: Next,
+    /// Where the page under way began.
+    began: Option<Cursor>,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,32 @@ impl Scan {
             page: 0,
             entries: Vec::new().into_iter(),
             next: Next::First,
+            began: None,
+        }
+    }
+
+    /// Goes on after a cursor that an earlier scan, or [`scan_page`](Namespace::scan_page), gave.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// # let docs = client.namespace("full_docs")?;
+    /// # let kept = String::from("3-1f-doc-12");
+    /// for entry in docs.scan().after(kept.parse()?) {
+    ///     println!("{}", entry?.key);
+    /// }
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.next = Next::After(cursor);
+        self
+    }
+
+    /// Where to go on later, by [`after`](Self::after): at the beginning of the page under way, so records of it that
+    /// were given already are given again. None is the beginning of the namespace.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        match &self.next {
+            Next::After(cursor) if self.entries.as_slice().is_empty() => Some(cursor),
+            _ => self.began.as_ref(),
         }
     }
 
@@ -72,6 +100,7 @@ impl Iterator for Scan {
             };
             match self.namespace.scan_page(cursor, &self.prefix, self.page, self.values) {
                 Ok(page) => {
+                    self.began = cursor.cloned();
                     self.entries = page.entries.into_iter();
                     self.next = page.next.map_or(Next::End, Next::After);
                 }

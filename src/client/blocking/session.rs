@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 use commonhold_proto::Verb;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::connect::{NotConnected, establish, unreachable};
+use super::connect::{NotConnected, UNLIMITED, establish, establish_again, in_words, unreachable, write_all};
 use super::{ConnectOptions, Error};
 use crate::client::core::{Broken, Core, GivenUp, Reply};
 use crate::client::identity::random_client_id;
+use crate::client::parts::Parts;
 use crate::ipc::{SocketName, Stream, Wanted};
 
 /// Bytes read at once.
@@ -30,12 +31,6 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Followers sleep on the one of these that their request's id selects, so that few are woken in vain.
 const BEDS: usize = 16;
-
-/// First and longest pause between two tries to connect again.
-const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-
-/// The least time that a try to connect again is given.
-const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// A read that ends this much after its request's deadline is still in time: a plain read with the socket's own time
 /// limit then spares the call that would wait more exactly.
@@ -166,6 +161,26 @@ impl Session {
     /// Drops the answer to a request that was begun. What was sent is done all the same.
     pub(super) fn forget(&self, id: u64) {
         self.state.lock().core.give_up(id, false);
+    }
+
+    /// A connection beside this session's, on which this verb has been sent; reading from it may wait as long as a
+    /// request may take.
+    pub(super) fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
+        let timeout = self.options.timeout;
+        let limits = Limits::starting_now(timeout);
+        let frame = Parts::ask(deadline_ms(timeout), verb)?;
+        let give_up = limits.began + self.options.reconnect_for;
+        let (stream, _) = establish_again(&self.name, self.client, give_up, limits.deadline)
+            .map_err(|refused| in_words(&self.name, refused.error))?;
+        stream.set_read_timeout(timeout).map_err(|e| unreachable(&e))?;
+        let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);
+        write_all(&stream, &frame, deadline).map_err(|e| self.broke_off(&e.to_string()))?;
+        Ok(stream)
+    }
+
+    /// What ended a stream before it was whole.
+    pub(super) fn broke_off(&self, reason: &str) -> Error {
+        Error::BrokeOff { dir: self.name.dir().to_owned(), reason: reason.to_owned() }
     }
 
     fn finish(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Result<Reply, Error> {
@@ -332,21 +347,7 @@ impl Session {
     fn reconnect(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
         let Line::Down(give_up) = &mut state.line else { return };
         let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
-        let until = limits.deadline.map_or(give_up, |deadline| deadline.min(give_up));
-        // The last try may take a moment, or there would be none where the time to reconnect is zero.
-        let last_try = give_up.max(Instant::now() + LAST_TRY);
-        let last_try = limits.deadline.map_or(last_try, |deadline| deadline.min(last_try));
-        let tried = MutexGuard::unlocked(state, || {
-            let mut pause = RECONNECT_PAUSE.0;
-            loop {
-                match establish(&self.name, self.client, Some(last_try)) {
-                    Err(NotConnected { may_pass: true, .. }) if Instant::now() < until => {}
-                    done => return done,
-                }
-                std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
-                pause = (pause * 2).min(RECONNECT_PAUSE.1);
-            }
-        });
+        let tried = MutexGuard::unlocked(state, || establish_again(&self.name, self.client, give_up, limits.deadline));
         let tried = tried.and_then(|(stream, boot)| match stream.set_read_timeout(self.options.timeout) {
             Ok(()) => Ok((stream, boot)),
             Err(e) => Err(NotConnected { error: unreachable(&e), may_pass: true }),
@@ -361,20 +362,10 @@ impl Session {
             Err(NotConnected { may_pass: true, .. }) if Instant::now() < give_up => {}
             Err(refused) => {
                 state.line = Line::Down(None);
-                let error = self.in_words(refused.error);
+                let error = in_words(&self.name, refused.error);
                 let State { core, followers, .. } = &mut **state;
                 core.fail_all(&error, |id| self.wake(followers, id));
             }
-        }
-    }
-
-    /// A time-out of a try to connect says too little to a caller whose request was never sent.
-    fn in_words(&self, error: Error) -> Error {
-        match error {
-            Error::TimedOut { waiting_for, .. } => {
-                Error::Lost { dir: self.name.dir().to_owned(), reason: format!("waited for {waiting_for}") }
-            }
-            error => error,
         }
     }
 }

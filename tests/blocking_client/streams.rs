@@ -1,0 +1,104 @@
+//! All records of one moment: part by part, on a connection of their own, and void after a fault.
+
+use std::thread;
+use std::time::Duration;
+
+use commonhold::blocking::{Client, ConnectOptions, Error, Fault, Seq};
+use commonhold::proto::{Answer, Entry, codec};
+
+use crate::fake::{Connection, FakeDaemon, encoded};
+use crate::{got, serve};
+
+fn records(keys: &[&'static str]) -> Answer<'static> {
+    let entries = keys.iter().map(|&key| Entry { key, seq: Seq(1), value: Some("1") }).collect();
+    Answer::Records { entries, seq: Seq(5) }
+}
+
+fn part(id: u64, keys: &[&'static str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_part(&mut bytes, id, &records(keys)).unwrap();
+    bytes
+}
+
+/// A client whose own connection answers every get, and what the daemon does on the connection of the stream.
+fn streaming(daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(&Client)) {
+    let fake = FakeDaemon::start();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let first = fake.accept(1);
+            scope.spawn(|| serve(first, |asked| encoded(asked.id, &got("7"))));
+            daemon(fake.accept(1));
+        });
+        let options = ConnectOptions::new().timeout(Some(Duration::from_secs(5)));
+        client(&options.connect(fake.dir()).unwrap());
+    });
+}
+
+#[test]
+fn a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let daemon = move |mut connection: Connection| {
+        let id = connection.request().id;
+        connection.send(&part(id, &["a", "b"]));
+        told.recv().unwrap();
+        connection.send(&part(id, &[]));
+        connection.answer(id, &records(&["c"]));
+        assert!(connection.next().is_none(), "the connection ends with the stream");
+    };
+    streaming(daemon, |client| {
+        let namespace = client.namespace("n").unwrap();
+        let mut all = namespace.get_all();
+        assert_eq!(all.seq(), None);
+        assert_eq!(all.next().unwrap().unwrap().key, "a");
+        assert_eq!(all.seq(), Some(Seq(5)));
+        assert_eq!(namespace.get::<u8>("x").unwrap(), Some(7));
+        tell.send(()).unwrap();
+        let rest: Vec<_> = all.map(|entry| entry.unwrap().key).collect();
+        assert_eq!(rest, ["b", "c"]);
+    });
+}
+
+#[test]
+fn a_fault_at_the_end_voids_what_came_before() {
+    let daemon = |mut connection: Connection| {
+        let id = connection.request().id;
+        connection.send(&part(id, &["a"]));
+        connection.answer(id, &Answer::Fault(Fault::SnapshotExpired));
+    };
+    streaming(daemon, |client| {
+        let mut all = client.namespace("n").unwrap().get_all();
+        assert!(all.next().unwrap().is_ok());
+        let error = all.next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Fault(Fault::SnapshotExpired)), "{error}");
+        assert!(all.next().is_none());
+    });
+}
+
+#[test]
+fn a_stream_that_breaks_off_says_that_it_is_incomplete() {
+    let daemon = |mut connection: Connection| {
+        let id = connection.request().id;
+        connection.send(&part(id, &["a"]));
+    };
+    streaming(daemon, |client| {
+        let mut all = client.namespace("n").unwrap().get_all();
+        assert!(all.next().unwrap().is_ok());
+        let error = all.next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::BrokeOff { .. }), "{error}");
+        assert!(error.to_string().contains("incomplete"), "{error}");
+    });
+}
+
+#[test]
+fn a_stream_that_is_dropped_midway_ends_its_connection() {
+    let daemon = |mut connection: Connection| {
+        let id = connection.request().id;
+        connection.send(&part(id, &["a"]));
+        assert!(connection.next().is_none());
+    };
+    streaming(daemon, |client| {
+        let namespace = client.namespace("n").unwrap();
+        assert!(namespace.get_all().next().unwrap().is_ok());
+        assert_eq!(namespace.get::<u8>("x").unwrap(), Some(7));
+    });
+}
