@@ -38,10 +38,12 @@ const NAMES: &[&str] = &[
     "NameError",
     "Namespace",
     "NamespaceInfo",
+    "Number",
     "Place",
     "Seq",
     "StoreIdentity",
     "Workspace",
+    "WorkspaceInfo",
     "names",
 ];
 

@@ -4,6 +4,8 @@
 //! committed by the session together with its neighbours. Commit, flush and stop are not reads: the session hands them
 //! on before it comes here.
 
+use std::cell::LazyCell;
+
 use crate::engine::{Record, ScanQuery, Store, WriteRequest};
 use crate::proto::limits::{REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
@@ -133,7 +135,7 @@ fn list_namespaces(store: &Store, id: u64, replies: &mut Replies) -> Result<(), 
 }
 
 /// Does all of a write that needs no turn: names, limits, JSON, records.
-pub(super) fn prepare_write(tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
+pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
     check_count("operations", write.ops.len())?;
     check_count("namespaces", write.spaces.len())?;
     if write.if_token.is_some() {
@@ -151,13 +153,22 @@ pub(super) fn prepare_write(tables: &mut Tables, write: &Write<'_>) -> Result<Wr
     };
     let mut request = WriteRequest::new(write.client, write.number);
     request.durability(write.durability);
+    // One moment for all that the request stamps.
+    let now_s = LazyCell::new(|| store.unix_s());
     for op in &write.ops {
         match *op {
             Op::Put { space, key, value, condition } => request.put(table(space)?, key, value, condition),
             Op::Delete { space, key, condition } => request.delete(table(space)?, key, condition),
             Op::Clear { space } => request.clear(table(space)?),
-            Op::PutStamped { .. } | Op::Merge { .. } | Op::Increment { .. } | Op::Append { .. } => {
-                return Err(Fault::Unsupported { what: "operation".to_owned(), tag: 3 });
+            Op::PutStamped { space, key, value, condition } => {
+                request.put_stamped(table(space)?, key, value, *now_s, condition)
+            }
+            Op::Merge { space, key, fields, condition } => request.merge(table(space)?, key, fields, condition),
+            Op::Increment { space, key, field, by, condition } => {
+                request.increment(table(space)?, key, field, by, condition)
+            }
+            Op::Append { space, key, field, items, keep_last, condition } => {
+                request.append(table(space)?, key, field, items, keep_last, condition)
             }
         }
         .map_err(|error| Fault::from(&error))?;

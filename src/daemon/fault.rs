@@ -23,6 +23,16 @@ impl From<&engine::Error> for Fault {
             Error::ConditionFailed { operation, found } => {
                 Self::ConditionFailed { operation: *operation, found: *found }
             }
+            Error::WrongType { operation, key, field, needed, found } => Self::WrongType {
+                operation: *operation,
+                key: key.clone(),
+                field: field.clone(),
+                needed: needed.clone(),
+                found: found.clone(),
+            },
+            Error::Overflow { operation, key, field } => {
+                Self::Overflow { operation: *operation, key: key.clone(), field: field.clone() }
+            }
             Error::NeedsRepair { place, file, reason } => {
                 Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
             }

@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
         };
         let asker = Asker { id, deadline_ms, read_at: self.read_at };
         if let Verb::Write(write) = &verb {
-            return match prepare_write(&mut self.tables, write) {
+            return match prepare_write(self.daemon.store(), &mut self.tables, write) {
                 Ok(request) => self.queue_write(asker, request, body.len()),
                 Err(fault) => self.replies.refuse(id, fault),
             };
@@ -223,9 +223,10 @@ impl<'a> Session<'a> {
     }
 
     fn queue_write(&mut self, asker: Asker, request: WriteRequest, bytes: usize) {
+        // What a small request changes may be large.
+        self.queue.bytes += bytes.max(request.weight());
         self.queue.requests.push(request);
         self.queue.askers.push(asker);
-        self.queue.bytes += bytes;
         self.queue.timed |= asker.deadline_ms != 0;
         if self.queue.bytes >= COMMIT_BYTES {
             self.commit_queue();

@@ -52,6 +52,32 @@ pub enum Error {
         /// The Seq of the record that is there, if there is one.
         found: Option<Seq>,
     },
+    /// A value is not of the type that an operation needs.
+    #[error("operation {operation} was refused: key {key:?}{} must be {needed}, but {found}; nothing was changed", field_words(field.as_deref()))]
+    WrongType {
+        /// Which operation of the request, from 0.
+        operation: u32,
+        /// The key, shortened when long.
+        key: String,
+        /// The field, shortened when long; none is the value itself.
+        field: Option<String>,
+        /// What it must be, as `an object`.
+        needed: String,
+        /// What it is, as `it is a string`.
+        found: String,
+    },
+    /// A sum is beyond 64 bits.
+    #[error(
+        "operation {operation} was refused: the sum in field {field:?} of key {key:?} is beyond 64 bits; nothing was changed"
+    )]
+    Overflow {
+        /// Which operation of the request, from 0.
+        operation: u32,
+        /// The key, shortened when long.
+        key: String,
+        /// The field, shortened when long.
+        field: String,
+    },
     /// The namespace is closed: its file could not be read, or is not the one that the journal's records belong to.
     #[error("namespace {place} is closed: {reason}; its file {file} was not changed", file = .file.display())]
     NeedsRepair {
@@ -140,6 +166,10 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+}
+
+fn field_words(field: Option<&str>) -> String {
+    field.map_or_else(String::new, |field| format!(", field {field:?},"))
 }
 
 fn holder_words(holder: Option<&Holder>) -> String {

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use commonhold_proto::limits::MAX_RECORD_BYTES;
 use commonhold_proto::{Condition, Seq};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
+use super::change::Refused;
 use super::error::Error;
 use super::journal::{EffectKind, EffectRef, WriteHead};
 use super::map::Record;
@@ -34,6 +36,8 @@ pub(super) struct Evaluated {
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) effects: Vec<Effect>,
     pub(super) surrogates_removed: u64,
+    /// Bytes of the values that its changes made, those that later ones replaced included.
+    changed_bytes: usize,
     /// Given when it is journaled.
     pub(super) seq: Seq,
 }
@@ -102,7 +106,12 @@ struct Touched {
 pub(super) struct Evaluation {
     pub(super) requests: Vec<Evaluated>,
     overlay: Overlay,
+    /// Bytes of the values that changes made.
+    changed_bytes: usize,
 }
+
+/// A group takes no further request once its changes have made values of so many bytes.
+const GROUP_CHANGED_BYTES: usize = 32 << 20;
 
 impl Evaluation {
     /// Evaluates a request after those before it.
@@ -118,24 +127,32 @@ impl Evaluation {
             tables: request.tables,
             effects: Vec::with_capacity(request.ops.len()),
             surrogates_removed: request.surrogates_removed,
+            changed_bytes: 0,
             seq: Seq::ZERO,
         };
         if alone && request.ops.len() == 1 {
-            let op = request.ops.into_iter().next().expect("there is one");
-            evaluated.single(op)?;
+            evaluated.single(&request.ops[0])?;
             evaluated.drop_unused_tables();
+            self.changed_bytes += evaluated.changed_bytes;
             self.requests.push(evaluated);
             return Ok(());
         }
         self.requests.push(evaluated);
         for (index, op) in request.ops.into_iter().enumerate() {
-            if let Err(found) = self.operation(&op) {
+            if let Err(refused) = self.operation(&op) {
                 self.take_back();
-                return Err(Error::ConditionFailed { operation: index as u32, found });
+                return Err(refused.in_operation(index as u32));
             }
         }
-        self.requests.last_mut().expect("it was just pushed").drop_unused_tables();
+        let evaluated = self.requests.last_mut().expect("it was just pushed");
+        evaluated.drop_unused_tables();
+        self.changed_bytes += evaluated.changed_bytes;
         Ok(())
+    }
+
+    /// Whether changes have made so much that the group is to be committed before more is evaluated.
+    pub(super) fn is_large(&self) -> bool {
+        self.changed_bytes > GROUP_CHANGED_BYTES
     }
 
     /// The last request is not done after all.
@@ -144,34 +161,42 @@ impl Evaluation {
         self.rebuild_overlay();
     }
 
-    /// One operation of the last request; the error is the version of the record that the condition met.
-    fn operation(&mut self, op: &Op) -> Result<(), Option<Seq>> {
+    /// One operation of the last request.
+    fn operation(&mut self, op: &Op) -> Result<(), Refused> {
         let at = self.requests.len() - 1;
         let table = Arc::clone(&self.requests[at].tables[usize::from(op.table)]);
-        let record = match &op.what {
+        let key = match &op.what {
             What::Clear => {
                 self.clear(op.table, &table);
                 return Ok(());
             }
-            What::Put(record) | What::Delete(record) => record.clone(),
+            What::Put(record) | What::Delete(record) => record.key(),
+            What::Change(change) => &change.key,
         };
-        let hash = self.overlay.hasher.hash_one(record.key());
+        let hash = self.overlay.hasher.hash_one(key);
         let overlay = self.overlay.tables.entry(Arc::as_ptr(&table).addr()).or_default();
         let requests = &mut self.requests;
         let same_key = |touched: &Touched| {
             let effect = &requests[touched.request as usize].effects[touched.effect as usize];
-            touched.hash == hash && effect.record.as_ref().is_some_and(|known| known.key() == record.key())
+            touched.hash == hash && effect.record.as_ref().is_some_and(|known| known.key() == key)
         };
         let touched = overlay.keys.find_mut(hash, same_key);
-        let exists = match &touched {
-            // The request under evaluation has no Seq yet, so its own records are of version 0, which none names.
-            Some(touched) => touched.exists.then(|| requests[touched.request as usize].seq),
+        let current = match &touched {
+            Some(touched) if !touched.exists => None,
+            Some(touched) => {
+                let request = &requests[touched.request as usize];
+                // The request under evaluation has no Seq yet, so its own records are of version 0, which none names.
+                Some((request.seq, request.effects[touched.effect as usize].record.clone()))
+            }
             None if overlay.cleared => None,
-            None => table.map.read().get(record.key()).map(Record::seq),
+            None => table.map.read().get(key).map(|record| (record.seq(), Some(record.clone()))),
         };
+        let exists = current.as_ref().map(|(seq, _)| *seq);
         check(op.condition, exists)?;
         let evaluated = &mut requests[at];
-        let is_put = matches!(op.what, What::Put(_));
+        let current = current.and_then(|(_, record)| record);
+        let record = evaluated.result(&op.what, current.as_ref())?;
+        let is_put = !matches!(op.what, What::Delete(_));
         evaluated.count(is_put, exists.is_some());
         // An earlier effect of this very request on this key is absorbed, so that only the last result is kept.
         let mut existed_before = exists.is_some();
@@ -273,23 +298,48 @@ impl Evaluation {
 
 impl Evaluated {
     /// The one operation of the one request of a group.
-    fn single(&mut self, op: Op) -> Result<(), Error> {
+    fn single(&mut self, op: &Op) -> Result<(), Error> {
         let table = &self.tables[usize::from(op.table)];
-        let (kind, record, is_put) = match op.what {
+        let key = match &op.what {
             What::Clear => {
                 self.head.found = table.len();
                 self.effects.push(Effect { table: op.table, kind: Some(EffectKind::Clear), record: None });
                 return Ok(());
             }
-            What::Put(record) => (EffectKind::Put, record, true),
-            What::Delete(record) => (EffectKind::Delete, record, false),
+            What::Put(record) | What::Delete(record) => record.key(),
+            What::Change(change) => &change.key,
         };
-        let exists = table.map.read().get(record.key()).map(Record::seq);
-        check(op.condition, exists).map_err(|found| Error::ConditionFailed { operation: 0, found })?;
+        let current = table.map.read().get(key).cloned();
+        let exists = current.as_ref().map(Record::seq);
+        check(op.condition, exists).map_err(|refused| refused.in_operation(0))?;
+        let record = self.result(&op.what, current.as_ref()).map_err(|refused| refused.in_operation(0))?;
+        let is_put = !matches!(op.what, What::Delete(_));
+        let kind = if is_put { EffectKind::Put } else { EffectKind::Delete };
         self.count(is_put, exists.is_some());
         let kind = (is_put || exists.is_some()).then_some(kind);
         self.effects.push(Effect { table: op.table, kind, record: Some(record) });
         Ok(())
+    }
+
+    /// What an operation on one key leaves there; of a delete, the record that names the key.
+    fn result(&mut self, what: &What, current: Option<&Record>) -> Result<Record, Refused> {
+        let change = match what {
+            What::Put(record) | What::Delete(record) => return Ok(record.clone()),
+            What::Change(change) => change,
+            What::Clear => unreachable!("a clear is not about one key"),
+        };
+        let record = change.apply(current)?;
+        // A request is small beside what it may change, and all of that is copied while the others wait: it is bounded
+        // by what one record of the journal may hold, whether or not a later change of the same key makes it void.
+        self.changed_bytes += record.bytes();
+        if self.changed_bytes > MAX_RECORD_BYTES {
+            return Err(Refused::TooLarge {
+                what: "bytes of values that one request changes".to_owned(),
+                got: self.changed_bytes as u64,
+                limit: MAX_RECORD_BYTES as u64,
+            });
+        }
+        Ok(record)
     }
 
     fn count(&mut self, is_put: bool, exists: bool) {
@@ -301,11 +351,11 @@ impl Evaluated {
     }
 }
 
-fn check(condition: Condition, exists: Option<Seq>) -> Result<(), Option<Seq>> {
+fn check(condition: Condition, exists: Option<Seq>) -> Result<(), Refused> {
     let holds = match condition {
         Condition::Always => true,
         Condition::IfSeq(seq) => exists == Some(seq) && seq != Seq::ZERO,
         Condition::IfAbsent => exists.is_none(),
     };
-    if holds { Ok(()) } else { Err(exists) }
+    if holds { Ok(()) } else { Err(Refused::Condition(exists)) }
 }

@@ -16,6 +16,7 @@
 
 mod activity;
 mod catalogue;
+mod change;
 pub mod clock;
 mod closing;
 pub mod disk;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use commonhold_proto::limits::{MAX_OPERATIONS, MAX_VALUE_BYTES};
+use commonhold_proto::limits::{MAX_CHANGED_VALUE_BYTES, MAX_NESTING, MAX_OPERATIONS, MAX_VALUE_BYTES};
 use commonhold_proto::names::check_key;
-use commonhold_proto::{Condition, Durability, Seq};
+use commonhold_proto::{Condition, Durability, Number, Seq};
 
+use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
 use super::map::Record;
 use super::table::Table;
-use crate::json;
+use crate::json::{self, Canonical};
 
 /// An atomic write: all its operations take effect under one [`Seq`], or none does.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) enum What {
     Put(Record),
     Delete(Record),
     Clear,
+    Change(Box<Change>),
 }
 
 /// What became of a write request.
@@ -75,23 +77,119 @@ impl WriteRequest {
     /// # Errors
     /// [`Error::InvalidJson`], [`Error::TooLarge`], [`Error::Name`] for a long key; the request is then as before.
     pub fn put(&mut self, table: &Arc<Table>, key: &str, value: &str, condition: Condition) -> Result<(), Error> {
-        check_key(key)?;
-        if value.len() > MAX_VALUE_BYTES {
-            return Err(Error::TooLarge {
-                what: format!("bytes in the value of key {:?}", shown(key)),
-                got: value.len() as u64,
-                limit: MAX_VALUE_BYTES as u64,
-            });
-        }
-        let canonical = json::canonical(value).map_err(|error| Error::InvalidJson {
-            key: shown(key),
-            offset: error.offset as u64,
-            reason: error.reason(),
-        })?;
+        let canonical = checked(key, value, MAX_VALUE_BYTES, value_bytes)?;
         let record = Record::new(key, &canonical.text);
         self.push(table, What::Put(record), condition)?;
         self.surrogates_removed += canonical.surrogates_removed;
         Ok(())
+    }
+
+    /// As [`put`](Self::put) of an object in which `create_time`, `update_time` (`now_s`, seconds since 1970) and `_id`
+    /// (the key) are set. A record that is replaced keeps its `create_time`.
+    ///
+    /// # Errors
+    /// As for `put`, and [`Error::WrongType`] if the value is not an object.
+    pub fn put_stamped(
+        &mut self,
+        table: &Arc<Table>,
+        key: &str,
+        value: &str,
+        now_s: u64,
+        condition: Condition,
+    ) -> Result<(), Error> {
+        let canonical = checked(key, value, MAX_VALUE_BYTES, value_bytes)?;
+        let stamp = Stamp::new(key, &canonical.text, now_s, table.get(key)).ok_or_else(|| Error::WrongType {
+            operation: self.ops.len() as u32,
+            key: shown(key),
+            field: None,
+            needed: "an object to be stamped".to_owned(),
+            found: format!("the one given is {}", json::type_words(&canonical.text)),
+        })?;
+        let weight = stamp.expected().bytes();
+        self.push_change(table, key, How::Stamp(stamp), weight, condition)?;
+        self.surrogates_removed += canonical.surrogates_removed;
+        Ok(())
+    }
+
+    /// Sets the fields of a record's object, at its top level, to those of `fields`, the text of an object. Without a
+    /// record one is made.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJson`], [`Error::TooLarge`], [`Error::Name`] for a long key; the request is then as before.
+    pub fn merge(&mut self, table: &Arc<Table>, key: &str, fields: &str, condition: Condition) -> Result<(), Error> {
+        let canonical = checked(key, fields, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
+        let what = json::type_words(&canonical.text);
+        let surrogates_removed = canonical.surrogates_removed;
+        let fields = json::Fields::of(canonical.text.into_owned())
+            .ok_or_else(|| no_operand(key, "an object of fields to merge", what))?;
+        let weight = fields.bytes();
+        self.push_change(table, key, How::Merge(fields), weight, condition)?;
+        self.surrogates_removed += surrogates_removed;
+        Ok(())
+    }
+
+    /// Adds `by` to the number in a field of a record's object. Without a record one is made, and a missing field is 0.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Name`] for a long key or field.
+    pub fn increment(
+        &mut self,
+        table: &Arc<Table>,
+        key: &str,
+        field: &str,
+        by: Number,
+        condition: Condition,
+    ) -> Result<(), Error> {
+        check_key(key)?;
+        check_key(field)?;
+        let weight = field.len();
+        self.push_change(table, key, How::Increment { field: field.into(), by }, weight, condition)
+    }
+
+    /// Adds `items`, the text of a list, to the end of the list in a field of a record's object, of which then only the
+    /// last `keep_last` items stay. Without a record one is made, and a missing field is `[]`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJson`], [`Error::TooLarge`], [`Error::Name`] for a long key or field.
+    pub fn append(
+        &mut self,
+        table: &Arc<Table>,
+        key: &str,
+        field: &str,
+        items: &str,
+        keep_last: Option<u32>,
+        condition: Condition,
+    ) -> Result<(), Error> {
+        check_key(field)?;
+        let canonical = checked(key, items, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
+        let items = &*canonical.text;
+        if !items.starts_with('[') {
+            return Err(no_operand(key, "a list of items to append", json::type_words(items)));
+        }
+        // The list will lie in an object: a value that nests too deep could not be loaded again.
+        let nesting = json::nesting(items) + 1;
+        if nesting > MAX_NESTING {
+            let what = format!("levels of nesting in the value of key {:?}", shown(key));
+            return Err(Error::TooLarge { what, got: nesting as u64, limit: MAX_NESTING as u64 });
+        }
+        let (weight, keep_last) = (items.len(), keep_last.map(|keep| keep as usize));
+        let how = How::Append { field: field.into(), items: items.into(), keep_last };
+        self.push_change(table, key, how, weight, condition)?;
+        self.surrogates_removed += canonical.surrogates_removed;
+        Ok(())
+    }
+
+    fn push_change(
+        &mut self,
+        table: &Arc<Table>,
+        key: &str,
+        how: How,
+        adds: usize,
+        condition: Condition,
+    ) -> Result<(), Error> {
+        let now = if matches!(how, How::Stamp(_)) { 0 } else { table.get(key).map_or(0, |record| record.bytes()) };
+        let change = Change { key: key.into(), how, weight: now + adds };
+        self.push(table, What::Change(Box::new(change)), condition)
     }
 
     /// Removes a record if there is one.
@@ -129,16 +227,40 @@ impl WriteRequest {
         Ok(())
     }
 
-    /// About how many bytes it adds to the journal.
-    pub(super) fn weight(&self) -> usize {
+    /// About how many bytes it adds to the journal, as far as that can be told before it is evaluated.
+    pub fn weight(&self) -> usize {
         let of = |op: &Op| match &op.what {
             What::Put(record) | What::Delete(record) => record.bytes(),
+            What::Change(change) => change.weight,
             What::Clear => 0,
         };
         self.ops.iter().map(|op| of(op) + super::journal::EFFECT_BYTES).sum::<usize>() + super::journal::WRITE_BYTES
     }
 }
 
-fn shown(key: &str) -> String {
+/// The canonical text of a value or an operand, both within `limit`.
+fn checked<'a>(key: &str, text: &'a str, limit: usize, what: fn(&str) -> String) -> Result<Canonical<'a>, Error> {
+    check_key(key)?;
+    if text.len() > limit {
+        return Err(Error::TooLarge { what: what(key), got: text.len() as u64, limit: limit as u64 });
+    }
+    json::canonical(text).map_err(|error| Error::InvalidJson {
+        key: shown(key),
+        offset: error.offset as u64,
+        reason: error.reason(),
+    })
+}
+
+fn value_bytes(key: &str) -> String {
+    format!("bytes in the value of key {:?}", shown(key))
+}
+
+/// The text given with an operation is JSON of another type than it needs.
+fn no_operand(key: &str, needed: &str, found: &str) -> Error {
+    Error::InvalidJson { key: shown(key), offset: 0, reason: format!("found {found} where {needed} was expected") }
+}
+
+/// As much of a key or field as an error repeats.
+pub(super) fn shown(key: &str) -> String {
     key.chars().take(SHOWN_KEY_CHARS).collect()
 }

@@ -326,6 +326,11 @@ impl Store {
         Arc::clone(self.activities.lock().entry(place.clone()).or_insert_with(new))
     }
 
+    /// Seconds since 1970, by the clock that the store was given.
+    pub fn unix_s(&self) -> u64 {
+        self.clock.unix_ms() / 1_000
+    }
+
     pub(super) fn next_load(&self) -> u64 {
         self.loads.fetch_add(1, Ordering::Relaxed)
     }

@@ -68,17 +68,36 @@ impl Writer {
         Self { appender, progress, durability, shared }
     }
 
-    /// Commits a group: the consecutive writes of one or more sessions.
-    pub(super) fn commit(&mut self, group: Vec<Batch>) -> Vec<Results> {
+    /// Commits a group: the consecutive writes of one or more sessions. Where changes make many bytes of few, it is done
+    /// in several goes, so that no group outgrows the memory.
+    pub(super) fn commit(&mut self, mut group: Vec<Batch>) -> Vec<Results> {
+        let mut results = self.commit_some(&mut group);
+        while group.iter().any(|batch| !batch.0.is_empty()) {
+            for (results, more) in results.iter_mut().zip(self.commit_some(&mut group)) {
+                results.extend(more);
+            }
+        }
+        results
+    }
+
+    /// Commits the first requests of a group, and leaves the others in it.
+    fn commit_some(&mut self, group: &mut [Batch]) -> Vec<Results> {
         let alone = group.iter().map(|batch| batch.0.len()).sum::<usize>() == 1;
         let mut evaluation = Evaluation::default();
         let mut outcomes = Vec::with_capacity(group.len());
         if let Err(error) = self.appender.begin() {
-            return refuse(&group, &error);
+            return refuse(group, &error);
         }
         for batch in group {
-            let add = |request| self.evaluate(&mut evaluation, request, alone);
-            outcomes.push(batch.0.into_iter().map(add).collect::<Vec<_>>());
+            let mut requests = std::mem::take(&mut batch.0).into_iter();
+            let mut some = Vec::with_capacity(requests.len());
+            while !evaluation.is_large()
+                && let Some(request) = requests.next()
+            {
+                some.push(self.evaluate(&mut evaluation, request, alone));
+            }
+            outcomes.push(some);
+            batch.0 = requests.collect();
         }
         let mut requests = evaluation.requests;
         if cfg!(feature = "mutant-apply-first") {
@@ -175,6 +194,6 @@ impl Writer {
     }
 }
 
-fn refuse(group: &[Batch], error: &Error) -> Vec<Results> {
-    group.iter().map(|batch| batch.0.iter().map(|_| Err(error.repeat())).collect()).collect()
+fn refuse(group: &mut [Batch], error: &Error) -> Vec<Results> {
+    group.iter_mut().map(|batch| batch.0.drain(..).map(|_| Err(error.repeat())).collect()).collect()
 }

@@ -9,14 +9,18 @@
 //! text is left alone, and what Python's `json.dump` wrote is read and written back byte for byte.
 
 mod canonical;
+mod edit;
 mod error;
 mod load;
 mod members;
+mod number;
 mod reader;
 mod scan;
 mod write;
 
 pub use canonical::{Canonical, canonical};
+pub use edit::{Fields, Member, appended, elements, members, nesting, quoted, type_words, value_of, with_value};
 pub use error::{FileError, JsonError};
 pub use load::{LoadReport, expected_records, load_object};
+pub use number::{NumberToken, python_float, whole_seconds};
 pub use write::{FileFormat, FileWriter, UnknownFormat, pretty, write_string};

@@ -1,5 +1,6 @@
 //! The engine's promises, each tried on the simulated disk. [`model`] tries them all at once, at random.
 
+mod changes;
 mod concurrency;
 mod conditions;
 mod flush;

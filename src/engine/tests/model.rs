@@ -10,12 +10,13 @@
 
 use std::collections::BTreeMap;
 
-use commonhold_proto::{Condition, Durability, Seq};
+use commonhold_proto::{Condition, Durability, Number, Seq};
 use fastrand::Rng;
 
 use super::rig::{Rig, contents, file, options, place};
 use crate::engine::disk::{Call, FailWith, Failure, Rules};
 use crate::engine::{Error, FlushHow, WriteRequest, Written};
+use crate::json;
 
 const PLACES: [&str; 3] = ["a", "b", "w/a"];
 const KEYS: usize = 6;
@@ -28,6 +29,46 @@ enum Op {
     Put(&'static str, String, String, Wish),
     Delete(&'static str, String, Wish),
     Clear(&'static str),
+    Change(&'static str, String, Change, Wish),
+}
+
+/// What becomes of an object; of anything else the request is refused.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// Sets field `m`.
+    Merge(u64),
+    /// Adds to field `n`.
+    Increment(i64),
+    /// Adds to the list in field `l` and keeps three items.
+    Append(u64),
+}
+
+impl Change {
+    fn of(self, value: Option<&str>) -> Option<String> {
+        let mut fields: Vec<(String, String)> =
+            json::members(value.unwrap_or("{}"))?.map(|m| (m.key.to_owned(), m.value.to_owned())).collect();
+        let (name, none) = match self {
+            Self::Merge(_) => ("\"m\"", "null"),
+            Self::Increment(_) => ("\"n\"", "0"),
+            Self::Append(_) => ("\"l\"", "[]"),
+        };
+        let at = fields.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            fields.push((name.to_owned(), none.to_owned()));
+            fields.len() - 1
+        });
+        let old = &mut fields[at].1;
+        *old = match self {
+            Self::Merge(value) => value.to_string(),
+            Self::Increment(by) => (old.parse::<i64>().unwrap() + by).to_string(),
+            Self::Append(item) => {
+                let item = item.to_string();
+                let items: Vec<_> = json::elements(old).unwrap().chain([item.as_str()]).collect();
+                format!("[{}]", items[items.len().saturating_sub(3)..].join(","))
+            }
+        };
+        let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+        Some(format!("{{{}}}", fields.join(",")))
+    }
 }
 
 /// A condition, before it is known what it has to be compared with.
@@ -45,7 +86,9 @@ fn step(state: &State, ops: &[Op]) -> Option<(State, u64, u64)> {
     let (mut state, mut new, mut found) = (state.clone(), 0, 0);
     for (index, op) in ops.iter().enumerate() {
         let (name, key, wish) = match op {
-            Op::Put(name, key, _, wish) | Op::Delete(name, key, wish) => (*name, key, *wish),
+            Op::Put(name, key, _, wish) | Op::Delete(name, key, wish) | Op::Change(name, key, _, wish) => {
+                (*name, key, *wish)
+            }
             Op::Clear(name) => {
                 let records = state.entry(name).or_default();
                 found += records.len() as u64;
@@ -55,7 +98,7 @@ fn step(state: &State, ops: &[Op]) -> Option<(State, u64, u64)> {
         };
         // What an earlier operation of this request wrote has no version that could be named.
         let touched = ops[..index].iter().any(|earlier| match earlier {
-            Op::Put(n, k, ..) | Op::Delete(n, k, _) => *n == name && k == key,
+            Op::Put(n, k, ..) | Op::Delete(n, k, _) | Op::Change(n, k, ..) => *n == name && k == key,
             Op::Clear(n) => *n == name,
         });
         let records = state.entry(name).or_default();
@@ -69,12 +112,17 @@ fn step(state: &State, ops: &[Op]) -> Option<(State, u64, u64)> {
         if !holds {
             return None;
         }
+        let changed = match op {
+            Op::Change(_, _, change, _) => Some(change.of(at.map(|at| records[at].1.as_str()))?),
+            Op::Put(_, _, value, _) => Some(value.clone()),
+            _ => None,
+        };
         found += u64::from(at.is_some());
-        match (op, at) {
-            (Op::Put(_, _, value, _), Some(at)) => records[at].1.clone_from(value),
-            (Op::Put(_, key, value, _), None) => {
+        match (changed, at) {
+            (Some(value), Some(at)) => records[at].1 = value,
+            (Some(value), None) => {
                 new += 1;
-                records.push((key.clone(), value.clone()));
+                records.push((key.clone(), value));
             }
             (_, Some(at)) => drop(records.remove(at)),
             (_, None) => {}
@@ -137,10 +185,23 @@ impl Run {
                 match self.rng.u8(..20) {
                     0 => Op::Clear(name),
                     1..=5 => Op::Delete(name, key, wish(&mut self.rng)),
+                    6..=9 => {
+                        self.next_value += 1;
+                        let change = match self.rng.u8(..3) {
+                            0 => Change::Merge(self.next_value),
+                            1 => Change::Increment(self.rng.i64(-9..9)),
+                            _ => Change::Append(self.next_value),
+                        };
+                        Op::Change(name, key, change, wish(&mut self.rng))
+                    }
                     _ => {
                         self.next_value += 1;
                         let padding = "x".repeat(self.rng.usize(..40));
-                        Op::Put(name, key, format!("[{},\"{padding}\"]", self.next_value), wish(&mut self.rng))
+                        let value = match self.rng.u8(..8) {
+                            0 => format!("[{},\"{padding}\"]", self.next_value),
+                            _ => format!("{{\"n\":{},\"p\":\"{padding}\"}}", self.next_value),
+                        };
+                        Op::Put(name, key, value, wish(&mut self.rng))
                     }
                 }
             })
@@ -150,7 +211,7 @@ impl Run {
     fn request(&self, ops: &[Op]) -> Result<WriteRequest, Error> {
         let mut request = WriteRequest::new(9, self.next_value);
         for op in ops {
-            let (Op::Put(name, ..) | Op::Delete(name, ..) | Op::Clear(name)) = op;
+            let (Op::Put(name, ..) | Op::Delete(name, ..) | Op::Clear(name) | Op::Change(name, ..)) = op;
             let table = self.rig.store().namespace(&place(name))?;
             let condition = |key: &str, wish| match wish {
                 Wish::Always => Condition::Always,
@@ -162,6 +223,16 @@ impl Run {
                 Op::Put(_, key, value, wish) => request.put(&table, key, value, condition(key, *wish))?,
                 Op::Delete(_, key, wish) => request.delete(&table, key, condition(key, *wish))?,
                 Op::Clear(_) => request.clear(&table)?,
+                Op::Change(_, key, change, wish) => {
+                    let condition = condition(key, *wish);
+                    match change {
+                        Change::Merge(value) => request.merge(&table, key, &format!("{{\"m\":{value}}}"), condition)?,
+                        Change::Increment(by) => request.increment(&table, key, "n", Number::Int(*by), condition)?,
+                        Change::Append(item) => {
+                            request.append(&table, key, "l", &format!("[{item}]"), Some(3), condition)?;
+                        }
+                    }
+                }
             }
         }
         Ok(request)
@@ -177,7 +248,7 @@ impl Run {
             if count > 1 {
                 // Versions that requests of the same group give are not known when the next is built.
                 for op in &mut ops {
-                    if let Op::Put(.., wish) | Op::Delete(.., wish) = op
+                    if let Op::Put(.., wish) | Op::Delete(.., wish) | Op::Change(.., wish) = op
                         && *wish == Wish::IfCurrent
                     {
                         *wish = Wish::Always;
@@ -202,7 +273,7 @@ impl Run {
                     state = next.clone();
                     self.states.push(next);
                 }
-                (Err(Error::ConditionFailed { .. }), None) => {}
+                (Err(Error::ConditionFailed { .. } | Error::WrongType { .. }), None) => {}
                 (
                     Err(
                         error @ (Error::Full { .. }
