@@ -64,9 +64,11 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// How far a write has got when it is answered. What the daemon does not offer yet is not offered here.
+/// How far a write has got when it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum DurabilityArg {
+    /// In the daemon's memory: a killed daemon loses what it had not written yet, about the last second.
+    Memory,
     /// In the operating system's hands: a killed daemon loses nothing, a power cut about the last 2 seconds.
     Buffered,
     /// On the platter: nothing loses it.
@@ -76,6 +78,7 @@ pub(super) enum DurabilityArg {
 impl From<DurabilityArg> for Durability {
     fn from(durability: DurabilityArg) -> Self {
         match durability {
+            DurabilityArg::Memory => Self::Memory,
             DurabilityArg::Buffered => Self::Buffered,
             DurabilityArg::Synced => Self::Synced,
         }

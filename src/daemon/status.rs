@@ -50,6 +50,8 @@ struct Seqs {
 struct Journal {
     segments: usize,
     bytes: u64,
+    /// What waits in the daemon's buffer: a killed daemon loses it.
+    unwritten_bytes: usize,
     syncs: u64,
     /// The namespaces whose files the oldest segment waits for.
     waiting: Vec<String>,
@@ -154,7 +156,8 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let namespaces: Vec<OneNamespace<'_>> = list.iter().map(one).collect();
     let totals = total(&namespaces);
     warn(&mut warnings, store.opening(), &totals);
-    let Stats { applied, synced, syncs, segments, journal_bytes, pinned_by, foreign_files } = store.stats();
+    let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
+        store.stats();
     let options = store.options();
     let status = Status {
         refuses_writes: store.refuses_writes(),
@@ -178,6 +181,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         journal: Journal {
             segments,
             bytes: journal_bytes,
+            unwritten_bytes,
             syncs,
             waiting: names(&pinned_by),
             oldest_waiting: oldest(&namespaces),

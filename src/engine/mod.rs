@@ -30,6 +30,7 @@ mod layout;
 mod load;
 pub mod map;
 mod opening;
+mod ownership;
 mod poison;
 mod quarantine;
 mod request;

@@ -8,6 +8,7 @@ use commonhold_proto::{Condition, Durability, Number, Seq};
 
 use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
+use super::journal::{EFFECT_BYTES, PLACE_BYTES, WRITE_BYTES};
 use super::map::Record;
 use super::table::Table;
 use crate::json::{self, Canonical};
@@ -227,14 +228,25 @@ impl WriteRequest {
         Ok(())
     }
 
-    /// About how many bytes it adds to the journal, as far as that can be told before it is evaluated.
+    /// Whether it only deletes and clears: then it may use the room that is kept for that on a full disk.
+    pub(super) fn only_frees(&self) -> bool {
+        self.ops.iter().all(|op| matches!(op.what, What::Delete(_) | What::Clear))
+    }
+
+    /// At most how many bytes it adds to the journal; of changes, as far as that can be told before they are evaluated.
     pub fn weight(&self) -> usize {
         let of = |op: &Op| match &op.what {
             What::Put(record) | What::Delete(record) => record.bytes(),
             What::Change(change) => change.weight,
             What::Clear => 0,
         };
-        self.ops.iter().map(|op| of(op) + super::journal::EFFECT_BYTES).sum::<usize>() + super::journal::WRITE_BYTES
+        let of_place = |table: &Arc<Table>| {
+            let place = table.place();
+            place.workspace.as_str().len() + place.namespace.as_str().len() + PLACE_BYTES
+        };
+        let effects: usize = self.ops.iter().map(|op| of(op) + EFFECT_BYTES).sum();
+        let places: usize = self.tables.iter().map(of_place).sum();
+        effects + places + WRITE_BYTES
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Stats {
     pub applied: Seq,
     /// The last Seq on the platter.
     pub synced: Seq,
+    /// Bytes of records that are in the journal's buffer only: a killed daemon loses them.
+    pub unwritten_bytes: usize,
     /// How often the journal was synced since the store was opened.
     pub syncs: u64,
     /// Journal segments that are kept.

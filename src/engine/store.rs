@@ -17,16 +17,17 @@ use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Progress, Quarantine, Range, Tail, continue_journal, read_journal};
+use super::journal::{Fresh, OpenJournal, Progress, Quarantine, Range, Spare, Tail, continue_journal, read_journal};
 use super::layout::Layout;
 use super::opening::{Opening, SetAside};
+use super::ownership::Ownership;
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
 use super::stats::Stats;
 use super::turn::Turn;
 use super::writer::{Batch, Results, Shared, Writer};
 use crate::json::FileFormat;
-use crate::lock::{FileLocks, Holder, Locks, OwnerLock};
+use crate::lock::{FileLocks, Holder, Locks};
 
 /// What may be chosen about a store when it is opened. None of it changes what its files mean.
 #[derive(Clone, Debug)]
@@ -41,6 +42,11 @@ pub struct StoreOptions {
     pub keep: u32,
     /// A journal segment that has grown to this many bytes is followed by the next.
     pub segment_bytes: u64,
+    /// With [`Durability::Memory`], records wait in the daemon until they are more than this many bytes.
+    pub buffer_bytes: usize,
+    /// How many bytes of room are set aside for the journal at once, ahead of its records; 0 for none. A quarter as many
+    /// stay free for deletes and clears on a disk that is full otherwise.
+    pub room_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -51,6 +57,8 @@ impl Default for StoreOptions {
             flush_lock_timeout: Duration::from_secs(30),
             keep: 2,
             segment_bytes: 64 << 20,
+            buffer_bytes: 4 << 20,
+            room_bytes: 4 << 20,
         }
     }
 }
@@ -86,7 +94,8 @@ impl Surroundings {
     }
 }
 
-/// An open store. Dropping it gives up the owner lock; what is not synced yet is then in the operating system's hands.
+/// An open store. Dropping it gives up the owner lock; what is not synced yet is then in the operating system's hands,
+/// and what a store of [`Durability::Memory`] has not written yet is gone, as after a kill: [`Store::sync_through`] before.
 pub struct Store {
     pub(super) layout: Layout,
     pub(super) options: StoreOptions,
@@ -115,8 +124,7 @@ pub struct Store {
     identity: StoreIdentity,
     boot: u64,
     opening: Opening,
-    /// None where the store is read and has no directory that an owner's lock could lie in.
-    owner: Option<Box<dyn OwnerLock>>,
+    ownership: Arc<Ownership>,
     read_only: bool,
 }
 
@@ -124,7 +132,7 @@ pub struct Store {
 struct Found {
     layout: Layout,
     stat: Stat,
-    owner: Option<Box<dyn OwnerLock>>,
+    ownership: Arc<Ownership>,
     poison: Arc<Poison>,
     journal: OpenJournal,
     opening: Opening,
@@ -147,7 +155,15 @@ impl Store {
         let owner = around.locks.own(&layout.owner_lock())?;
 
         let poison = Arc::new(Poison::default());
-        let fresh = Fresh { store: around.entropy, segment_bytes: options.segment_bytes };
+        let ownership = Arc::new(Ownership::new(Some(owner), layout.owner_lock(), Arc::clone(&poison)));
+        let fresh = Fresh {
+            store: around.entropy,
+            segment_bytes: options.segment_bytes,
+            buffer_bytes: options.buffer_bytes,
+            room_bytes: options.room_bytes,
+            clock: Arc::clone(&around.clock),
+            ownership: Arc::clone(&ownership),
+        };
         let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
         if earlier.is_some() && journal.appender.boot() == 1 {
             let journal = layout.journal();
@@ -160,7 +176,7 @@ impl Store {
             temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
             ..Opening::default()
         };
-        Self::assemble(options, around, Found { layout, stat, owner: Some(owner), poison, journal, opening })
+        Self::assemble(options, around, Found { layout, stat, ownership, poison, journal, opening })
     }
 
     /// Opens the store at `dir` to read it, and changes nothing on the disk but what taking the owner lock writes into
@@ -184,15 +200,17 @@ impl Store {
             Ok(_) => Some(around.locks.own(&layout.owner_lock())?),
         };
         let poison = Arc::new(Poison::from_the_start("the store was opened read-only"));
-        let journal = read_journal(&disk, &layout, Arc::clone(&poison))?;
-        let found = Found { layout, stat, owner, poison, journal, opening: Opening::default() };
+        let ownership = Arc::new(Ownership::new(owner, layout.owner_lock(), Arc::clone(&poison)));
+        let (clock, owned) = (Arc::clone(&around.clock), Arc::clone(&ownership));
+        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned)?;
+        let found = Found { layout, stat, ownership, poison, journal, opening: Opening::default() };
         let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found)?;
         store.read_only = true;
         Ok(store)
     }
 
     fn assemble(options: StoreOptions, around: Surroundings, found: Found) -> Result<Self, Error> {
-        let Found { layout, stat, owner, poison, journal, mut opening } = found;
+        let Found { layout, stat, ownership, poison, journal, mut opening } = found;
         let OpenJournal { appender, progress, ranges, gone, quarantines, .. } = journal;
         opening.last = appender.last_given();
         let mut waiting: Vec<Place> =
@@ -200,7 +218,8 @@ impl Store {
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
         let shared = Arc::new(Shared::default());
-        let writer = Writer::new(appender, Arc::clone(&progress), options.durability, Arc::clone(&shared));
+        let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
+        let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
         let mut store = Self {
             layout,
             options,
@@ -223,7 +242,7 @@ impl Store {
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
             boot,
             opening,
-            owner,
+            ownership,
             read_only: false,
         };
         if store.poison.reason().is_none() {
@@ -239,7 +258,12 @@ impl Store {
     ///
     /// It waits its turn, shares the journal's write with whoever waits beside it, and returns when every request is
     /// as durable as the store promises, or as the request asked if that is more.
+    ///
+    /// While the disk is so slow that a record has been unsynced for more than two seconds, it waits for that first.
     pub fn write(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
+        if let Err(error) = self.progress.wait_while_behind() {
+            return requests.iter().map(|_| Err(error.repeat())).collect();
+        }
         for request in &requests {
             for table in request.tables.iter().filter(|table| !table.is_announced()) {
                 if let Err(error) = self.announce(table, &mut table.file.lock()) {
@@ -351,9 +375,18 @@ impl Store {
     /// [`Error::OutcomeUnknown`] when the sync fails, [`Error::Unavailable`] after that.
     pub fn sync_through(&self, seq: Seq) -> Result<Seq, Error> {
         self.refuse_if_read_only()?;
+        self.write_out()?;
         // Seqs that were burnt after the last record never reach the journal.
         let target = seq.min(self.progress.written());
         self.progress.sync_through(target).map(|synced| synced.max(seq))
+    }
+
+    /// Hands what waits in the journal's buffer to the operating system.
+    fn write_out(&self) -> Result<(), Error> {
+        if self.progress.appended() <= self.progress.written() {
+            return Ok(());
+        }
+        self.turn.exclusive(|writer| writer.appender.write_out())
     }
 
     /// Brings the namespace's file up to date with everything applied before this call.
@@ -373,49 +406,51 @@ impl Store {
 
     /// Numbers for `status`.
     pub fn stats(&self) -> Stats {
-        let (segments, journal_bytes, pinned_by) = self.turn.exclusive(|writer| {
+        let (segments, journal_bytes, unwritten_bytes, pinned_by) = self.turn.exclusive(|writer| {
             let (segments, bytes) = writer.appender.extent();
-            (segments, bytes, writer.appender.pinned_by())
+            (segments, bytes, writer.appender.waiting_bytes(), writer.appender.pinned_by())
         });
         // The Seqs of intents and a start's raised ceiling lie above the last write: what counts here is how much of what
         // readers see is on the platter. Read in this order, for a write is in the journal before it is seen.
-        let (applied, written) = (self.applied(), self.progress.written());
-        let synced = if self.synced() >= written { applied } else { self.synced().min(applied) };
+        let (applied, appended) = (self.applied(), self.progress.appended());
+        let synced = if self.synced() >= appended { applied } else { self.synced().min(applied) };
         Stats {
             applied,
             synced,
             syncs: self.progress.syncs(),
             segments,
             journal_bytes,
+            unwritten_bytes,
             pinned_by,
             foreign_files: self.foreign_files.load(Ordering::Relaxed),
         }
     }
 
-    /// What is to be done about once a second: sync what is not on the platter, see that the store still is ours, let go
-    /// of what nobody needs.
+    /// What is to be done about once a second: write and sync what is not on the platter, see that the store still is
+    /// ours, let go of what nobody needs, set aside again what a full disk has used up.
     ///
     /// # Errors
-    /// As [`sync_through`](Self::sync_through); [`Error::Unavailable`] when the owner lock was taken away.
+    /// As [`sync_through`](Self::sync_through); [`Error::Full`] or [`Error::Disk`] when the journal's buffer could not be
+    /// written: it waits, and nothing of it is lost. [`Error::Unavailable`] when the owner lock was taken away.
     pub fn tick(&self) -> Result<(), Error> {
         self.refuse_if_read_only()?;
         self.shared.collect_garbage();
+        let written_out = self.write_out();
         // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
         self.check_owner()?;
-        self.turn.exclusive(|writer| writer.appender.release_segments());
+        self.turn.exclusive(|writer| {
+            writer.appender.release_segments();
+            // Where there is no room now, the next second is soon.
+            let _ = writer.appender.make_room(0, Spare::Keep);
+        });
         self.release_quarantines();
-        Ok(())
+        written_out
     }
 
-    /// Sees that the owner lock is the file that we hold. If it is not, another daemon may own the store already.
+    /// Sees that the owner lock is the file that we hold.
     pub(super) fn check_owner(&self) -> Result<(), Error> {
-        let path = self.layout.owner_lock();
-        let still_ours = self.owner.as_ref().map_or(Ok(true), |owner| owner.still_ours());
-        if !still_ours.map_err(Error::disk("look at", &path))? {
-            self.poison
-                .trip(format!("{} was deleted or replaced, so another daemon may own the store", path.display()));
-        }
+        self.ownership.check()?;
         self.poison.check()
     }
 }

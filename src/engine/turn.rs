@@ -28,7 +28,7 @@ enum Phase<B, R> {
 
 /// What a batch counts towards the size of a group.
 pub(super) trait Weight {
-    /// About how many bytes it adds to the journal.
+    /// At most how many bytes it adds to the journal.
     fn weight(&self) -> usize;
 }
 

@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
-use super::journal::{Appender, EffectKind, Kind, Progress, encode_write};
+use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
 use super::map::{Cleared, Record};
+use super::poison::Poison;
 use super::request::{WriteRequest, Written};
 use super::turn::Weight;
 
@@ -28,6 +29,7 @@ impl Weight for Batch {
 /// The one who writes. It lies behind the turn, so there is one at a time.
 pub(super) struct Writer {
     pub(super) appender: Appender,
+    poison: Arc<Poison>,
     progress: Arc<Progress>,
     durability: Durability,
     shared: Arc<Shared>,
@@ -60,12 +62,13 @@ impl Shared {
 impl Writer {
     pub(super) fn new(
         appender: Appender,
+        poison: Arc<Poison>,
         progress: Arc<Progress>,
         durability: Durability,
         shared: Arc<Shared>,
     ) -> Self {
         shared.applied.store(appender.last_given().0, Ordering::Release);
-        Self { appender, progress, durability, shared }
+        Self { appender, poison, progress, durability, shared }
     }
 
     /// Commits a group: the consecutive writes of one or more sessions. Where changes make many bytes of few, it is done
@@ -83,27 +86,35 @@ impl Writer {
     /// Commits the first requests of a group, and leaves the others in it.
     fn commit_some(&mut self, group: &mut [Batch]) -> Vec<Results> {
         let alone = group.iter().map(|batch| batch.0.len()).sum::<usize>() == 1;
+        let reach = self.reach(group);
         let mut evaluation = Evaluation::default();
         let mut outcomes = Vec::with_capacity(group.len());
-        if let Err(error) = self.appender.begin() {
+        // An earlier failed sync ended all writing.
+        if let Err(error) = self.poison.check().and_then(|()| self.appender.begin()) {
             return refuse(group, &error);
         }
+        // On a full disk only what frees space goes on, in the room that is kept for it.
+        let full = self.appender.make_room(weight(group), Spare::Keep).err();
         for batch in group {
             let mut requests = std::mem::take(&mut batch.0).into_iter();
             let mut some = Vec::with_capacity(requests.len());
             while !evaluation.is_large()
                 && let Some(request) = requests.next()
             {
-                some.push(self.evaluate(&mut evaluation, request, alone));
+                some.push(match &full {
+                    Some(error) if !request.only_frees() => Err(error.repeat()),
+                    _ => self.evaluate(&mut evaluation, request, alone),
+                });
             }
             outcomes.push(some);
             batch.0 = requests.collect();
         }
+        let spare = if full.is_some() { Spare::Use } else { Spare::Keep };
         let mut requests = evaluation.requests;
         if cfg!(feature = "mutant-apply-first") {
             self.apply(&mut requests);
         }
-        let done = self.append_and_sync(); // the journal first, and as far as was promised
+        let done = self.append_and_sync(reach, spare); // the journal first, and as far as was promised
         if done.is_ok() && !cfg!(feature = "mutant-apply-first") {
             self.apply(&mut requests); // then what readers see: nothing that failed to get there
         }
@@ -139,8 +150,16 @@ impl Writer {
         Ok(index)
     }
 
-    fn append_and_sync(&mut self) -> Result<(), Error> {
-        self.appender.finish()?;
+    /// How far the group's records must get: as far as the store promises, or one of the requests asks.
+    fn reach(&self, group: &[Batch]) -> Reach {
+        let asks_more =
+            |request: &WriteRequest| request.durability.is_some_and(|durability| durability > Durability::Memory);
+        let more = self.durability > Durability::Memory || group.iter().any(|batch| batch.0.iter().any(asks_more));
+        if more { Reach::System } else { Reach::Buffer }
+    }
+
+    fn append_and_sync(&mut self, reach: Reach, spare: Spare) -> Result<(), Error> {
+        self.appender.finish(reach, spare)?;
         if self.durability == Durability::Synced {
             self.progress.sync_through(self.progress.written())?;
         }
@@ -192,6 +211,10 @@ impl Writer {
             self.shared.garbage.lock().append(&mut cleared);
         }
     }
+}
+
+fn weight(group: &[Batch]) -> usize {
+    group.iter().map(Weight::weight).sum()
 }
 
 fn refuse(group: &mut [Batch], error: &Error) -> Vec<Results> {

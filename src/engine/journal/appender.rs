@@ -1,7 +1,11 @@
 //! The end of the journal: where records are appended, segment after segment.
 //!
 //! There is one [`Appender`] and it lies behind the writer's turn. A group of records is encoded first and then written
-//! with one call; if that fails it is undone in place, and the Seqs that it had are never given out again.
+//! with one call; if that fails it is undone in place, and the Seqs that it had are never given out again. Where less is
+//! promised, groups wait in the buffer for one another; what is written is always all of it, in order.
+//!
+//! Room is set aside ahead of the records, in steps ([`room`](super::room)): a sync then need not make a new size durable, and a full
+//! disk is met while there is still room for what frees some.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -12,6 +16,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
 use super::record::{self, Kind, Stamp};
+use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
 use super::table::{Entry, FileTable};
@@ -20,6 +25,7 @@ use crate::engine::disk::{Disk, DiskFile, How};
 use crate::engine::error::Error;
 use crate::engine::faultpoint::faultpoint;
 use crate::engine::layout::Layout;
+use crate::engine::ownership::Ownership;
 use crate::engine::poison::Poison;
 
 /// A segment whose records may still be needed.
@@ -27,7 +33,7 @@ use crate::engine::poison::Poison;
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
-    /// Through where it counts.
+    /// Through where it counts, records that are still in the buffer included.
     pub(super) bytes: u64,
     pub(super) last: Seq,
     /// Once this Seq is on the platter, so is this segment; none until it has a record.
@@ -46,6 +52,10 @@ pub(crate) struct Appender {
     pub(super) store: u128,
     pub(super) boot: u64,
     pub(super) segment_bytes: u64,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) room: Room,
+    /// The buffer is written once it holds more than this.
+    pub(super) buffer_bytes: usize,
     pub(super) ceiling: Seq,
     /// The next Seq to be given out.
     pub(super) next: Seq,
@@ -55,8 +65,11 @@ pub(crate) struct Appender {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) salt: u64,
     pub(super) last_crc: u32,
-    /// The group that is being encoded, and the checksum of its last record.
-    pub(super) group: Vec<u8>,
+    /// Records that are not written yet, those of the group that is being encoded last.
+    pub(super) buffer: Vec<u8>,
+    /// Where in the buffer the group begins.
+    pub(super) group_at: usize,
+    /// The checksum of the group's last record.
     pub(super) group_crc: u32,
     pub(super) group_last: Seq,
     /// The last record that says a file is in place.
@@ -65,6 +78,24 @@ pub(crate) struct Appender {
     pub(super) group_ceiling: Option<Seq>,
     /// Writes through this Seq lie in a quarantine file, durably: no segment need keep them for the namespace.
     pub(super) quarantined: HashMap<Place, Seq>,
+}
+
+/// How far a group has got when [`Appender::finish`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// At least in the buffer.
+    Buffer,
+    /// In the operating system's hands, with all before it.
+    System,
+}
+
+/// Whether a group may use the room that is kept for what frees some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// It stays untouched.
+    Keep,
+    /// Deletes and clears, and what flushes tell: without them no room would ever come free.
+    Use,
 }
 
 /// A buffer that has grown larger than this is given back after use.
@@ -125,9 +156,13 @@ impl Appender {
     pub(crate) fn begin(&mut self) -> Result<(), Error> {
         self.poison.check()?;
         if self.current().bytes >= self.segment_bytes {
-            self.change_segment()?;
+            match self.write_out().and_then(|()| self.change_segment()) {
+                // There may be room left in this one, and what frees some must get through.
+                Err(Error::Full { .. }) if self.room.is_managed() => self.poison.check()?,
+                changed => changed?,
+            }
         }
-        self.group.clear();
+        self.buffer.truncate(self.group_at);
         self.group_crc = self.last_crc;
         self.group_ceiling = None;
         if self.next.0 + CEILING_STEP / 2 > self.ceiling.0 {
@@ -138,17 +173,27 @@ impl Appender {
         Ok(())
     }
 
+    /// Sees that there is room on the disk for so many more bytes, and for the spare beside them.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Disk`]; nothing was changed.
+    pub(crate) fn make_room(&mut self, bytes: usize, spare: Spare) -> Result<(), Error> {
+        let segment = self.segments.back().expect("a journal always has the segment that is appended to");
+        let end = segment.bytes + bytes as u64;
+        self.room.make(&*self.file, end, spare).map_err(Error::disk("set room aside in", &segment.path))
+    }
+
     /// Adds a record to the group and returns the Seq that it got.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`MAX_RECORD_BYTES`]; the group is then as before.
     pub(crate) fn record(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Result<Seq, Error> {
-        let (start, seq) = (self.group.len(), self.take_seq());
+        let (start, seq) = (self.buffer.len(), self.take_seq());
         let stamp = Stamp { seq, synced: self.progress.synced(), previous_crc: self.group_crc, kind };
-        let crc = record::encode(&mut self.group, self.salt, stamp, write);
-        let bytes = self.group.len() - start;
+        let crc = record::encode(&mut self.buffer, self.salt, stamp, write);
+        let bytes = self.buffer.len() - start;
         if bytes > MAX_RECORD_BYTES {
-            self.group.truncate(start);
+            self.buffer.truncate(start);
             return Err(Error::TooLarge {
                 what: "bytes in one write request".to_owned(),
                 got: bytes as u64,
@@ -160,40 +205,95 @@ impl Appender {
         Ok(seq)
     }
 
-    /// Hands the group to the operating system with one call.
+    /// Takes the group into the journal: into the buffer, or with all that waits there into the operating system's hands,
+    /// with one call.
     ///
     /// # Errors
-    /// [`Error::Full`] or [`Error::Disk`]: the group was undone. [`Error::OutcomeUnknown`] if it could not be undone, which
-    /// ends all writing.
-    pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        if self.group.is_empty() {
-            return Ok(());
+    /// [`Error::Full`] or [`Error::Disk`]: the group was undone, and what waited before it still waits.
+    /// [`Error::OutcomeUnknown`] if it could not be undone, which ends all writing.
+    pub(crate) fn finish(&mut self, reach: Reach, spare: Spare) -> Result<(), Error> {
+        let added = self.buffer.len() - self.group_at;
+        if added == 0 {
+            return if reach == Reach::System { self.write_out() } else { Ok(()) };
+        }
+        if let Err(error) = self.make_room(added, spare) {
+            self.buffer.truncate(self.group_at);
+            return Err(error);
+        }
+        let writes = reach == Reach::System || self.buffer.len() > self.buffer_bytes;
+        if writes {
+            self.write_buffer_or_undo_group()?;
         }
         let segment = self.segments.back_mut().expect("a journal always has the segment that is appended to");
-        faultpoint!("append-before");
-        faultpoint!("append-torn", self.file.write_at(&self.group[..self.group.len() / 2], segment.bytes));
-        if let Err(error) = self.file.write_at(&self.group, segment.bytes) {
-            // Synced too: a power cut could bring back the longer file, and with it a request that was refused.
-            if let Err(undo) = self.file.truncate(segment.bytes).and_then(|()| self.file.sync()) {
-                // Some of the group's records may be there whole, and a later start would find them.
-                let path = segment.path.display();
-                let reason = format!("an append to {path} failed ({error}) and could not be undone ({undo})");
-                self.poison.trip(reason.clone());
-                return Err(Error::OutcomeUnknown { reason });
-            }
-            return Err(Error::disk("append to", &segment.path)(error));
-        }
-        faultpoint!("append-after");
-        segment.bytes += self.group.len() as u64;
+        segment.bytes += added as u64;
         segment.last = self.group_last;
         segment.durable_from = segment.durable_from.or(Some(self.group_last));
         self.last_crc = self.group_crc;
         self.ceiling = self.group_ceiling.unwrap_or(self.ceiling);
-        self.progress.wrote(self.group_last);
-        if self.group.capacity() > KEPT_BUFFER_BYTES {
-            self.group = Vec::new();
+        self.progress.appended_through(self.group_last);
+        if writes {
+            self.buffer_is_written();
+        } else {
+            self.group_at = self.buffer.len();
         }
         Ok(())
+    }
+
+    fn write_buffer_or_undo_group(&mut self) -> Result<(), Error> {
+        let segment = self.segments.back().expect("a journal always has the segment that is appended to");
+        let offset = segment.bytes - self.group_at as u64;
+        faultpoint!("append-before");
+        faultpoint!("append-torn", self.file.write_at(&self.buffer[..self.buffer.len() / 2], offset));
+        let Err(error) = self.file.write_at(&self.buffer, offset) else {
+            faultpoint!("append-after");
+            return Ok(());
+        };
+        self.buffer.truncate(self.group_at);
+        // Synced too: a power cut could bring back the longer file, and with it a request that was refused.
+        if let Err(undo) = self.file.truncate(offset).and_then(|()| self.file.sync()) {
+            // Some of the group's records may be there whole, and a later start would find them.
+            let path = segment.path.display();
+            let reason = format!("an append to {path} failed ({error}) and could not be undone ({undo})");
+            self.poison.trip(reason.clone());
+            return Err(Error::OutcomeUnknown { reason });
+        }
+        self.room.ends_at(offset);
+        Err(Error::disk("append to", &segment.path)(error))
+    }
+
+    /// Hands all that waits in the buffer to the operating system. Called between groups.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Disk`]: it still waits, and nothing of it is lost. [`Error::Unavailable`] once writing
+    /// has ended.
+    pub(crate) fn write_out(&mut self) -> Result<(), Error> {
+        if self.group_at == 0 {
+            return Ok(());
+        }
+        self.poison.check()?;
+        self.write_out_regardless()
+    }
+
+    /// The same after writing has ended, for those who read the file again.
+    pub(super) fn write_out_regardless(&mut self) -> Result<(), Error> {
+        self.buffer.truncate(self.group_at);
+        let segment = self.segments.back().expect("a journal always has the segment that is appended to");
+        let offset = segment.bytes - self.group_at as u64;
+        // What a failed write leaves is a first part of the same bytes, which the next try writes again.
+        self.file.write_at(&self.buffer, offset).map_err(Error::disk("append to", &segment.path))?;
+        self.buffer_is_written();
+        Ok(())
+    }
+
+    fn buffer_is_written(&mut self) {
+        self.progress.wrote(self.progress.appended());
+        self.group_at = 0;
+        if self.buffer.capacity() > KEPT_BUFFER_BYTES { self.buffer = Vec::new() } else { self.buffer.clear() }
+    }
+
+    /// Bytes of records that wait in the buffer.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.group_at
     }
 
     /// Notes that a record of the finished group wrote to a namespace.
@@ -210,7 +310,7 @@ impl Appender {
     pub(crate) fn append_loaded(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Loaded, |out| payload::encode_file(out, place, &entry))?;
-        self.finish()?;
+        self.finish(Reach::System, Spare::Use)?;
         self.table.loaded(place, entry);
         Ok(seq)
     }
@@ -219,7 +319,7 @@ impl Appender {
     pub(crate) fn append_intent(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Intent, |out| payload::encode_file(out, place, &entry))?;
-        self.finish()?;
+        self.finish(Reach::System, Spare::Use)?;
         self.table.intends(place, entry);
         Ok(seq)
     }
@@ -228,7 +328,7 @@ impl Appender {
     pub(crate) fn append_done(&mut self, place: &Place, cut: Seq) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Done, |out| payload::encode_done(out, place, cut))?;
-        self.finish()?;
+        self.finish(Reach::System, Spare::Use)?;
         self.table.covered(place, cut);
         self.last_done = seq;
         Ok(seq)
@@ -297,8 +397,9 @@ impl Appender {
         self.segments.iter().filter(holds).map(|segment| segment.path.clone()).collect()
     }
 
-    /// The successor takes records at once; it is synced after its predecessor, when either is synced next.
+    /// The buffer is empty. The successor takes records at once; it is synced after its predecessor, when either is synced next.
     fn change_segment(&mut self) -> Result<(), Error> {
+        self.ownership.check()?;
         let full = self.current();
         let number = full.number + 1;
         let header = SegmentHeader {
@@ -315,18 +416,26 @@ impl Appender {
             }),
             table: self.table.clone(),
         };
-        let last = full.last;
+        let (last, full_bytes) = (full.last, full.bytes);
         let path = self.layout.segment(number);
         let bytes = header.encode();
         let file = self.disk.open(&path, &How::CREATE_NEW).map_err(Error::disk("create", &path))?;
-        if let Err(error) = file.write_at(&bytes, 0) {
+        // The room first: on a full disk the spare of the segment before is not to be given up for none.
+        let mut room = self.room.successor();
+        let made = room.make(&*file, bytes.len() as u64, Spare::Keep).and_then(|()| file.write_at(&bytes, 0));
+        if let Err(error) = made {
             // Without its header the file is no segment; leave none behind, or the next try would meet its name.
             if let Err(undo) = self.disk.remove(&path) {
                 self.poison.trip(format!("{} could not be written ({error}) nor removed ({undo})", path.display()));
             }
             return Err(Error::disk("write", &path)(error));
         }
+        if self.room.is_managed() {
+            // The rest of its room is only zeros; where they cannot be given back they are left.
+            let _ = self.file.truncate(full_bytes);
+        }
         self.file = Arc::from(file);
+        self.room = room;
         self.salt = header.salt();
         self.progress.begin_segment(path.clone(), Arc::clone(&self.file));
         self.segments.push_back(Segment {

@@ -4,8 +4,8 @@
 //! [`table`] what they mean, [`appender`] writes, [`sync`] knows how far the platter has got, [`chain`] reads what an
 //! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment, or [`reading`] takes what is there and begins none.
 //!
-//! What it promises: when [`Appender::finish`] has returned, a killed process loses nothing of the group; when
-//! [`Progress::sync_through`] has returned, a power cut neither; and what a crash takes is always a suffix.
+//! What it promises: when [`Appender::finish`] has returned with [`Reach::System`], a killed process loses nothing of the
+//! group; when [`Progress::sync_through`] has returned, a power cut neither; and what a crash takes is always a suffix.
 
 mod appender;
 mod bytes;
@@ -15,14 +15,15 @@ mod payload;
 mod quarantine;
 mod reading;
 mod record;
+mod room;
 mod segment;
 mod sync;
 mod table;
 
-pub(crate) use appender::Appender;
+pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Tail, for_each_effect};
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
-pub(crate) use payload::{EFFECT_BYTES, EffectKind, EffectRef, WRITE_BYTES, WriteHead, encode_write};
+pub(crate) use payload::{EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_write};
 pub(crate) use quarantine::{Contents, Quarantine, Wanted, gather};
 pub(crate) use reading::read_journal;
 pub(crate) use record::Kind;

@@ -16,13 +16,16 @@ use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range, Tail};
 use super::quarantine::Quarantine;
 use super::record::{self, Stamp};
+use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
 use super::table::FileTable;
+use crate::engine::clock::Clock;
 use crate::engine::disk::{Disk, How};
 use crate::engine::error::Error;
 use crate::engine::faultpoint::faultpoint;
 use crate::engine::layout::Layout;
+use crate::engine::ownership::Ownership;
 use crate::engine::poison::Poison;
 
 /// A journal that is ready to be appended to, and what its opening found.
@@ -42,11 +45,16 @@ pub(crate) struct OpenJournal {
 }
 
 /// What does not lie in the journal itself.
-#[derive(Debug)]
 pub(crate) struct Fresh {
     /// Becomes the store's id if it has none yet.
     pub(crate) store: u128,
     pub(crate) segment_bytes: u64,
+    /// How much may wait in the appender's buffer.
+    pub(crate) buffer_bytes: usize,
+    /// How much room is set aside at once.
+    pub(crate) room_bytes: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ownership: Arc<Ownership>,
 }
 
 /// Reads what an earlier owner left and begins the next segment.
@@ -127,8 +135,9 @@ pub(crate) fn continue_journal(
     // Seqs begin above everything that the owners before may have given out, acknowledged or not.
     let next = given.next();
     let file: Arc<dyn crate::engine::disk::DiskFile> = Arc::from(file);
-    let progress =
-        Arc::new(Progress::new(Arc::clone(disk), directory, Arc::clone(&poison), (path, Arc::clone(&file)), copy.last));
+    let current = (path, Arc::clone(&file));
+    let (clock, poisoned) = (Arc::clone(&fresh.clock), Arc::clone(&poison));
+    let progress = Arc::new(Progress::new(Arc::clone(disk), clock, directory, poisoned, current, copy.last));
     let mut appender = Appender {
         disk: Arc::clone(disk),
         layout: layout.clone(),
@@ -137,6 +146,9 @@ pub(crate) fn continue_journal(
         store: header.store,
         boot: header.boot,
         segment_bytes: fresh.segment_bytes,
+        ownership: Arc::clone(&fresh.ownership),
+        room: Room::new(fresh.room_bytes),
+        buffer_bytes: fresh.buffer_bytes,
         ceiling: header.ceiling,
         next,
         table: chain.table,
@@ -144,7 +156,8 @@ pub(crate) fn continue_journal(
         file,
         salt: copy.salt,
         last_crc: copy.crc,
-        group: Vec::new(),
+        buffer: Vec::new(),
+        group_at: 0,
         group_crc: copy.crc,
         group_last: copy.last,
         last_done: Seq::ZERO,

@@ -55,8 +55,10 @@ pub(crate) struct WriteHead {
 
 /// Bytes of an effect beside its key and value.
 pub(crate) const EFFECT_BYTES: usize = 12;
-/// Bytes of a write's payload beside its namespaces and effects.
-pub(crate) const WRITE_BYTES: usize = 48;
+/// Bytes of a namespace beside its names.
+pub(crate) const PLACE_BYTES: usize = 4;
+/// Bytes of a write's record beside its namespaces and effects, its frame and padding included.
+pub(crate) const WRITE_BYTES: usize = 48 + super::record::FRAME_BYTES + 7;
 
 /// Writes the payload of a write.
 pub(crate) fn encode_write<'a>(

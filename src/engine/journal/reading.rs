@@ -15,14 +15,23 @@ use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range};
 use super::opening::{Next, OpenJournal, base_of};
 use super::quarantine;
+use super::room::Room;
 use super::sync::Progress;
+use crate::engine::clock::Clock;
 use crate::engine::disk::{Disk, DiskFile, NoFile};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
+use crate::engine::ownership::Ownership;
 use crate::engine::poison::Poison;
 
 /// Reads what an earlier owner left; a directory without a journal is a new store. `poison` must have been tripped.
-pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Poison>) -> Result<OpenJournal, Error> {
+pub(crate) fn read_journal(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    poison: Arc<Poison>,
+    clock: Arc<dyn Clock>,
+    ownership: Arc<Ownership>,
+) -> Result<OpenJournal, Error> {
     let directory = layout.journal();
     let chain = match disk.lstat(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -56,7 +65,8 @@ pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Po
     }
     let file: Arc<dyn DiskFile> = Arc::new(NoFile);
     let current = (layout.segment(number), Arc::clone(&file));
-    let progress = Progress::new(Arc::clone(disk), directory, Arc::clone(&poison), current, chain.synced);
+    let progress = Progress::new(Arc::clone(disk), clock, directory, Arc::clone(&poison), current, chain.synced);
+    progress.appended_through(end.seq);
     progress.wrote(end.seq);
     let progress = Arc::new(progress);
     let mut appender = Appender {
@@ -67,6 +77,9 @@ pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Po
         store: next.store,
         boot: next.boot,
         segment_bytes: u64::MAX,
+        ownership,
+        room: Room::new(0),
+        buffer_bytes: 0,
         ceiling: next.given,
         next: next.given.next(),
         table: chain.table,
@@ -74,7 +87,8 @@ pub(crate) fn read_journal(disk: &Arc<dyn Disk>, layout: &Layout, poison: Arc<Po
         file,
         salt: 0,
         last_crc: end.crc,
-        group: Vec::new(),
+        buffer: Vec::new(),
+        group_at: 0,
         group_crc: end.crc,
         group_last: end.seq,
         last_done: Seq::ZERO,

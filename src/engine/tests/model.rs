@@ -2,8 +2,8 @@
 //! failing calls and full disks thrown in, against plain lists of records in insertion order.
 //!
 //! The model remembers the state after every request. After a kill the store must be in the last state that was
-//! acknowledged, or in that of the request in flight; after a power cut in any state from the last one known to be on
-//! the platter on. A state spans all namespaces, so a request of which one half survived is found at once.
+//! acknowledged, or in that of the request in flight (in a store of durability `memory`, in any from the last one known
+//! to be written on); after a power cut in any state from the last one known to be on the platter on. A state spans all namespaces, so a request of which one half survived is found at once.
 //!
 //! `COMMONHOLD_MODEL_RUNS` sets how many runs there are and `COMMONHOLD_MODEL_SEED` which is the first; a failure names
 //! its seed. `scripts/mutants` breaks the store on purpose and expects this test to fail.
@@ -20,6 +20,8 @@ use crate::json;
 
 const PLACES: [&str; 3] = ["a", "b", "w/a"];
 const KEYS: usize = 6;
+
+const DURABILITIES: [Durability; 3] = [Durability::Memory, Durability::Buffered, Durability::Synced];
 
 /// Every namespace's records, in insertion order.
 type State = BTreeMap<&'static str, Vec<(String, String)>>;
@@ -138,6 +140,8 @@ struct Run {
     durability: Durability,
     /// After each acknowledged request; the last is the current one.
     states: Vec<State>,
+    /// The state that is known to be in the operating system's hands.
+    written: usize,
     /// The state that is known to be on the platter.
     platter: usize,
     /// The greatest Seq that was ever answered.
@@ -157,13 +161,15 @@ enum Outcome {
 impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let durability = if rng.bool() { Durability::Synced } else { Durability::Buffered };
+        let durability = DURABILITIES[rng.usize(..3)];
         let mut options = options(durability);
+        options.buffer_bytes = rng.usize(100..3_000);
+        options.room_bytes = if rng.bool() { rng.u64(64..3_000) } else { 0 };
         options.segment_bytes = rng.u64(300..3_000);
         options.keep = rng.u32(0..3);
         let rig = Rig::new(options).opened();
         let states = vec![PLACES.iter().map(|name| (*name, Vec::new())).collect()];
-        Self { rig, rng, durability, states, platter: 0, greatest: Seq::ZERO, next_value: 0, crashes: 0 }
+        Self { rig, rng, durability, states, written: 0, platter: 0, greatest: Seq::ZERO, next_value: 0, crashes: 0 }
     }
 
     fn current(&self) -> &State {
@@ -261,42 +267,59 @@ impl Run {
             }
             all_ops.push(ops);
         }
+        let asked = (self.rng.u8(..6) == 0).then(|| DURABILITIES[self.rng.usize(..3)]);
+        if let Some(request) = batch.last_mut() {
+            request.durability(asked);
+        }
         let results = self.rig.store().write(batch);
+        // It is the last one that asked for more, and it got that if it was done.
+        let asked = asked.filter(|_| results.last().is_some_and(Result::is_ok));
+        let before = self.states.len();
         let mut in_flight = Vec::new();
-        let mut state = self.current().clone();
+        // As if those that failed had been done, because a request of the same group was evaluated over them; and as it is.
+        let mut as_if = self.current().clone();
         let mut failure = None;
         for (ops, result) in all_ops.iter().zip(results) {
-            let expected = step(&state, ops);
-            match (result, expected) {
-                (Ok(written), Some((next, new, found))) => {
+            let (done, expected) = (step(self.current(), ops), step(&as_if, ops));
+            match result {
+                Ok(written) => {
+                    let (next, new, found) = done.unwrap_or_else(|| panic!("{ops:?} was done against its conditions"));
                     self.acknowledged(written, new, found);
-                    state = next.clone();
+                    as_if = expected.map_or_else(|| next.clone(), |(as_if, ..)| as_if);
                     self.states.push(next);
                 }
-                (Err(Error::ConditionFailed { .. } | Error::WrongType { .. }), None) => {}
-                (
-                    Err(
-                        error @ (Error::Full { .. }
-                        | Error::Disk { .. }
-                        | Error::OutcomeUnknown { .. }
-                        | Error::Unavailable { .. }),
-                    ),
-                    expected,
+                Err(Error::ConditionFailed { .. } | Error::WrongType { .. }) => {
+                    assert!(done.is_none() || expected.is_none(), "{ops:?}");
+                }
+                Err(
+                    error @ (Error::Full { .. }
+                    | Error::Disk { .. }
+                    | Error::OutcomeUnknown { .. }
+                    | Error::Unavailable { .. }),
                 ) => {
-                    if let Some((next, ..)) = expected {
-                        // The whole group failed together; what it would have come to may still be found.
-                        in_flight.push(next.clone());
-                        state = next;
-                    }
+                    // The whole group failed together, or on a full disk all but what frees space: what it would have
+                    // come to may still be found if the process died.
+                    in_flight.extend([&done, &expected].into_iter().flatten().map(|(next, ..)| next.clone()));
+                    as_if = expected.map_or(as_if, |(next, ..)| next);
                     failure = Some(error);
                 }
-                (result, expected) => panic!("{ops:?} gave {result:?}, and the model {expected:?}"),
+                Err(other) => panic!("{ops:?}: {other:?}"),
             }
         }
-        if self.durability == Durability::Synced && failure.is_none() {
-            self.platter = self.states.len() - 1;
+        if self.states.len() > before {
+            self.reached(self.durability.max(asked.unwrap_or(Durability::Memory)));
         }
         failure.map_or(Outcome::Fine, |error| self.failed(&error, &in_flight))
+    }
+
+    /// All that was acknowledged so far has got so far.
+    fn reached(&mut self, durability: Durability) {
+        if durability >= Durability::Buffered {
+            self.written = self.states.len() - 1;
+        }
+        if durability == Durability::Synced {
+            self.platter = self.states.len() - 1;
+        }
     }
 
     fn acknowledged(&mut self, written: Written, new: u64, found: u64) {
@@ -322,7 +345,7 @@ impl Run {
     fn commit(&mut self) -> Outcome {
         match self.rig.commit() {
             Ok(_) => {
-                self.platter = self.states.len() - 1;
+                self.reached(Durability::Synced);
                 Outcome::Fine
             }
             Err(error) => self.failed(&error, &[]),
@@ -337,7 +360,7 @@ impl Run {
                 if flushed.rewritten {
                     assert_eq!(self.rig.in_file(name), self.current()[name], "the file is the state at the cut");
                     // The intent was synced, and with it everything before.
-                    self.platter = self.states.len() - 1;
+                    self.reached(Durability::Synced);
                 }
                 Outcome::Fine
             }
@@ -394,7 +417,7 @@ impl Run {
         let opening = self.rig.store().opening();
         assert!(opening.closed.is_empty(), "a crash closed {:?}", opening.closed);
         let found: State = PLACES.iter().map(|name| (*name, self.rig.all(name))).collect();
-        let oldest = if power_cut { self.platter } else { self.states.len() - 1 };
+        let oldest = if power_cut { self.platter } else { self.written };
         self.states.extend(in_flight);
         let which = (oldest..self.states.len()).rev().find(|index| self.states[*index] == found);
         let Some(which) = which else {
@@ -408,7 +431,7 @@ impl Run {
         };
         self.states.truncate(which + 1);
         // What was read here was read from what the platter holds, and the start has synced it anew.
-        self.platter = which;
+        (self.written, self.platter) = (which, which);
     }
 
     /// For a while one namespace's file is not what it should be; owners come and go, and then the right one is back.
@@ -441,7 +464,7 @@ impl Run {
     }
 
     fn random_failure(&mut self) -> Failure {
-        const CALLS: [Call; 8] = [
+        const CALLS: [Call; 9] = [
             Call::Write,
             Call::Sync,
             Call::Rename,
@@ -449,6 +472,7 @@ impl Run {
             Call::Link,
             Call::Remove,
             Call::Truncate,
+            Call::Allocate,
             Call::SyncDir,
         ];
         let nth = self.rng.u64(1..6);
@@ -484,14 +508,16 @@ impl Run {
             7..=10 => self.flush(),
             11 => match self.rig.store().tick() {
                 Ok(()) => {
-                    self.platter = self.states.len() - 1;
+                    self.reached(Durability::Synced);
                     Outcome::Fine
                 }
                 Err(error) => self.failed(&error, &[]),
             },
             _ => self.write(),
         };
-        if !self.rig.disk.is_dead() {
+        // A write that asked for more than the store promises may be seen although its outcome is unknown.
+        let undecided = matches!(&outcome, Outcome::Died(in_flight) if !in_flight.is_empty());
+        if !self.rig.disk.is_dead() && !undecided {
             self.check_reads();
         }
         let died = match outcome {

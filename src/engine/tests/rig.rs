@@ -32,6 +32,8 @@ pub(super) fn options(durability: Durability) -> StoreOptions {
         flush_lock_timeout: Duration::ZERO,
         keep: 2,
         segment_bytes: 1 << 20,
+        buffer_bytes: 4 << 20,
+        room_bytes: 0,
     }
 }
 
@@ -60,6 +62,10 @@ impl Rig {
 
     pub(super) fn buffered() -> Self {
         Self::new(options(Durability::Buffered)).opened()
+    }
+
+    pub(super) fn memory() -> Self {
+        Self::new(options(Durability::Memory)).opened()
     }
 
     pub(super) fn synced() -> Self {
@@ -96,6 +102,11 @@ impl Rig {
         Self::on(self.disk.kill(), self.options.clone()).opened()
     }
 
+    /// What another process would find if this owner were killed now.
+    pub(super) fn killed_copy(&self) -> Self {
+        Self::on(self.disk.kill(), self.options.clone()).opened()
+    }
+
     /// The owner is killed and the store stays closed.
     pub(super) fn killed_and_closed(mut self) -> Self {
         self.close();
@@ -121,6 +132,14 @@ impl Rig {
 
     pub(super) fn put(&self, name: &str, key: &str, value: &str) -> Seq {
         self.try_put(name, key, value).expect("the put is done").seq
+    }
+
+    /// A put that asks for a durability of its own.
+    pub(super) fn put_as(&self, asked: Durability, name: &str, key: &str, value: &str) -> Result<Written, Error> {
+        self.write(|request, table| {
+            request.durability(Some(asked));
+            request.put(&table(name), key, value, Condition::Always).expect("is JSON");
+        })
     }
 
     pub(super) fn delete(&self, name: &str, key: &str) -> Written {

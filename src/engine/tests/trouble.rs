@@ -191,6 +191,24 @@ fn an_owner_whose_lock_is_taken_away_writes_no_more_files() {
 }
 
 #[test]
+fn an_owner_whose_lock_is_taken_away_begins_no_segment() {
+    let mut rig = Rig::new(options(Durability::Buffered));
+    rig.options.segment_bytes = 400;
+    let rig = rig.opened();
+    rig.put("a", "k", "0");
+    rig.locks.steal(&Path::new(DIR).join(".commonhold/owner.lock"));
+    // Between two ticks it cannot know, but whoever owns the store now has taken the next number.
+    let segments = rig.segments();
+    let refused = loop {
+        if let Err(error) = rig.try_put("a", "k", "1") {
+            break error;
+        }
+    };
+    assert!(matches!(&refused, Error::Unavailable { reason } if reason.contains("owner.lock")), "{refused:?}");
+    assert_eq!(rig.segments(), segments);
+}
+
+#[test]
 fn what_is_not_a_directory_is_no_store() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
