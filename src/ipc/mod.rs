@@ -2,7 +2,8 @@
 //! stream of bytes between them. Frames are not known here; `commonhold-proto` splits and fills them.
 //!
 //! This is the only folder that names the crate `interprocess`, and `unix` the only file that knows what a path to a
-//! socket may look like. What it promises:
+//! socket may look like. On Windows, `windows` has a named pipe in the socket's place, and says at its head what that
+//! cannot do. What it promises:
 //!
 //! - A socket is reached through the store's directory itself (on Linux by its descriptor, so that long paths work and
 //!   a directory renamed in the meantime is still the one that was opened).
@@ -11,17 +12,31 @@
 //! - The socket has mode 0600 from the moment it exists.
 //! - Whoever waits can be woken: [`Listener::wake`] ends an accept, [`Stream::shutdown`] a read or write.
 
+mod connection;
+#[cfg(unix)]
 mod listener;
+#[cfg(any(windows, test))]
+mod pipe;
+#[cfg(unix)]
 mod stream;
+#[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use connection::{Peer, Readiness, Wanted};
+#[cfg(unix)]
 pub use listener::Listener;
-pub use stream::{Peer, Readiness, Stream, Wanted};
+#[cfg(unix)]
+pub use stream::Stream;
+#[cfg(unix)]
 pub use unix::{SocketName, own_uid, store_identity};
+#[cfg(windows)]
+pub use windows::{Listener, SocketName, Stream, own_uid, store_identity};
 
 /// The directory inside a store that holds everything of Commonhold's own.
 pub const OWN_DIRECTORY: &str = ".commonhold";
@@ -92,7 +107,7 @@ pub enum IpcError {
     },
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

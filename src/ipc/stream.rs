@@ -13,40 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
-use super::IpcError;
 use super::unix::{RawStream, SocketName, nobody_listens};
+use super::{IpcError, Peer, Readiness, Wanted};
 
 /// First and longest pause between two tries to enter a full backlog.
 const BACKLOG_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-
-/// Who is at the other end, as the operating system says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The effective user id it had when it connected or began to listen.
-    pub uid: Option<u32>,
-    /// Its process id then, where the platform tells it.
-    pub pid: Option<u32>,
-}
-
-/// What [`Stream::wait`] waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Bytes to read, or the end.
-    Read,
-    /// Room to write.
-    Write,
-    /// Either.
-    Both,
-}
-
-/// What [`Stream::wait`] found; neither means that the time was up. A broken connection shows as readable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// A read would not wait.
-    pub read: bool,
-    /// A write would not wait.
-    pub write: bool,
-}
 
 /// A blocking connection. All calls take `&self`: share it by reference or [`Arc`](std::sync::Arc).
 #[derive(Debug)]

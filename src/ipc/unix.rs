@@ -1,5 +1,5 @@
 //! What a store's socket is called on Unix, and what else differs there from Windows: users, identities of directories,
-//! and which error means what. A `windows.rs` will offer the same items for named pipes.
+//! and which error means what. `windows.rs` offers the same items for named pipes.
 
 use std::fs::File;
 use std::io;
