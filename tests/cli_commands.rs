@@ -168,6 +168,16 @@ fn json_answers_have_their_documented_members() {
         object.keys().cloned().collect()
     };
     assert_eq!(members(&store.ok(&["--json", "put", "n", "k", "1"])), ["found", "new", "seq", "surrogates_removed"]);
+    let changes = [
+        &["merge", "n", "changed", "{}"] as &[_],
+        &["increment", "n", "changed", "f", "1"],
+        &["append", "n", "changed", "l", "1"],
+    ];
+    for change in changes {
+        let told = store.ok(&[&["--json"], change].concat());
+        assert_eq!(members(&told), ["found", "new", "seq", "surrogates_removed"], "{change:?}");
+    }
+    store.ok(&["del", "n", "changed"]);
     assert_eq!(members(&store.ok(&["--json", "get", "n", "k"])), ["key", "seq", "value"]);
     assert_eq!(members(&store.ok(&["--json", "keys", "n"])), ["key", "seq"]);
     assert_eq!(members(&store.ok(&["--json", "scan", "n"])), ["key", "seq", "value"]);
@@ -177,7 +187,7 @@ fn json_answers_have_their_documented_members() {
     assert_eq!(store.ok(&["--json", "flush", "--no-wait"]), "{\"begun\":true}\n");
     assert_eq!(
         members(&store.ok(&["--json", "namespaces"])),
-        ["bytes", "closed", "dirty", "file_bytes", "namespace", "records", "workspace"]
+        ["bytes", "closed", "dirty", "file_bytes", "kind", "namespace", "records", "workspace"]
     );
     assert_eq!(members(&store.ok(&["--json", "del", "n", "k"])), ["found", "missing", "seq"]);
     assert_eq!(members(&store.ok(&["--json", "clear", "n"])), ["found", "seq"]);
@@ -230,4 +240,58 @@ fn the_store_may_be_named_by_the_environment_or_be_the_current_directory() {
     let mut by_directory = std::process::Command::new(common::BINARY);
     by_directory.env_remove("COMMONHOLD_STORE").current_dir(store.dir()).args(["get", "n", "a"]);
     assert_eq!(ran(by_directory, b"").stdout, "1\n");
+}
+
+#[test]
+fn merge_increment_and_append_change_a_record_in_place() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["merge", "n", "k", "{\"a\": 1, \"b\": [1.10]}"]);
+    let merged = store.run_with(&["merge", "n", "k", "-"], b"{\"a\": null, \"c\": \"x\"}");
+    assert!(merged.code == 0 && merged.stderr.contains("n \"k\": replaced, seq "), "{merged:?}");
+    assert_eq!(store.ok(&["get", "n", "k"]), "{\"a\":null,\"b\":[1.10],\"c\":\"x\"}\n");
+
+    let counted = store.run(&["increment", "n", "counts", "calls", "2"]);
+    assert!(counted.code == 0 && counted.stderr.contains("new, seq "), "{counted:?}");
+    store.ok(&["increment", "n", "counts", "calls", "-5"]);
+    store.ok(&["increment", "n", "counts", "cost", "0.25"]);
+    store.ok(&["increment", "n", "counts", "cost", "1e16"]);
+    assert_eq!(store.ok(&["get", "n", "counts"]), "{\"calls\":-3,\"cost\":1e+16}\n");
+
+    store.ok(&["append", "n", "job", "log", "\"started\"", "-1", "{\"at\": 7}"]);
+    let piped = store.run_with(&["append", "n", "job", "log", "-", "--keep-last", "2"], b"\"done\"\n");
+    assert_eq!(piped.code, 0, "{piped:?}");
+    assert_eq!(store.ok(&["get", "n", "job"]), "{\"log\":[{\"at\":7},\"done\"]}\n");
+}
+
+#[test]
+fn a_stamped_put_keeps_the_time_of_creation() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let stamped = || -> serde_json::Value {
+        store.ok(&["put", "n", "k", "{\"x\": 1, \"create_time\": 5}", "--stamp"]);
+        serde_json::from_str(&store.ok(&["get", "n", "k"])).expect("JSON")
+    };
+    let first = stamped();
+    let created = first["create_time"].as_u64().expect("whole seconds");
+    assert!(created > 1_700_000_000, "a new record's own create_time does not count: {first}");
+    assert_eq!((&first["_id"], &first["update_time"], &first["x"]), (&"k".into(), &created.into(), &1.into()));
+    // As LightRAG has left it: the time of creation is another one than that of the put.
+    store.ok(&["merge", "n", "k", "{\"create_time\": 1234567890}"]);
+    let second = stamped();
+    assert_eq!(second["create_time"], 1_234_567_890, "{second}");
+    assert!(second["update_time"].as_u64() >= Some(created), "{second}");
+}
+
+#[test]
+fn changes_keep_their_conditions_too() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["increment", "n", "k", "f", "1", "--if-absent"]);
+    store.run(&["increment", "n", "k", "f", "1", "--if-absent"]).refused(4, &["n \"k\" has a record", "--if-absent"]);
+    store.run(&["merge", "n", "x", "{}", "--if-seq", "1"]).refused(4, &["n \"x\" has no record", "--if-seq"]);
+    store.run(&["append", "n", "k", "l", "1", "--if-seq", "1"]).refused(4, &["--if-seq refused"]);
+    store.run(&["put", "n", "k", "1", "--if-token", "7"]).refused(7, &["if_token"]);
+    store.ok(&["append", "n", "k", "l", "1", "--durability", "synced"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "{\"f\":1,\"l\":[1]}\n");
 }

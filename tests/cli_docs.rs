@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -28,28 +29,57 @@ fn commands() -> Vec<String> {
 }
 
 /// The long options that a help text declares.
-fn options(help: &str) -> Vec<&str> {
+fn options(help: &str) -> BTreeSet<&str> {
     let declared = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let words = declared.flat_map(|line| line.split([' ', ',', '.']).filter(|word| word.starts_with("--")));
     words.collect()
 }
 
+/// The long options that a document names.
+fn named(document: &str) -> BTreeSet<&str> {
+    let words = document.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+    words.filter(|word| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic))).collect()
+}
+
+/// The options that a document declares: in the heading of a command and in tables of options.
+fn declared(document: &str) -> BTreeSet<&str> {
+    let lines = document.lines().filter(|line| line.starts_with("| `-") || line.starts_with("### `"));
+    lines.flat_map(|line| named(line.split("` |").next().unwrap_or_default())).collect()
+}
+
 #[test]
 fn every_command_and_every_option_is_in_the_reference() {
     let commands = commands();
-    assert!(commands.len() > 15, "{commands:?}");
+    assert!(commands.len() > 20, "{commands:?}");
     let general = REFERENCE.split("\n## Exit codes").next().expect("a beginning");
-    for option in options(&help(&[])) {
+    let global_help = help(&[]);
+    let global = options(&global_help);
+    for option in &global {
         assert!(general.contains(option), "docs/cli.md does not name {option}");
     }
+    let mut everywhere: BTreeSet<String> = global.iter().map(|&option| option.to_owned()).collect();
     for command in &commands {
         let heading = format!("\n### `{command}");
-        let section = REFERENCE.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/cli.md has no {command}"));
-        let section = section.split("\n## ").next().expect("a beginning").split("\n### ").next().expect("a beginning");
-        for option in options(&help(&[command])) {
-            let known = section.contains(option) || general.contains(option);
+        let at = REFERENCE.find(&heading).unwrap_or_else(|| panic!("docs/cli.md has no {command}"));
+        let section = &REFERENCE[at + 1..];
+        let section = section.split("\n## ").next().expect("a beginning");
+        let section = section.split("\n### ").next().expect("a beginning");
+        // What a chapter says before its first command holds for all of its commands.
+        let chapter = REFERENCE[..at].rsplit("\n## ").next().expect("a chapter");
+        let chapter = chapter.split("\n### ").next().expect("a beginning");
+        let own_help = help(&[command]);
+        let own = options(&own_help);
+        for option in &own {
+            let known = section.contains(option) || chapter.contains(option) || global.contains(option);
             assert!(known, "docs/cli.md does not name {option} of {command}");
         }
+        for option in declared(section) {
+            assert!(own.contains(option), "docs/cli.md gives {command} the option {option}, which it does not have");
+        }
+        everywhere.extend(own.iter().map(|&option| option.to_owned()));
+    }
+    for option in named(REFERENCE) {
+        assert!(everywhere.contains(option), "docs/cli.md names {option}, which no command has");
     }
 }
 

@@ -16,11 +16,18 @@ const BAD_WORKSPACES: [&str; 5] = ["..", ".", "a/b", ".commonhold", ".commonhold
 #[test]
 fn without_a_daemon_every_command_ends_with_3_and_says_how_to_start_one() {
     let store = Store::new();
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 21] = [
         &["status"],
         &["get", "n", "k"],
         &["put", "n", "k", "1"],
+        &["merge", "n", "k", "{}"],
+        &["increment", "n", "k", "f", "1"],
+        &["append", "n", "k", "f", "1"],
         &["del", "n", "k"],
+        &["drop", "n"],
+        &["workspaces"],
+        &["sessions"],
+        &["sessions", "end", "1"],
         &["keys", "n"],
         &["scan", "n"],
         &["count", "n"],
@@ -89,6 +96,58 @@ fn invalid_json_is_shown_with_its_place_and_changes_nothing() {
     let deep = format!("{}{}", "[".repeat(1_025), "]".repeat(1_025));
     store.run(&["put", "n", "k", &deep]).refused(2, &["1024"]);
     assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn changes_that_do_not_fit_the_record_are_refused_and_change_nothing() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "list", "[1]"]);
+    store.ok(&["put", "n", "k", "{\"text\": \"x\", \"n\": 9223372036854775807, \"l\": {}}"]);
+    let before = store.ok(&["scan", "n"]);
+    let refused = |arguments: &[&str], code, words: &[&str]| store.run(arguments).refused(code, words);
+
+    refused(
+        &["merge", "n", "list", "{}"],
+        4,
+        &["n \"list\": the value must be an object", "list", "nothing was changed"],
+    );
+    refused(&["increment", "n", "list", "f", "1"], 4, &["the value must be an object"]);
+    refused(&["increment", "n", "k", "text", "1"], 4, &["field \"text\" must be a number", "string"]);
+    refused(&["append", "n", "k", "l", "1"], 4, &["field \"l\" must be", "object"]);
+    refused(&["increment", "n", "k", "n", "1"], 4, &["field \"n\" is beyond 64 bits", "nothing was changed"]);
+
+    refused(&["merge", "n", "k", "[1]"], 2, &["the fields must be a JSON object"]);
+    refused(&["put", "n", "k", "7", "--stamp"], 2, &["a stamped value must be a JSON object"]);
+    refused(&["merge", "n", "k", "{\"a\":1 2}"], 2, &["line 1, column 8", "  {\"a\":1 2}\n         ^"]);
+    refused(&["append", "n", "k", "new", "1", "tru"], 2, &["item 2 for key \"k\" is not JSON", "line 1, column 4"]);
+    refused(&["append", "n", "k", "new", "1],[2"], 2, &["item 1", "line 1, column 2"]);
+    refused(&["append", "n", "k", "new", "-", "-"], 2, &["only one item"]);
+    for bad in ["one", "9223372036854775808", "", "0x10", "1,5"] {
+        refused(&["increment", "n", "k", "n", bad], 2, &["BY"]);
+    }
+    refused(&["append", "n", "k", "new", "1", "--keep-last", "-1"], 2, &["--keep-last"]);
+    assert_eq!(store.ok(&["scan", "n"]), before);
+}
+
+#[test]
+fn a_value_that_is_or_would_become_too_long_to_be_changed_stays_as_it_is() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    const MIB: usize = 1024 * 1024;
+    let long = format!("{{\"text\":\"{}\"}}", "x".repeat(MIB));
+    store.run_with(&["put", "n", "long", "-"], long.as_bytes());
+    store.run(&["merge", "n", "long", "{}"]).refused(4, &["1048576"]);
+    store.run(&["increment", "n", "long", "f", "1"]).refused(4, &["1048576"]);
+    store.ok(&["put", "n", "k", "{\"l\": []}"]);
+    let item = format!("\"{}\"", "x".repeat(MIB / 2));
+    assert_eq!(store.run_with(&["append", "n", "k", "l", "-"], item.as_bytes()).code, 0);
+    store.run_with(&["append", "n", "k", "l", "-"], item.as_bytes()).refused(4, &["1048576"]);
+    let last = item.replace('x', "y");
+    let kept = store.run_with(&["append", "n", "k", "l", "-", "--keep-last", "1"], last.as_bytes());
+    assert_eq!(kept.code, 0, "what is left counts: {kept:?}");
+    assert_eq!(store.ok(&["get", "n", "long"]), format!("{long}\n"));
+    assert_eq!(store.ok(&["get", "n", "k"]), format!("{{\"l\":[{last}]}}\n"));
 }
 
 #[test]

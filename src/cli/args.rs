@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{clear, completions, count, del, export, flush, get, import, put, scan, serve, status};
+use super::{
+    append, clear, completions, count, del, drop, export, flush, get, import, increment, merge, put, scan, serve,
+    sessions, status,
+};
 use crate::proto::Durability;
 
 /// Version and commit, as `--version` tells them.
@@ -55,6 +58,17 @@ pub(super) struct Global {
     pub(super) log_format: LogFormat,
 }
 
+/// Which namespace a command means.
+#[derive(Debug, Args)]
+pub(super) struct NamespaceArgs {
+    /// The namespace.
+    #[arg(value_name = "NS")]
+    pub(super) name: String,
+    /// The volatile namespace of this name: in the daemon's memory alone, never a file, gone with the daemon.
+    #[arg(long)]
+    pub(super) volatile: bool,
+}
+
 /// How the daemon's log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -96,6 +110,12 @@ pub(super) enum Command {
     Get(get::GetArgs),
     /// Store a value.
     Put(put::PutArgs),
+    /// Set fields of a record, and leave its others as they are.
+    Merge(merge::MergeArgs),
+    /// Add to a number in a field of a record.
+    Increment(increment::IncrementArgs),
+    /// Add items to the end of a list in a field of a record.
+    Append(append::AppendArgs),
     /// Delete records.
     Del(del::DelArgs),
     /// List keys, in insertion order.
@@ -106,8 +126,14 @@ pub(super) enum Command {
     Count(count::CountArgs),
     /// Delete every record of a namespace.
     Clear(clear::ClearArgs),
+    /// Remove a namespace with its file.
+    Drop(drop::DropArgs),
     /// List the namespaces.
     Namespaces,
+    /// List the workspaces.
+    Workspaces,
+    /// List who is connected, or end a session.
+    Sessions(sessions::SessionsArgs),
     /// Put every acknowledged write on the platter.
     Commit,
     /// Bring the JSON files up to date.
@@ -138,10 +164,10 @@ mod tests {
         let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "-Infinity", "--if-absent"]).expect("parses");
         let Command::Put(args) = cli.command else { panic!("put") };
         assert_eq!(args.value, "-Infinity");
-        assert!(args.if_absent);
+        assert!(args.write.if_absent);
         let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "--if-seq", "3", "-5"]).expect("parses");
         let Command::Put(args) = cli.command else { panic!("put") };
-        assert_eq!((args.value.as_str(), args.if_seq), ("-5", Some(3)));
+        assert_eq!((args.value.as_str(), args.write.if_seq), ("-5", Some(3)));
         let cli = Cli::try_parse_from(["commonhold", "put", "n", "k", "-"]).expect("parses");
         let Command::Put(args) = cli.command else { panic!("put") };
         assert_eq!(args.value, "-");

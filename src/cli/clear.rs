@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::Failure;
 use super::human::counted;
@@ -11,9 +12,8 @@ use super::output::print_json;
 /// Options of `clear`.
 #[derive(Debug, Args)]
 pub(super) struct ClearArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
 }
 
 /// Runs the command.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::args::{Global, LogFormat};
+use super::args::{Global, LogFormat, NamespaceArgs};
 use super::failure::{Exit, Failure, exit_of_io};
 use super::output::{self, BAD};
 use crate::client::blocking::{Client, ConnectOptions, Namespace};
@@ -94,7 +94,13 @@ impl Context {
     }
 
     /// Connects, and opens a namespace of the workspace that was asked for. Names are checked before anything is sent.
-    pub(super) fn namespace(&self, name: &str) -> Result<(Client, Namespace), Failure> {
+    pub(super) fn namespace(&self, args: &NamespaceArgs) -> Result<(Client, Namespace), Failure> {
+        let (client, namespace) = self.persistent(&args.name)?;
+        Ok((client, if args.volatile { namespace.volatile() } else { namespace }))
+    }
+
+    /// The same, of one that has a file.
+    pub(super) fn persistent(&self, name: &str) -> Result<(Client, Namespace), Failure> {
         let place = self.place(name)?;
         let client = self.connect()?;
         let namespace = client.workspace(place.workspace.as_str())?.namespace(place.namespace.as_str())?;

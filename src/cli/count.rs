@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Out;
@@ -10,9 +11,8 @@ use super::output::Out;
 /// Options of `count`.
 #[derive(Debug, Args)]
 pub(super) struct CountArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
 }
 
 /// Runs the command.

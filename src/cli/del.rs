@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human::counted;
@@ -11,9 +12,8 @@ use super::output::print_json;
 /// Options of `del`.
 #[derive(Debug, Args)]
 pub(super) struct DelArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     /// The keys, deleted together under one Seq.
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,

@@ -1,8 +1,7 @@
 //! `export NS FILE|-`: the records of a namespace in a file that Python's `json.load` reads, or as JSON lines.
 //!
-//! Where a daemon runs, it is asked, page by page: a record that changes meanwhile is exported as it was at some moment
-//! of the export. Where none runs, the store is opened here to be read, under the owner lock, and
-//! nothing is changed in it.
+//! Where a daemon runs, it is asked, page by page. Where none runs, the store is opened here
+//! to be read, under the owner lock, and nothing is changed in it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human::counted;
@@ -21,9 +21,8 @@ use crate::json::{FileFormat, FileWriter};
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     /// The file; `-` writes to standard output.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -45,7 +44,7 @@ enum ExportFormat {
 
 /// Runs the command.
 pub(super) fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
-    let place = context.place(&args.namespace)?;
+    let place = context.place(&args.namespace.name)?;
     context.check_directory()?;
     let format =
         args.format.unwrap_or(if import::named_lines(&args.file) { ExportFormat::Lines } else { ExportFormat::Object });
@@ -63,7 +62,9 @@ pub(super) fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
                 Ok((entry.key, entry.value))
             })))
         }
-        Err(failure) if failure.exit() == Exit::NoDaemon => Source(offline::records(context, &place)?),
+        Err(failure) if failure.exit() == Exit::NoDaemon && !args.namespace.volatile => {
+            Source(offline::records(context, &place)?)
+        }
         Err(failure) => return Err(failure),
     };
     let progress = import::progress(context, None);

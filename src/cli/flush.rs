@@ -27,7 +27,7 @@ pub(super) struct FlushArgs {
 pub(super) fn run(args: &FlushArgs, context: &Context) -> Result<(), Failure> {
     let options = FlushOptions { rewrite: args.rewrite, wait: !args.no_wait };
     let flushed = match &args.namespace {
-        Some(name) => context.namespace(name)?.1.flush_with(options)?,
+        Some(name) => context.persistent(name)?.1.flush_with(options)?,
         None => context.connect()?.flush_with(options)?,
     };
     let answer = if let Some(flushed) = flushed {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::{Out, push_record, shown_key};
@@ -11,9 +12,8 @@ use crate::proto::limits::MAX_OPERATIONS;
 /// Options of `get`.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     /// The keys; up to 10,000 are read as they are at one moment.
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human::{self, counted, number};
@@ -28,9 +29,8 @@ const BATCH_OPERATIONS: u64 = 2_000;
 /// Options of `import`.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     /// The file; `-` reads standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -64,7 +64,7 @@ struct Stored {
 
 /// Runs the command.
 pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
-    context.place(&args.namespace)?;
+    context.place(&args.namespace.name)?;
     let (input, length) = open(&args.file)?;
     let (client, namespace) = context.namespace(&args.namespace)?;
     let layout = match args.format {

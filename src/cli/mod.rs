@@ -5,6 +5,7 @@
 //! error to its exit code, `output` and `human` own what people see, `records` and `sibling` what `import`
 //! reads and `export` writes. `docs/cli.md` is the reference.
 
+mod append;
 mod args;
 mod clear;
 mod commit;
@@ -12,6 +13,7 @@ mod completions;
 mod context;
 mod count;
 mod del;
+mod drop;
 mod excerpt;
 mod export;
 mod failure;
@@ -19,7 +21,9 @@ mod flush;
 mod get;
 mod human;
 mod import;
+mod increment;
 mod keys;
+mod merge;
 mod namespaces;
 mod offline;
 mod output;
@@ -27,10 +31,13 @@ mod put;
 mod records;
 mod scan;
 mod serve;
+mod sessions;
 mod sibling;
 mod status;
 mod status_table;
 mod stop;
+mod workspaces;
+mod write;
 
 use std::process::ExitCode;
 
@@ -63,12 +70,18 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args, context),
         Command::Get(args) => get::run(&args, context),
         Command::Put(args) => put::run(&args, context),
+        Command::Merge(args) => merge::run(&args, context),
+        Command::Increment(args) => increment::run(&args, context),
+        Command::Append(args) => append::run(&args, context),
         Command::Del(args) => del::run(&args, context),
         Command::Keys(args) => keys::run(&args, context),
         Command::Scan(args) => scan::run(&args, context),
         Command::Count(args) => count::run(&args, context),
         Command::Clear(args) => clear::run(&args, context),
+        Command::Drop(args) => drop::run(&args, context),
         Command::Namespaces => namespaces::run(context),
+        Command::Workspaces => workspaces::run(context),
+        Command::Sessions(args) => sessions::run(&args, context),
         Command::Commit => commit::run(context),
         Command::Flush(args) => flush::run(&args, context),
         Command::Import(args) => import::run(&args, context),

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::human::{Side, Table, number, printable, size};
 use super::output::{BAD, FAINT, NOTE, Out, print_styled};
-use crate::proto::{NamespaceInfo, Workspace};
+use crate::proto::{Kind, NamespaceInfo, Workspace};
 
 /// Runs the command.
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
                 &json!({
                     "workspace": info.workspace,
                     "namespace": info.namespace,
+                    "kind": kind(info),
                     "records": info.records,
                     "bytes": info.bytes,
                     "file_bytes": info.file_bytes,
@@ -85,9 +86,19 @@ fn name(info: &NamespaceInfo) -> String {
     }
 }
 
+/// `persistent` or `volatile`.
+fn kind(info: &NamespaceInfo) -> &'static str {
+    match info.kind {
+        Kind::Persistent => "persistent",
+        Kind::Volatile => "volatile",
+    }
+}
+
 fn state(info: &NamespaceInfo) -> &'static str {
     if info.closed.is_some() {
         "closed"
+    } else if info.kind == Kind::Volatile {
+        "volatile"
     } else if info.records.is_none() {
         "not loaded"
     } else if info.dirty {

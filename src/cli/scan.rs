@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Out, push_record};
@@ -11,9 +12,8 @@ use crate::client::blocking::{Entry, Scan};
 /// Options of `scan` and of `keys`.
 #[derive(Debug, Args)]
 pub(super) struct ScanArgs {
-    /// The namespace.
-    #[arg(value_name = "NS")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     /// Only keys that begin so.
     #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
     prefix: String,
@@ -24,7 +24,7 @@ pub(super) struct ScanArgs {
 
 impl ScanArgs {
     /// The namespace.
-    pub(super) fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &NamespaceArgs {
         &self.namespace
     }
 

@@ -1,0 +1,60 @@
+//! `drop NS`: removes a namespace with its file, as if there had never been one.
+//!
+//! It does not ask back, as `DROP TABLE` and `FLUSHDB` do not. What can be had back is said instead: the last file that
+//! was written, which stays among the generations.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::NamespaceArgs;
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::human::counted;
+use super::output::print_json;
+use crate::engine::Layout;
+use crate::proto::{NamespaceInfo, Place};
+
+/// Options of `drop`.
+#[derive(Debug, Args)]
+pub(super) struct DropArgs {
+    #[command(flatten)]
+    namespace: NamespaceArgs,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &DropArgs, context: &Context) -> Result<(), Failure> {
+    let (client, namespace) = context.namespace(&args.namespace)?;
+    let place = namespace.place();
+    let is_it =
+        |info: &NamespaceInfo| info.workspace == place.workspace.as_str() && info.namespace == place.namespace.as_str();
+    let Some(before) = client.namespaces()?.into_iter().find(is_it) else {
+        return Err(Failure::new(Exit::NotFound, format_args!("there is no namespace {place}; nothing was dropped")));
+    };
+    let dropped = namespace.drop_namespace()?;
+    let kept = before.file_bytes.and_then(|_| last_kept(context, place));
+    if context.json() {
+        let kept = kept.as_ref().map(|path| path.display().to_string());
+        print_json(&json!({"seq": dropped.seq.0, "records": dropped.records, "kept": kept}))?;
+    }
+    let records = counted(dropped.records, "record", "records");
+    context.talk(format_args!("{place}: dropped with {records}, seq {}", dropped.seq));
+    match kept {
+        Some(path) if before.dirty => context.talk(format_args!(
+            "its last file is kept as {}; what had been written since that file's flush is gone",
+            path.display()
+        )),
+        Some(path) => context.talk(format_args!("its last file is kept as {}", path.display())),
+        None => {}
+    }
+    Ok(())
+}
+
+/// The newest file of the namespace that the daemon keeps.
+fn last_kept(context: &Context, place: &Place) -> Option<PathBuf> {
+    let directory = Layout::new(context.store()).generations(place);
+    // Names begin with the Seq of the file's cut, in 20 digits. What cannot be listed is not told.
+    let listed = std::fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    listed.map(|entry| entry.path()).max_by(|a, b| a.file_name().cmp(&b.file_name()))
+}
