@@ -14,6 +14,22 @@ use commonhold::proto::limits::{HELLO_TIMEOUT_MS, MAX_FRAME_BYTES};
 use commonhold::proto::{Answer, Fault, StoreIdentity, Verb, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, frame_of, get, put, space};
 
+however_sessions_are_served! {
+    another_protocol_version_is_told_both_ranges_and_closed,
+    random_bytes_get_an_answer_or_a_closed_connection,
+    what_is_no_hello_is_told_so,
+    a_frame_of_an_impossible_length_or_kind_ends_the_session_after_what_came_before_it,
+    a_body_that_does_not_decode_is_refused_and_the_session_goes_on,
+    half_a_frame_and_then_silence_holds_up_nobody,
+    a_client_that_dribbles_its_bytes_is_served_when_they_are_whole,
+    a_connection_that_says_nothing_is_closed_in_time,
+    a_client_that_stops_reading_holds_up_nobody_and_is_closed,
+    late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit,
+    cancels_of_what_is_not_there_are_passed_over,
+    large_frames_that_never_end_give_their_places_to_those_that_do,
+    a_client_of_a_copied_store_is_told_that_it_is_another_one,
+}
+
 fn header(length: u32, id: u64, kind: u8) -> Vec<u8> {
     [&length.to_le_bytes()[..], &id.to_le_bytes(), &[kind]].concat()
 }
@@ -25,9 +41,7 @@ fn assert_serves(place: &Place) {
     assert_eq!(peer.call(get("alive", "a")).value().as_deref(), Some("1"));
 }
 
-#[test]
-fn another_protocol_version_is_told_both_ranges_and_closed() {
-    let place = Place::new();
+fn another_protocol_version_is_told_both_ranges_and_closed(place: &Place) {
     let _daemon = place.serve();
     let mut peer = Peer::silent(place.path());
     let hello = peer.greet(&Hello { lowest: 40, highest: 41, ..Hello::of_client(9, StoreIdentity::ANY) });
@@ -42,9 +56,8 @@ fn another_protocol_version_is_told_both_ranges_and_closed() {
     assert!(peer.try_next().is_none());
 }
 
-#[test]
-fn a_client_of_a_copied_store_is_told_that_it_is_another_one() {
-    let (place, copy) = (Place::new(), Place::new());
+fn a_client_of_a_copied_store_is_told_that_it_is_another_one(place: &Place) {
+    let copy = Place::new();
     let _daemon = place.serve();
     let identity = commonhold::ipc::store_identity(copy.path()).unwrap();
     let mut peer = Peer::silent(place.path());
@@ -54,9 +67,7 @@ fn a_client_of_a_copied_store_is_told_that_it_is_another_one() {
     assert!(peer.try_next().is_none());
 }
 
-#[test]
-fn random_bytes_get_an_answer_or_a_closed_connection() {
-    let place = Place::new();
+fn random_bytes_get_an_answer_or_a_closed_connection(place: &Place) {
     let daemon = place.serve();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -74,12 +85,10 @@ fn random_bytes_get_an_answer_or_a_closed_connection() {
         let _ = std::io::Write::write_all(&mut &*peer.stream, &bytes);
     }
     eventually("all of them are closed", || daemon.daemon().session_count() == 0);
-    assert_serves(&place);
+    assert_serves(place);
 }
 
-#[test]
-fn what_is_no_hello_is_told_so() {
-    let place = Place::new();
+fn what_is_no_hello_is_told_so(place: &Place) {
     let _daemon = place.serve();
     let mut peer = Peer::silent(place.path());
     peer.send(&[b'x'; HELLO_BYTES]);
@@ -88,9 +97,7 @@ fn what_is_no_hello_is_told_so() {
     assert!(peer.try_next().is_none());
 }
 
-#[test]
-fn a_frame_of_an_impossible_length_or_kind_ends_the_session_after_what_came_before_it() {
-    let place = Place::new();
+fn a_frame_of_an_impossible_length_or_kind_ends_the_session_after_what_came_before_it(place: &Place) {
     let _daemon = place.serve();
     let impossible = [
         header(MAX_FRAME_BYTES as u32 + 1, 3, 1),
@@ -110,9 +117,7 @@ fn a_frame_of_an_impossible_length_or_kind_ends_the_session_after_what_came_befo
     }
 }
 
-#[test]
-fn a_body_that_does_not_decode_is_refused_and_the_session_goes_on() {
-    let place = Place::new();
+fn a_body_that_does_not_decode_is_refused_and_the_session_goes_on(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     // Deadline 0, then the number of a verb that no release has.
@@ -130,9 +135,7 @@ fn a_body_that_does_not_decode_is_refused_and_the_session_goes_on() {
     assert_eq!(peer.call(Verb::Len { space: space("m") }).answer(), Answer::Len { records: 0 });
 }
 
-#[test]
-fn half_a_frame_and_then_silence_holds_up_nobody() {
-    let place = Place::new();
+fn half_a_frame_and_then_silence_holds_up_nobody(place: &Place) {
     let daemon = place.serve();
     let halves: Vec<Peer> = (0..30)
         .map(|n| {
@@ -142,7 +145,7 @@ fn half_a_frame_and_then_silence_holds_up_nobody() {
             peer
         })
         .collect();
-    assert_serves(&place);
+    assert_serves(place);
     let began = Instant::now();
     daemon.stop().unwrap();
     assert!(began.elapsed() < PATIENCE / 2, "nor does it hold up the end");
@@ -152,9 +155,7 @@ fn half_a_frame_and_then_silence_holds_up_nobody() {
     }
 }
 
-#[test]
-fn a_client_that_dribbles_its_bytes_is_served_when_they_are_whole() {
-    let place = Place::new();
+fn a_client_that_dribbles_its_bytes_is_served_when_they_are_whole(place: &Place) {
     let _daemon = place.serve();
     let mut peer = Peer::silent(place.path());
     for byte in Hello::of_client(1, StoreIdentity::ANY).to_bytes() {
@@ -167,15 +168,13 @@ fn a_client_that_dribbles_its_bytes_is_served_when_they_are_whole() {
     assert_eq!(peer.next().id, 4);
 }
 
-#[test]
-fn a_connection_that_says_nothing_is_closed_in_time() {
-    let place = Place::new();
+fn a_connection_that_says_nothing_is_closed_in_time(place: &Place) {
     let _daemon = place.serve();
     let began = Instant::now();
     let mut silent = Peer::silent(place.path());
     let mut slow = Peer::silent(place.path());
     slow.send(&Hello::of_client(1, StoreIdentity::ANY).to_bytes()[..20]);
-    assert_serves(&place);
+    assert_serves(place);
     assert!(silent.try_next().is_none());
     assert!(slow.try_next().is_none());
     let allowed = Duration::from_millis(HELLO_TIMEOUT_MS);
@@ -183,9 +182,7 @@ fn a_connection_that_says_nothing_is_closed_in_time() {
     assert!(took >= allowed && took < allowed * 3, "{took:?}");
 }
 
-#[test]
-fn a_client_that_stops_reading_holds_up_nobody_and_is_closed() {
-    let place = Place::new();
+fn a_client_that_stops_reading_holds_up_nobody_and_is_closed(place: &Place) {
     let mut options = place.options();
     options.stall_timeout = Duration::from_millis(300);
     let daemon = commonhold::daemon::Daemon::start(options).unwrap();
@@ -195,14 +192,12 @@ fn a_client_that_stops_reading_holds_up_nobody_and_is_closed() {
     // 50 MB of answers that nobody takes.
     let bytes: Vec<u8> = (1..=100).flat_map(|id| frame_of(id, get("big", "a"))).collect();
     peer.send(&bytes);
-    assert_serves(&place);
+    assert_serves(place);
     eventually("the connection is given up", || daemon.daemon().session_count() == 0);
     while peer.try_next().is_some() {}
 }
 
-#[test]
-fn late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit() {
-    let place = Place::new();
+fn late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit(place: &Place) {
     let _daemon = place.serve();
     let deaf = place.connect();
     let mut peer = place.connect();
@@ -233,9 +228,7 @@ fn late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit() {
     assert_eq!(ids, expected);
 }
 
-#[test]
-fn cancels_of_what_is_not_there_are_passed_over() {
-    let place = Place::new();
+fn cancels_of_what_is_not_there_are_passed_over(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let mut bytes = Vec::new();
@@ -245,9 +238,7 @@ fn cancels_of_what_is_not_there_are_passed_over() {
     assert_eq!(peer.next().id, 7);
 }
 
-#[test]
-fn large_frames_that_never_end_give_their_places_to_those_that_do() {
-    let place = Place::new();
+fn large_frames_that_never_end_give_their_places_to_those_that_do(place: &Place) {
     let mut options = place.options();
     options.stall_timeout = Duration::from_millis(500);
     let daemon = commonhold::daemon::Daemon::start(options).unwrap();
@@ -262,7 +253,7 @@ fn large_frames_that_never_end_give_their_places_to_those_that_do() {
             peer
         })
         .collect();
-    assert_serves(&place);
+    assert_serves(place);
     let mut peer = place.connect();
     let value = format!("\"{}\"", "x".repeat(8_000_000));
     assert!(matches!(peer.call(put("big", "a", &value)).answer(), Answer::Written { .. }));

@@ -12,13 +12,27 @@ use commonhold::engine;
 use commonhold::proto::{Answer, Durability, Fault, Verb};
 use daemon_support::{PATIENCE, Place, eventually, flush, frame_of, get, put};
 
+however_sessions_are_served! {
+    a_second_owner_is_refused_and_told_who_the_first_is,
+    what_a_killed_daemon_leaves_does_not_stop_the_next_and_nothing_acknowledged_is_lost,
+    a_stop_flushes_what_is_dirty_and_removes_the_socket,
+    a_client_that_asks_for_the_stop_is_answered_when_the_files_are_up_to_date,
+    a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed,
+    writes_acknowledged_while_the_daemon_stops_are_in_the_files,
+    a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_end,
+    run_tells_when_it_is_ready_and_ends_when_told,
+    run_ends_when_a_client_asks,
+    a_directory_that_cannot_be_served_is_refused_in_words,
+    a_very_long_path_is_served,
+    a_preloaded_namespace_is_in_memory_before_anybody_asks,
+    a_synced_store_has_committed_what_it_answers,
+}
+
 fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-#[test]
-fn a_second_owner_is_refused_and_told_who_the_first_is() {
-    let place = Place::new();
+fn a_second_owner_is_refused_and_told_who_the_first_is(place: &Place) {
     let _daemon = place.serve();
     let error = Daemon::start(place.options()).unwrap_err();
     let Error::Store(engine::Error::Owned { holder: Some(holder), .. }) = &error else { panic!("{error:?}") };
@@ -29,9 +43,7 @@ fn a_second_owner_is_refused_and_told_who_the_first_is() {
     assert!(matches!(place.connect().call(Verb::Ping).answer(), Answer::Done));
 }
 
-#[test]
-fn what_a_killed_daemon_leaves_does_not_stop_the_next_and_nothing_acknowledged_is_lost() {
-    let place = Place::new();
+fn what_a_killed_daemon_leaves_does_not_stop_the_next_and_nothing_acknowledged_is_lost(place: &Place) {
     let mut inodes = Vec::new();
     for round in 0..3 {
         let daemon = place.serve();
@@ -56,9 +68,7 @@ fn what_a_killed_daemon_leaves_does_not_stop_the_next_and_nothing_acknowledged_i
     assert!(text(&place.file("kept")).contains("\"2\":\"here\""));
 }
 
-#[test]
-fn a_stop_flushes_what_is_dirty_and_removes_the_socket() {
-    let place = Place::new();
+fn a_stop_flushes_what_is_dirty_and_removes_the_socket(place: &Place) {
     let daemon = place.serve();
     let mut peer = place.connect();
     for name in ["one", "two", "three"] {
@@ -74,9 +84,7 @@ fn a_stop_flushes_what_is_dirty_and_removes_the_socket() {
     place.serve().stop().unwrap();
 }
 
-#[test]
-fn a_client_that_asks_for_the_stop_is_answered_when_the_files_are_up_to_date() {
-    let place = Place::new();
+fn a_client_that_asks_for_the_stop_is_answered_when_the_files_are_up_to_date(place: &Place) {
     let daemon = place.serve();
     let waiting = std::thread::spawn(move || daemon.wait());
     let mut peer = place.connect();
@@ -93,9 +101,7 @@ fn a_client_that_asks_for_the_stop_is_answered_when_the_files_are_up_to_date() {
     waiting.join().unwrap().unwrap();
 }
 
-#[test]
-fn a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed() {
-    let place = Place::new();
+fn a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed(place: &Place) {
     let daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("free", "a", "1"));
@@ -103,8 +109,7 @@ fn a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed() {
     let lock = place.hold("held");
     // Somebody waits for this file already, with 30 s of patience.
     let id = peer.ask(flush("held"));
-    let mut other = place.connect();
-    other.call(Verb::Ping);
+    peer.call(Verb::Ping);
     let began = std::time::Instant::now();
     let error = daemon.stop().unwrap_err();
     assert!(began.elapsed() < PATIENCE / 2);
@@ -123,9 +128,7 @@ fn a_stop_does_not_wait_for_a_reader_of_a_file_and_names_what_is_not_flushed() {
     assert_eq!(text(&place.file("held")), "{\n\"a\":1\n}\n");
 }
 
-#[test]
-fn writes_acknowledged_while_the_daemon_stops_are_in_the_files() {
-    let place = Place::new();
+fn writes_acknowledged_while_the_daemon_stops_are_in_the_files(place: &Place) {
     let daemon = place.serve();
     let writers: Vec<_> = (0..4)
         .map(|worker| {
@@ -154,9 +157,7 @@ fn writes_acknowledged_while_the_daemon_stops_are_in_the_files() {
     }
 }
 
-#[test]
-fn a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_end() {
-    let place = Place::new();
+fn a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_end(place: &Place) {
     let daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("o", "a", "1"));
@@ -176,9 +177,7 @@ fn a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_
     assert!(reason.contains("owner.lock"), "{error:?}");
 }
 
-#[test]
-fn run_tells_when_it_is_ready_and_ends_when_told() {
-    let place = Place::new();
+fn run_tells_when_it_is_ready_and_ends_when_told(place: &Place) {
     let (sender, ready) = mpsc::channel();
     let mut options = place.options();
     options.on_ready = Some(Arc::new(move |dir: &Path| sender.send(dir.to_owned()).unwrap()));
@@ -192,9 +191,7 @@ fn run_tells_when_it_is_ready_and_ends_when_told() {
     assert_eq!(text(&place.file("r")), "{\n\"a\":1\n}\n");
 }
 
-#[test]
-fn run_ends_when_a_client_asks() {
-    let place = Place::new();
+fn run_ends_when_a_client_asks(place: &Place) {
     let (sender, ready) = mpsc::channel();
     let mut options = place.options();
     options.on_ready = Some(Arc::new(move |_: &Path| sender.send(()).unwrap()));
@@ -205,9 +202,7 @@ fn run_ends_when_a_client_asks() {
     running.join().unwrap().unwrap();
 }
 
-#[test]
-fn a_directory_that_cannot_be_served_is_refused_in_words() {
-    let place = Place::new();
+fn a_directory_that_cannot_be_served_is_refused_in_words(place: &Place) {
     let file = place.path().join("file");
     std::fs::write(&file, "x").unwrap();
     for (dir, word) in [(file, "not a directory"), (place.path().join("nowhere"), "create it first")] {
@@ -216,9 +211,7 @@ fn a_directory_that_cannot_be_served_is_refused_in_words() {
     }
 }
 
-#[test]
-fn a_very_long_path_is_served() {
-    let place = Place::new();
+fn a_very_long_path_is_served(place: &Place) {
     let dir = place.path().join("d".repeat(120)).join("e".repeat(120));
     std::fs::create_dir_all(&dir).unwrap();
     let daemon = Daemon::start(commonhold::daemon::ServeOptions::new(&dir)).unwrap();
@@ -226,9 +219,7 @@ fn a_very_long_path_is_served() {
     daemon.stop().unwrap();
 }
 
-#[test]
-fn a_preloaded_namespace_is_in_memory_before_anybody_asks() {
-    let place = Place::new();
+fn a_preloaded_namespace_is_in_memory_before_anybody_asks(place: &Place) {
     std::fs::write(place.file("early"), "{\"a\": 1}").unwrap();
     let mut options = place.options();
     options.preload = Preload::All;
@@ -240,9 +231,7 @@ fn a_preloaded_namespace_is_in_memory_before_anybody_asks() {
     });
 }
 
-#[test]
-fn a_synced_store_has_committed_what_it_answers() {
-    let place = Place::new();
+fn a_synced_store_has_committed_what_it_answers(place: &Place) {
     let mut options = place.options();
     options.store.durability = Durability::Synced;
     let daemon = Daemon::start(options).unwrap();

@@ -11,12 +11,30 @@ use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, REPLY_PART_BYTES}
 use commonhold::proto::{Answer, Condition, Fault, Op, Verb, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_with_deadline, get, put, space, write};
 
-#[test]
-fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent() {
-    let place = Place::new();
+however_sessions_are_served! {
+    ten_thousand_pipelined_requests_take_effect_in_the_order_sent,
+    an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id,
+    a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others,
+    a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else,
+    those_who_wait_for_the_same_file_share_its_rewrite,
+    more_late_answers_than_may_be_owed_are_all_given_in_the_end,
+    a_commit_covers_every_write_that_was_sent_before_it,
+    a_request_is_not_begun_after_its_deadline,
+    a_flush_with_a_deadline_does_not_wait_longer_for_a_lock,
+    a_cancelled_write_that_has_not_begun_is_not_done,
+    a_long_answer_comes_in_parts_of_one_moment,
+    a_scan_visits_every_record_once_over_its_pages,
+    refused_requests_change_nothing_and_the_session_goes_on,
+    session_threads_end_when_their_clients_go,
+    a_status_is_a_json_object,
+}
+
+fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent(place: &Place) {
     let _daemon = place.serve();
     const REQUESTS: u64 = 10_000;
-    let stream = place.connect().stream;
+    let mut peer = place.connect();
+    peer.call(put("order", "first", "1"));
+    let stream = peer.stream;
     let sending = Arc::clone(&stream);
     let sender = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -50,9 +68,7 @@ fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent() {
     sender.join().unwrap();
 }
 
-#[test]
-fn an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id() {
-    let place = Place::new();
+fn an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("held", "a", "1"));
@@ -68,9 +84,7 @@ fn an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id() {
     assert!(matches!(reply.answer(), Answer::Flushed { rewritten: 1, .. }), "{:?}", reply.answer());
 }
 
-#[test]
-fn a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others() {
-    let place = Place::new();
+fn a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let held: Vec<String> = (0..10).map(|n| format!("held_{n}")).collect();
@@ -91,9 +105,7 @@ fn a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others() {
     assert_eq!(answered, ids);
 }
 
-#[test]
-fn a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else() {
-    let place = Place::new();
+fn a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("a", "k", "1"));
@@ -106,9 +118,7 @@ fn a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else() {
     assert!(matches!(peer.call(flush("a")).answer(), Answer::Flushed { rewritten: 1, .. }));
 }
 
-#[test]
-fn those_who_wait_for_the_same_file_share_its_rewrite() {
-    let place = Place::new();
+fn those_who_wait_for_the_same_file_share_its_rewrite(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("shared", "a", "1"));
@@ -130,9 +140,7 @@ fn those_who_wait_for_the_same_file_share_its_rewrite() {
     assert!(kept <= 1, "{kept} generations for one change");
 }
 
-#[test]
-fn more_late_answers_than_may_be_owed_are_all_given_in_the_end() {
-    let place = Place::new();
+fn more_late_answers_than_may_be_owed_are_all_given_in_the_end(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("many", "a", "1"));
@@ -148,9 +156,7 @@ fn more_late_answers_than_may_be_owed_are_all_given_in_the_end() {
     assert_eq!(answered, (1..=asked).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_commit_covers_every_write_that_was_sent_before_it() {
-    let place = Place::new();
+fn a_commit_covers_every_write_that_was_sent_before_it(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     for round in 0..50 {
@@ -169,9 +175,7 @@ fn a_commit_covers_every_write_that_was_sent_before_it() {
     }
 }
 
-#[test]
-fn a_request_is_not_begun_after_its_deadline() {
-    let place = Place::new();
+fn a_request_is_not_begun_after_its_deadline(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let value = format!("\"{}\"", "x".repeat(100_000));
@@ -208,9 +212,7 @@ fn a_request_is_not_begun_after_its_deadline() {
     }
 }
 
-#[test]
-fn a_flush_with_a_deadline_does_not_wait_longer_for_a_lock() {
-    let place = Place::new();
+fn a_flush_with_a_deadline_does_not_wait_longer_for_a_lock(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("held", "a", "1"));
@@ -226,9 +228,7 @@ fn a_flush_with_a_deadline_does_not_wait_longer_for_a_lock() {
     assert!(matches!(reply.answer(), Answer::Flushed { .. }));
 }
 
-#[test]
-fn a_cancelled_write_that_has_not_begun_is_not_done() {
-    let place = Place::new();
+fn a_cancelled_write_that_has_not_begun_is_not_done(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let mut bytes = [frame_of(1, put("c", "a", "1")), frame_of(2, put("c", "b", "1"))].concat();
@@ -242,9 +242,7 @@ fn a_cancelled_write_that_has_not_begun_is_not_done() {
     assert_eq!(replies[&3].answer(), Answer::Len { records: 1 });
 }
 
-#[test]
-fn a_long_answer_comes_in_parts_of_one_moment() {
-    let place = Place::new();
+fn a_long_answer_comes_in_parts_of_one_moment(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let value = format!("\"{}\"", "x".repeat(50_000));
@@ -276,9 +274,7 @@ fn a_long_answer_comes_in_parts_of_one_moment() {
     assert_eq!(found_all[50], None);
 }
 
-#[test]
-fn a_scan_visits_every_record_once_over_its_pages() {
-    let place = Place::new();
+fn a_scan_visits_every_record_once_over_its_pages(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let keys: Vec<String> = (0..2_500).map(|n| format!("k{n}")).collect();
@@ -303,9 +299,7 @@ fn a_scan_visits_every_record_once_over_its_pages() {
     assert_eq!(seen, keys);
 }
 
-#[test]
-fn refused_requests_change_nothing_and_the_session_goes_on() {
-    let place = Place::new();
+fn refused_requests_change_nothing_and_the_session_goes_on(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     let long_key = "k".repeat(65 * 1024);
@@ -326,9 +320,7 @@ fn refused_requests_change_nothing_and_the_session_goes_on() {
     assert_eq!(peer.call(Verb::Len { space: space("r") }).answer(), Answer::Len { records: 0 });
 }
 
-#[test]
-fn session_threads_end_when_their_clients_go() {
-    let place = Place::new();
+fn session_threads_end_when_their_clients_go(place: &Place) {
     let daemon = place.serve();
     let mut peers: Vec<Peer> = (0..20).map(|_| place.connect()).collect();
     for peer in &mut peers {
@@ -346,9 +338,7 @@ fn session_threads_end_when_their_clients_go() {
     daemon.stop().unwrap();
 }
 
-#[test]
-fn a_status_is_a_json_object() {
-    let place = Place::new();
+fn a_status_is_a_json_object(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
     peer.call(put("s", "a", "1"));

@@ -41,9 +41,21 @@ pub const REPLY_PART_BYTES: usize = 1024 * 1024;
 /// Largest journal record, in bytes: 128 MiB. A write request that would pass it is refused before anything is written.
 pub const MAX_RECORD_BYTES: usize = 128 * 1024 * 1024;
 
-/// Most answers that may be owed to one session (those of flush and commit come later); a client that is owed more is not
-/// read from until it has some of them.
+/// Most requests of one session that may wait or be answered later (by flush, commit, or a load) at a time; a client that
+/// is owed more is not read from until it has some of the answers.
 pub const MAX_IN_FLIGHT: usize = 1_024;
+
+/// Most bytes of one session's requests that may wait to be carried out; above it the session is not read from: 16 MiB.
+/// A single larger request is taken all the same.
+pub const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of requests that may wait to be carried out, of all sessions together: 256 MiB. Above it no session that has some
+/// waiting is read from.
+pub const MAX_WAITING_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of answers that clients have not taken, of all sessions together: 256 MiB. Above it nothing more is served, and
+/// who takes nothing of what waits for it is closed with [`Fault::Flooded`](crate::Fault::Flooded), the greatest first.
+pub const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long a new connection may take to send its hello, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 5_000;

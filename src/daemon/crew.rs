@@ -20,9 +20,15 @@ struct Count {
 }
 
 /// Counts a thread out, also when it panics.
-struct Leaving(Crew);
+pub(super) struct Leaving(Crew);
 
 impl Crew {
+    /// Counts somebody in who is no thread, until what this answers is dropped.
+    pub(super) fn enter(&self) -> Leaving {
+        *self.0.threads.lock() += 1;
+        Leaving(self.clone())
+    }
+
     /// Starts a thread of the crew.
     pub(super) fn spawn(
         &self,
@@ -30,8 +36,7 @@ impl Crew {
         stack_bytes: usize,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        *self.0.threads.lock() += 1;
-        let leaving = Leaving(self.clone());
+        let leaving = self.enter();
         let counted = move || {
             let _leaving = leaving;
             work();

@@ -9,11 +9,13 @@ use std::cell::LazyCell;
 use crate::engine::{Record, ScanQuery, Store, WriteRequest};
 use crate::proto::limits::{REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
-use crate::proto::{Answer, Cursor, Entry, Fault, Found, Op, Space, Verb, Write};
+use crate::proto::{Answer, Cursor, Entry, Fault, Found, NamespaceInfo, Op, Place, Space, Verb, Write};
 
 use super::Daemon;
 use super::fault::check_count;
-use super::outbox::Replies;
+use super::line::Touches;
+use super::registry;
+use super::replies::{Parts, Piece, Replies};
 use super::tables::Tables;
 
 /// Answers a request that changes nothing and waits for nothing but the load of its namespace.
@@ -40,7 +42,7 @@ fn try_read(
         Verb::GetMany { space, keys } => {
             check_keys(keys)?;
             let records = tables.get(space)?.get_many(keys);
-            stream_many(id, &records, replies);
+            replies.stream(id, Box::new(Many { records, at: 0 }));
         }
         Verb::FilterMissing { space, keys } => {
             check_keys(keys)?;
@@ -65,7 +67,12 @@ fn try_read(
         Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
-        Verb::GetAll { .. } | Verb::Drop { .. } | Verb::Workspaces | Verb::Sessions | Verb::EndSession { .. } => {
+        Verb::Sessions => replies.stream(id, registry::listing(daemon.guests())),
+        Verb::EndSession { id: number } => {
+            daemon.end_session_of(*number)?;
+            replies.answer(id, &Answer::Done);
+        }
+        Verb::GetAll { .. } | Verb::Drop { .. } | Verb::Workspaces => {
             return Err(Fault::Unsupported { what: "verb".to_owned(), tag: 13 });
         }
     }
@@ -81,22 +88,32 @@ fn found(record: &Record) -> Found<'_> {
     Found { value: record.value(), seq: record.seq() }
 }
 
-/// Sends the records in parts of about [`REPLY_PART_BYTES`]. They are one moment's, and stay what they were however
-/// long the client takes: a record is immutable, and holding it keeps it.
-fn stream_many(id: u64, records: &[Option<Record>], replies: &mut Replies) {
-    let mut part = Vec::with_capacity(records.len());
-    let mut bytes = 0;
-    for record in records {
-        if bytes >= REPLY_PART_BYTES {
-            if !replies.part(id, &Answer::GotMany { found: std::mem::take(&mut part), tags: Vec::new() }) {
-                return;
-            }
-            bytes = 0;
+/// Records on their way out, in parts of about [`REPLY_PART_BYTES`]. They are one moment's, and stay what they were
+/// however long the client takes: a record is immutable, and holding it keeps it.
+struct Many {
+    records: Vec<Option<Record>>,
+    at: usize,
+}
+
+impl Parts for Many {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let rest = &self.records[self.at..];
+        let mut bytes = 0;
+        let full = rest.iter().position(|record| {
+            let is_full = bytes >= REPLY_PART_BYTES;
+            bytes += record.as_ref().map_or(0, |record| record.value().len());
+            is_full
+        });
+        let end = full.unwrap_or(rest.len());
+        let found = rest[..end].iter().map(|record| record.as_ref().map(found)).collect();
+        let answer = Answer::GotMany { found, tags: Vec::new() };
+        if full.is_some() {
+            piece.part(&answer);
+        } else {
+            piece.last(&answer);
         }
-        bytes += record.as_ref().map_or(0, |record| record.value().len());
-        part.push(record.as_ref().map(found));
+        self.at += end;
     }
-    replies.answer(id, &Answer::GotMany { found: part, tags: Vec::new() });
 }
 
 fn scan(
@@ -122,16 +139,19 @@ fn scan(
 const NAMESPACES_A_PART: usize = 4_096;
 
 fn list_namespaces(store: &Store, id: u64, replies: &mut Replies) -> Result<(), Fault> {
-    let mut list = store.namespaces().map_err(|error| Fault::from(&error))?;
-    while list.len() > NAMESPACES_A_PART {
-        let rest = list.split_off(NAMESPACES_A_PART);
-        if !replies.part(id, &Answer::Namespaces { list }) {
-            return Ok(());
-        }
-        list = rest;
-    }
-    replies.answer(id, &Answer::Namespaces { list });
+    let list = store.namespaces().map_err(|error| Fault::from(&error))?;
+    replies.stream(id, Box::new(Listing(list)));
     Ok(())
+}
+
+struct Listing(Vec<NamespaceInfo>);
+
+impl Parts for Listing {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let rest = self.0.split_off(self.0.len().min(NAMESPACES_A_PART));
+        let answer = Answer::Namespaces { list: std::mem::replace(&mut self.0, rest) };
+        if self.0.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
+    }
 }
 
 /// Does all of a write that needs no turn: names, limits, JSON, records.
@@ -174,4 +194,77 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
         .map_err(|error| Fault::from(&error))?;
     }
     Ok(request)
+}
+
+/// The namespaces that must be in memory before a request can be served.
+pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
+    match verb {
+        Verb::Get { space, .. }
+        | Verb::GetMany { space, .. }
+        | Verb::FilterMissing { space, .. }
+        | Verb::Contains { space, .. }
+        | Verb::Len { space }
+        | Verb::Scan { space, .. }
+        | Verb::GetAll { space, .. } => std::slice::from_ref(space),
+        Verb::Write(write) => &write.spaces,
+        Verb::Ping
+        | Verb::Commit
+        | Verb::Flush { .. }
+        | Verb::Drop { .. }
+        | Verb::Namespaces
+        | Verb::Workspaces
+        | Verb::Status
+        | Verb::Sessions
+        | Verb::EndSession { .. }
+        | Verb::Stop => &[],
+    }
+}
+
+/// What a request must not overtake, nor be overtaken by, where others of its session wait.
+pub(super) fn touches(verb: &Verb<'_>) -> Touches {
+    match verb {
+        Verb::Commit | Verb::Flush { space: None, .. } => Touches::Everything,
+        Verb::Flush { space: Some(space), .. } | Verb::Drop { space } => places(std::slice::from_ref(space)),
+        _ => match spaces(verb) {
+            [] => Touches::Nothing,
+            spaces => places(spaces),
+        },
+    }
+}
+
+/// A name that breaks its rule is no place: the request is refused where it is served.
+fn places(spaces: &[Space<'_>]) -> Touches {
+    let mut places: Vec<Place> = spaces.iter().filter_map(|space| space.place().ok()).collect();
+    places.sort_unstable();
+    places.dedup();
+    Touches::Places(places)
+}
+
+/// Reads of more keys than this may take long.
+const MANY_KEYS: usize = 1_000;
+
+/// A request of more bytes than this may take long: its JSON must be read.
+const MANY_BYTES: usize = 256 * 1024;
+
+/// Whether a request may read the disk, or keep a processor for longer than others should wait for it.
+pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
+    match verb {
+        Verb::GetMany { keys, .. } | Verb::FilterMissing { keys, .. } => keys.len() > MANY_KEYS || bytes > MANY_BYTES,
+        Verb::Write(_) => bytes > MANY_BYTES,
+        Verb::Flush { space, rewrite, .. } => space.is_none() && *rewrite,
+        Verb::GetAll { .. }
+        | Verb::Drop { .. }
+        | Verb::Namespaces
+        | Verb::Workspaces
+        | Verb::Status
+        | Verb::Sessions => true,
+        Verb::Ping
+        | Verb::Get { .. }
+        | Verb::Contains { .. }
+        | Verb::Len { .. }
+        | Verb::Scan { .. }
+        | Verb::Commit
+        | Verb::EndSession { .. }
+        | Verb::Stop => false,
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine;
 use crate::lock::LockError;
-use crate::proto::Fault;
 use crate::proto::limits::MAX_OPERATIONS;
+use crate::proto::{Fault, Place};
 
 impl From<&engine::Error> for Fault {
     fn from(error: &engine::Error) -> Self {
@@ -61,6 +61,11 @@ pub(super) fn flush_lock_timeout(place: String, lock_file: &Path, waited: Durati
 /// [`Fault::TimedOut`] for a request that was not begun in time.
 pub(super) fn timed_out(waited: Duration, waiting_for: &str) -> Fault {
     Fault::TimedOut { waited_ms: millis(waited), waiting_for: waiting_for.to_owned() }
+}
+
+/// [`Fault::Loading`] for a request whose time was over before its namespace was loaded so far.
+pub(super) fn loading(place: &Place, (done_bytes, total_bytes): (u64, u64)) -> Fault {
+    Fault::Loading { place: place.to_string(), done_bytes, total_bytes }
 }
 
 /// Refuses a list that is longer than a request may carry.

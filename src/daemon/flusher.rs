@@ -45,7 +45,7 @@ pub(super) struct Done {
 pub(super) type Waiter = Box<dyn FnOnce(Result<Done, Fault>) + Send>;
 
 /// How a flush is wanted.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Wish {
     /// Rewrite even what is up to date.
     pub(super) rewrite: bool,
@@ -53,6 +53,14 @@ pub(super) struct Wish {
     pub(super) since: Instant,
     /// When the client no longer wants it to be begun.
     pub(super) deadline: Option<Instant>,
+    /// Set when the client no longer wants it at all.
+    pub(super) cancelled: Option<Arc<AtomicBool>>,
+}
+
+impl Wish {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
 }
 
 /// Rewrites namespaces, and tells whoever waits.
@@ -135,14 +143,14 @@ impl Flusher {
         };
         if places.is_empty() {
             let done = move |synced: Result<Seq, Fault>| waiter(synced.map(|_| Done { rewritten: 0, seq: applied }));
-            let Wish { since, deadline, .. } = wish;
-            return self.syncer.commit(Commit { seq: applied, since, deadline, waiter: Box::new(done) });
+            let Wish { since, deadline, cancelled, .. } = wish;
+            return self.syncer.commit(Commit { seq: applied, since, deadline, cancelled, waiter: Box::new(done) });
         }
         let gather = Gather::new(places.len(), applied, waiter);
         for place in places {
             let gather = Arc::clone(&gather);
             let name = place.to_string();
-            self.flush_one(place, wish, Box::new(move |outcome| gather.take(name, outcome)));
+            self.flush_one(place, wish.clone(), Box::new(move |outcome| gather.take(name, outcome)));
         }
     }
 
@@ -153,6 +161,18 @@ impl Flusher {
         }
         let known = self.store.namespaces()?;
         Ok(known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect())
+    }
+
+    /// Somebody no longer wants what they asked for: those who wait in line for a rewrite are looked through at once. One
+    /// who waits for a lock looks by itself.
+    pub(super) fn look_again(&self) {
+        let mut unwanted = Vec::new();
+        for line in self.state.lock().lines.values_mut() {
+            unwanted.extend(take_if(line, |ask| ask.wish.is_cancelled()));
+        }
+        for ask in unwanted {
+            (ask.waiter)(Err(Fault::Cancelled));
+        }
     }
 
     /// From now on nobody waits for a flush lock: the daemon ends.
@@ -205,7 +225,12 @@ impl Flusher {
             (ask.waiter)(Err(timed_out(now - ask.wish.since, "the flush before this one to end")));
         }
         let mut slice = Duration::ZERO;
-        while let Some(applied) = asks.iter().map(|ask| ask.applied).max() {
+        loop {
+            // Nothing was cut yet, so who no longer wants it can still be let go.
+            for ask in take_if(&mut asks, |ask| ask.wish.is_cancelled()) {
+                (ask.waiter)(Err(Fault::Cancelled));
+            }
+            let Some(applied) = asks.iter().map(|ask| ask.applied).max() else { return };
             let how = FlushHow { rewrite: asks.iter().any(|ask| ask.wish.rewrite), lock_timeout: Some(slice) };
             let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush(place, how));
             let Err(engine::Error::FlushLockTimeout { lock_file, .. }) = &outcome else {
@@ -305,6 +330,8 @@ impl Gather {
         }
         let outcome = match state.reason.take() {
             None => Ok(state.done),
+            // Some may have been rewritten before the client thought better of it, which does no harm.
+            Some(Fault::Cancelled) => Err(Fault::Cancelled),
             Some(fault) => Err(Fault::FlushFailed { places, reason: fault.to_string() }),
         };
         let waiter = state.waiter.take();

@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::ipc::Stream;
+use crate::ipc::{AsyncStream, Stream};
 use crate::proto::hello::{HELLO_BYTES, Hello};
 use crate::proto::limits::HELLO_TIMEOUT_MS;
 use crate::proto::{Fault, StoreIdentity};
@@ -16,13 +16,24 @@ pub(super) struct Host {
     pub(super) boot: u64,
     /// The user who owns the store: he and root may come in.
     pub(super) owner: u32,
+    /// Others who may.
+    pub(super) allowed: Vec<u32>,
+}
+
+/// What a handshake has settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    /// The client's id.
+    pub(super) client: u128,
+    /// The protocol version that both speak.
+    pub(super) version: u16,
 }
 
 /// How a handshake ended.
 #[derive(Debug)]
 pub(super) enum Greeting {
-    /// The session may begin; this is the client's id.
-    Welcome { client: u128 },
+    /// The session may begin.
+    Welcome(Agreed),
     /// The peer is told why it may not come in.
     Unwanted(Fault),
     /// There is nobody to talk to: it hung up, or said nothing in time.
@@ -33,6 +44,13 @@ pub(super) enum Greeting {
 pub(super) fn greet(stream: &Stream, host: &Host) -> Greeting {
     let deadline = Instant::now() + Duration::from_millis(HELLO_TIMEOUT_MS);
     exchange(stream, host, deadline).unwrap_or_else(Greeting::Nobody)
+}
+
+/// As [`greet`], on the runtime.
+pub(super) async fn greet_later(stream: &AsyncStream, host: &Host) -> Greeting {
+    let patience = Duration::from_millis(HELLO_TIMEOUT_MS);
+    let exchanged = tokio::time::timeout(patience, exchange_later(stream, host)).await;
+    exchanged.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).unwrap_or_else(Greeting::Nobody)
 }
 
 fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greeting> {
@@ -52,29 +70,60 @@ fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greet
         }
     }
     stream.set_read_timeout(None)?;
-    let hello = Hello::from_bytes(&bytes);
-    let client = hello.as_ref().map_or(0, |hello| hello.client);
-    let own = Hello::of_daemon(client, host.identity, 0, host.boot);
+    let (own, greeting) = judge(&bytes, stream, host);
     stream.set_write_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
-    (&*stream).write_all(&own.to_bytes())?;
-    if let Err(fault) = check_user(stream, host.owner) {
-        return Ok(Greeting::Unwanted(fault));
-    }
-    Ok(match hello {
-        Err(error) => Greeting::Unwanted(Fault::Malformed { reason: error.to_string() }),
-        Ok(hello) => match Hello::agree(&hello, &own) {
-            Err(fault) => Greeting::Unwanted(fault),
-            Ok(_version) => Greeting::Welcome { client },
-        },
-    })
+    (&*stream).write_all(&own)?;
+    Ok(greeting)
 }
 
-/// The modes of `.commonhold` and of the socket keep others out already; this holds even where somebody changed them.
-fn check_user(stream: &Stream, owner: u32) -> Result<(), Fault> {
+async fn exchange_later(stream: &AsyncStream, host: &Host) -> io::Result<Greeting> {
+    let mut bytes = [0; HELLO_BYTES];
+    let mut have = 0;
+    while have < HELLO_BYTES {
+        let read = stream.read_with(|stream| stream.read_now(&mut bytes[have..]).map(|read| (read, true))).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        have += read;
+    }
+    let (own, greeting) = judge(&bytes, stream.get(), host);
+    let mut rest = &own[..];
+    stream
+        .write_with(|| {
+            match stream.get().write_now(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            Ok(rest.is_empty())
+        })
+        .await?;
+    Ok(greeting)
+}
+
+/// The daemon's hello to a client's, and whether that one may come in.
+fn judge(bytes: &[u8; HELLO_BYTES], stream: &Stream, host: &Host) -> ([u8; HELLO_BYTES], Greeting) {
+    let hello = Hello::from_bytes(bytes);
+    let client = hello.as_ref().map_or(0, |hello| hello.client);
+    let own = Hello::of_daemon(client, host.identity, 0, host.boot);
+    let agreed = check_user(stream, host).and_then(|()| match hello {
+        Err(error) => Err(Fault::Malformed { reason: error.to_string() }),
+        Ok(hello) => Hello::agree(&hello, &own),
+    });
+    let greeting = match agreed {
+        Ok(version) => Greeting::Welcome(Agreed { client, version }),
+        Err(fault) => Greeting::Unwanted(fault),
+    };
+    (own.to_bytes(), greeting)
+}
+
+/// The modes of `.commonhold` and of the socket keep others out already; this holds even where somebody changed them,
+/// and it alone decides at the socket for other users.
+fn check_user(stream: &Stream, host: &Host) -> Result<(), Fault> {
     match stream.peer().ok().and_then(|peer| peer.uid) {
-        Some(uid) if uid == owner || uid == 0 => Ok(()),
+        Some(uid) if uid == host.owner || uid == 0 || host.allowed.contains(&uid) => Ok(()),
         // Where the platform does not tell who is there, the socket's own permissions have decided.
         None if !cfg!(unix) => Ok(()),
-        other => Err(Fault::Forbidden { uid: other.unwrap_or(u32::MAX), owner }),
+        other => Err(Fault::Forbidden { uid: other.unwrap_or(u32::MAX), owner: host.owner }),
     }
 }

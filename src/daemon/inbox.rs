@@ -3,7 +3,7 @@
 //! It never holds more than twice what the peer has really sent: a frame's announced length is checked when its header
 //! arrives, but the buffer grows only as its bytes do. So a length of 64 MiB followed by silence costs nothing. And it
 //! grows beyond [`KEPT_BYTES`] only in a [place](super::large) of which there are few, so that all sessions together
-//! stay bounded, too.
+//! stay bounded, too. A session that shares its thread with many holds no buffer at all while it is idle.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -14,8 +14,11 @@ use crate::proto::frame::{self, FrameError, FrameHeader};
 
 use super::large::{LargeFramePlace, LargeFrames};
 
-/// What a session begins with, and what it comes back to after large frames.
-const INITIAL_BYTES: usize = 64 * 1024;
+/// What a session with a thread of its own begins with, and what it comes back to after large frames.
+pub(super) const THREAD_BYTES: usize = 64 * 1024;
+
+/// What a session on the runtime begins with whenever something arrives.
+pub(super) const TASK_BYTES: usize = 4 * 1024;
 
 /// A buffer that is larger than this is given back as soon as it is empty.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -25,14 +28,42 @@ pub(super) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    initial: usize,
     large: Arc<LargeFrames>,
     /// Held while the buffer is larger than [`KEPT_BYTES`]; it then ends where the large frame does.
     place: Option<LargeFramePlace>,
 }
 
+/// Whether there is room for more bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Ready,
+    /// A large frame is on its way, which needs a place.
+    NeedsPlace,
+}
+
+/// A frame's body that was taken out, to be served elsewhere. A large one keeps its place until it is dropped.
+#[derive(Default)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    range: Range<usize>,
+    _place: Option<LargeFramePlace>,
+}
+
+impl Body {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.range.len()
+    }
+}
+
 impl Inbox {
-    pub(super) fn new(large: Arc<LargeFrames>) -> Self {
-        Self { bytes: vec![0; INITIAL_BYTES], start: 0, end: 0, large, place: None }
+    /// An empty one that holds `initial` bytes unless it needs more.
+    pub(super) fn new(large: Arc<LargeFrames>, initial: usize) -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0, initial, large, place: None }
     }
 
     /// When the frame that is being received must have arrived, if it is a large one.
@@ -40,66 +71,120 @@ impl Inbox {
         self.place.as_ref().map(|place| place.due)
     }
 
-    /// Waits for bytes and takes what is there, with one `read`. `Ok(0)` is the end of the stream.
+    /// Waits for bytes and takes what is there, with one `read`. `Ok(0)` is the end of the stream. May wait for a place.
     pub(super) fn fill(&mut self, mut from: impl Read) -> io::Result<usize> {
-        self.make_room();
+        self.make_room_or_wait();
         loop {
-            match from.read(&mut self.bytes[self.end..]) {
-                Ok(read) => {
-                    self.end += read;
-                    return Ok(read);
-                }
+            match self.fill_with(|space| from.read(space)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                other => return other,
             }
         }
     }
 
-    /// The next whole frame: its header, and where its body lies, for [`body`](Self::body). None if more bytes are
-    /// needed.
+    /// Takes what `read` puts into the free space, of which [`make_room`](Self::make_room) has seen to some.
+    pub(super) fn fill_with(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; self.initial];
+        }
+        let read = read(&mut self.bytes[self.end..])?;
+        self.end += read;
+        Ok(read)
+    }
+
+    /// Whether the last read has filled the buffer, so that there may be more where that came from.
+    pub(super) fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
+    }
+
+    /// The next whole frame: its header, and where its body lies, for [`body`](Self::body). The same one until it is
+    /// [passed](Self::pass) or [taken](Self::take). None if more bytes are needed.
     pub(super) fn next(&mut self) -> Result<Option<(FrameHeader, Range<usize>)>, FrameError> {
         let Some((header, body, consumed)) = frame::split(&self.bytes[self.start..self.end])? else {
             return Ok(None);
         };
         let body_end = self.start + consumed;
-        let range = body_end - body.len()..body_end;
-        self.start = body_end;
-        Ok(Some((header, range)))
+        Ok(Some((header, body_end - body.len()..body_end)))
     }
 
-    /// The bytes of a frame's body; valid until the next [`fill`](Self::fill).
+    /// The bytes of a frame's body.
     pub(super) fn body(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
     }
 
-    /// Gives back what is served, and sees to it that there is room for more; may wait for a place for a large frame.
-    pub(super) fn make_room(&mut self) {
+    /// The frame with this body is served.
+    pub(super) fn pass(&mut self, range: &Range<usize>) {
+        self.start = range.end;
+    }
+
+    /// Takes the body of a frame out, and passes the frame.
+    pub(super) fn take(&mut self, range: Range<usize>) -> Body {
+        self.start = range.end;
+        if self.bytes.len() <= KEPT_BYTES {
+            let bytes = self.bytes[range].to_vec();
+            return Body { range: 0..bytes.len(), bytes, _place: None };
+        }
+        // A large one is moved and not copied. Little follows it: the buffer ends where the frame does.
+        let rest = self.bytes[self.start..self.end].to_vec();
+        (self.start, self.end) = (0, rest.len());
+        let bytes = std::mem::replace(&mut self.bytes, rest);
+        self.bytes.resize(self.end.max(self.initial), 0);
+        Body { bytes, range, _place: self.place.take() }
+    }
+
+    /// Gives back what is served, and sees to it that there is room for more, unless that needs a place.
+    pub(super) fn make_room(&mut self) -> Room {
         if self.start == self.end {
+            let was_full = self.is_full();
             (self.start, self.end) = (0, 0);
             if self.bytes.len() > KEPT_BYTES {
-                self.bytes = vec![0; INITIAL_BYTES];
+                self.bytes = Vec::new();
                 self.place = None;
+            } else if was_full && !self.bytes.is_empty() && self.bytes.len() < THREAD_BYTES {
+                // Who sends much at once is read much at once.
+                self.bytes.resize(THREAD_BYTES, 0);
             }
-            return;
+            return Room::Ready;
         }
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.end == self.bytes.len() {
-            self.grow();
+        if self.end == self.bytes.len() { self.grow() } else { Room::Ready }
+    }
+
+    /// As [`make_room`](Self::make_room); waits for a place where one is needed.
+    pub(super) fn make_room_or_wait(&mut self) {
+        while self.make_room() == Room::NeedsPlace {
+            self.place = Some(self.large.take());
+        }
+    }
+
+    /// As [`make_room`](Self::make_room); waits for a place where one is needed, on the runtime.
+    pub(super) async fn make_room_later(&mut self) {
+        while self.make_room() == Room::NeedsPlace {
+            self.place = Some(self.large.take_later().await);
+        }
+    }
+
+    /// Holds no memory until something arrives, if nothing is waiting in it.
+    pub(super) fn rest(&mut self) {
+        if self.start == self.end && self.place.is_none() {
+            (self.start, self.end) = (0, 0);
+            self.bytes = Vec::new();
         }
     }
 
     /// The buffer is full without a whole frame. `next` has accepted the frame's length, so it is within the limit.
-    fn grow(&mut self) {
+    fn grow(&mut self) -> Room {
         let frame = FrameHeader::parse(&self.bytes).ok().flatten().map_or(0, |header| header.frame_len());
         let doubled = self.bytes.len() * 2;
         if doubled > KEPT_BYTES && frame > KEPT_BYTES && self.place.is_none() {
-            self.place = Some(self.large.take());
+            return Room::NeedsPlace;
         }
         // Not beyond the end of a large frame: its place is free again when it is served, whatever follows it.
         self.bytes.resize(doubled.min(frame.max(KEPT_BYTES)), 0);
+        Room::Ready
     }
 }
 
@@ -113,7 +198,7 @@ mod tests {
     use crate::proto::limits::MAX_FRAME_BYTES;
 
     fn empty() -> Inbox {
-        Inbox::new(LargeFrames::new(Duration::from_secs(30)))
+        Inbox::new(LargeFrames::new(Duration::from_secs(30)), THREAD_BYTES)
     }
 
     #[test]
@@ -128,7 +213,8 @@ mod tests {
             for piece in sent.chunks(step) {
                 assert_eq!(inbox.fill(piece).expect("a slice can be read"), piece.len());
                 while let Some((header, body)) = inbox.next().expect("the frames are good") {
-                    assert_eq!((header.kind, inbox.body(body).len()), (FrameKind::Cancel, 0));
+                    assert_eq!((header.kind, inbox.body(body.clone()).len()), (FrameKind::Cancel, 0));
+                    inbox.pass(&body);
                     ids.push(header.id);
                 }
             }
@@ -144,7 +230,7 @@ mod tests {
         header.push(1);
         inbox.fill(&header[..]).expect("a slice can be read");
         assert!(inbox.next().expect("the length is within the limit").is_none());
-        assert_eq!(inbox.bytes.len(), INITIAL_BYTES);
+        assert_eq!(inbox.bytes.len(), THREAD_BYTES);
         let half = vec![0; 300_000];
         let mut rest = &half[..];
         while !rest.is_empty() {
@@ -175,9 +261,10 @@ mod tests {
             inbox.fill(&mut rest).expect("a slice can be read");
         }
         let (header, range) = inbox.next().expect("a good frame").expect("a whole frame");
-        assert_eq!((header.id, inbox.body(range).len()), (7, body.len()));
+        assert_eq!((header.id, inbox.body(range.clone()).len()), (7, body.len()));
+        inbox.pass(&range);
         inbox.fill(&b"x"[..]).expect("a slice can be read");
-        assert_eq!(inbox.bytes.len(), INITIAL_BYTES);
+        assert_eq!(inbox.bytes.len(), THREAD_BYTES);
     }
 
     #[test]
@@ -196,12 +283,38 @@ mod tests {
         while !rest.is_empty() {
             inbox.fill(&mut rest).expect("a slice can be read");
             waited += usize::from(inbox.due().is_some());
-            while let Some((header, _)) = inbox.next().expect("the frames are good") {
+            while let Some((header, body)) = inbox.next().expect("the frames are good") {
+                // Served here or elsewhere: it is the same to those that follow.
+                if header.id % 2 == 0 {
+                    drop(inbox.take(body));
+                } else {
+                    inbox.pass(&body);
+                }
                 ids.push(header.id);
             }
         }
         assert_eq!(ids, (1..=20).flat_map(|id| [id, 100 + id]).collect::<Vec<_>>());
         assert!(waited > 20);
         assert!(inbox.due().is_none(), "what follows a large frame is small");
+    }
+
+    #[test]
+    fn an_idle_buffer_holds_nothing_and_what_was_taken_out_is_whole() {
+        let mut inbox = Inbox::new(LargeFrames::new(Duration::from_secs(30)), TASK_BYTES);
+        for size in [10_usize, 5_000, 100_000, 3_000_000] {
+            let mut sent = Vec::from((size as u32 + 9).to_le_bytes());
+            sent.extend_from_slice(&7u64.to_le_bytes());
+            sent.push(1);
+            sent.extend((0..size).map(|n| n as u8));
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                assert!(inbox.next().expect("the length is good").is_none());
+                inbox.fill(&mut rest).expect("a slice can be read");
+            }
+            let (_, range) = inbox.next().expect("a good frame").expect("a whole frame");
+            assert_eq!(inbox.take(range).bytes(), &sent[13..], "{size}");
+            inbox.rest();
+            assert_eq!((inbox.bytes.capacity(), inbox.due()), (0, None), "{size}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
 /// Most large frames that are received or served at once, of at most 64 MiB each.
 const PLACES: usize = 8;
@@ -14,7 +15,10 @@ const PLACES: usize = 8;
 /// The places, shared by all sessions.
 pub(super) struct LargeFrames {
     free: Mutex<usize>,
+    /// For sessions with a thread.
     freed: Condvar,
+    /// For sessions on the runtime.
+    freed_for_tasks: Notify,
     /// How long a large frame may take to arrive.
     patience: Duration,
 }
@@ -28,7 +32,8 @@ pub(super) struct LargeFramePlace {
 
 impl LargeFrames {
     pub(super) fn new(patience: Duration) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new(PLACES), freed: Condvar::new(), patience })
+        let (freed, freed_for_tasks) = (Condvar::new(), Notify::new());
+        Arc::new(Self { free: Mutex::new(PLACES), freed, freed_for_tasks, patience })
     }
 
     /// Waits for a place. It ends, since each of the others is due at some time.
@@ -37,6 +42,26 @@ impl LargeFrames {
         while *free == 0 {
             self.freed.wait(&mut free);
         }
+        self.taken(&mut free)
+    }
+
+    /// As [`take`](Self::take), on the runtime.
+    pub(super) async fn take_later(self: &Arc<Self>) -> LargeFramePlace {
+        loop {
+            let freed = self.freed_for_tasks.notified();
+            if let Some(place) = self.try_take() {
+                return place;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<LargeFramePlace> {
+        let mut free = self.free.lock();
+        (*free > 0).then(|| self.taken(&mut free))
+    }
+
+    fn taken(self: &Arc<Self>, free: &mut usize) -> LargeFramePlace {
         *free -= 1;
         LargeFramePlace { of: Arc::clone(self), due: Instant::now() + self.patience }
     }
@@ -45,6 +70,8 @@ impl LargeFrames {
 impl Drop for LargeFramePlace {
     fn drop(&mut self) {
         *self.of.free.lock() += 1;
+        // One of each kind, whoever is quicker: the other looks, and waits on.
         self.of.freed.notify_one();
+        self.of.freed_for_tasks.notify_one();
     }
 }

@@ -21,6 +21,12 @@ pub struct ServeOptions {
     pub allow_network_fs: bool,
     /// A client that has not taken a single byte for so long, while there are answers for it, is disconnected.
     pub stall_timeout: Duration,
+    /// So many sessions have a thread each, which answers fastest; all further ones share a few.
+    pub thread_sessions: usize,
+    /// End, as when told to stop, when no session has been open for so long.
+    pub idle_exit: Option<Duration>,
+    /// Other users who may connect, at a socket of their own (`.commonhold-shared/socket`).
+    pub allow_uids: Vec<u32>,
     /// Called once, with the canonical directory, when clients can connect.
     pub on_ready: Option<OnReady>,
 }
@@ -49,6 +55,9 @@ impl ServeOptions {
             preload: Preload::None,
             allow_network_fs: false,
             stall_timeout: Duration::from_secs(30),
+            thread_sessions: 64,
+            idle_exit: None,
+            allow_uids: Vec::new(),
             on_ready: None,
         }
     }
@@ -62,6 +71,9 @@ impl fmt::Debug for ServeOptions {
             .field("preload", &self.preload)
             .field("allow_network_fs", &self.allow_network_fs)
             .field("stall_timeout", &self.stall_timeout)
+            .field("thread_sessions", &self.thread_sessions)
+            .field("idle_exit", &self.idle_exit)
+            .field("allow_uids", &self.allow_uids)
             .finish_non_exhaustive()
     }
 }

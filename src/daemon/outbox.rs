@@ -1,104 +1,292 @@
 //! A session's way out: the answers of a batch leave in one `write`, and those that come later find their own way.
 //!
-//! Two threads may have something to say: the session's own, and whoever owes it a late answer (the flusher, the
-//! syncer). The latter never wait for a client: they write what the socket takes at once, and leave the rest here for a
-//! late writer, a thread that exists only while there is such a rest. So a client that does not read holds up nobody but
-//! its own session.
+//! Several may have something to say: the session itself, and whoever owes it a late answer (the flusher, the syncer,
+//! a thread that carries out what had to wait). The latter never wait for a client: they write what the socket takes at
+//! once, and leave the rest here. A session with a thread of its own has it written by a late writer, a thread that
+//! exists only while there is such a rest; a session on the runtime is woken and writes it itself. So a client that
+//! does not read holds up nobody but its own session.
 //!
-//! What can pile up is bounded: the session's buffer is written out above [`SPILL_BYTES`], and at most
-//! [`MAX_IN_FLIGHT`] late answers are owed at once, counted until they have left.
+//! What can pile up is bounded: at most [`MAX_IN_FLIGHT`] late answers are owed at once, counted until they have left,
+//! a session makes no further answers before its own have left, and what all clients together have not taken is counted
+//! in a [`Budget`] beyond which no session serves on.
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
 use crate::ipc::Stream;
-use crate::proto::codec::{EncodeError, encode_answer, encode_event, encode_part};
-use crate::proto::limits::{MAX_FRAME_BYTES, MAX_IN_FLIGHT};
+use crate::proto::codec::encode_event;
+use crate::proto::limits::MAX_IN_FLIGHT;
 use crate::proto::{Answer, Event, Fault};
 
-/// A batch's answers are written out early when they pass this many bytes.
-const SPILL_BYTES: usize = 256 * 1024;
+use super::budget::Budget;
+use super::late::LateAnswer;
+use super::replies::{self, Replies, frame_of};
 
 /// The stack of the threads that serve connections: nothing in them recurses over what a client sends.
 pub(super) const STACK_BYTES: usize = 512 * 1024;
 
-/// A buffer that is larger than this is given back after it was written.
-const KEPT_BYTES: usize = 1024 * 1024;
+/// A blocking write hands the kernel so much at once, so that it shows whether the client takes anything.
+const CHUNK_BYTES: usize = 128 * 1024;
 
-/// The writing half of a session, shared by its thread and by whoever owes it a late answer.
+/// Whoever waits for a session's state to change looks again after so long, should nobody have told.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Answers that a session's own thread is writing are counted from this size on; smaller ones the socket takes at once.
+const COUNTED_BYTES: usize = 16 * 1024;
+
+/// The writing half of a session, shared by the session and by whoever owes it a late answer.
 pub(super) struct Outbox {
-    /// The session's number, for the log.
+    /// The session's number.
     pub(super) session: u64,
     stream: Arc<Stream>,
     stall_timeout: Duration,
-    /// Held while bytes leave, so that frames do not mix. Inside is the rest of a frame that has left in part: it goes
+    budget: Arc<Budget>,
+    /// Held while bytes leave, so that frames do not mix. Inside is what has been begun and not left whole: it goes
     /// before anything else.
-    turn: Mutex<Vec<u8>>,
+    turn: Mutex<Begun>,
     late: Mutex<Late>,
     late_changed: Condvar,
+    /// For a session on the runtime: there is something to write, to settle, or the end.
+    task: Option<Notify>,
+    /// Late answers that are promised and have not left.
+    owed: AtomicUsize,
+    /// Bytes that wait here, counted in the budget.
+    queued: AtomicUsize,
+    /// When the client last took something, or had nothing to take, in milliseconds since `began`.
+    taken_ms: AtomicU64,
+    began: Instant,
+    closed: AtomicBool,
+}
+
+/// Bytes of which some have left.
+#[derive(Default)]
+struct Begun {
+    bytes: Vec<u8>,
+    at: usize,
+    /// How many late answers end in them.
+    late: usize,
 }
 
 #[derive(Default)]
 struct Late {
-    /// Encoded answers that wait for the late writer.
-    bytes: Vec<u8>,
-    /// How many answers wait for it, those that have left in part included.
-    frames: usize,
-    /// Late answers that are promised and have not left.
-    owed: usize,
+    waiting: VecDeque<Waiting>,
+    /// What a cancel can still reach.
+    wishes: Vec<(u64, Arc<AtomicBool>)>,
     /// Whether the late writer runs.
     writer: bool,
-    closed: bool,
+}
+
+/// What waits until the client takes it.
+enum Waiting {
+    /// Whole frames, the last ones of so many late answers.
+    Frames { bytes: Vec<u8>, answers: usize },
+    /// The rest of a late answer that comes in parts.
+    Rest(replies::Rest),
+}
+
+/// How far [`Outbox::push`] has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Everything has left.
+    All,
+    /// The socket takes no more for now.
+    Full,
 }
 
 impl Outbox {
-    pub(super) fn new(session: u64, stream: Arc<Stream>, stall_timeout: Duration) -> Self {
-        let (turn, late) = (Mutex::default(), Mutex::default());
-        Self { session, stream, stall_timeout, turn, late, late_changed: Condvar::new() }
-    }
-
-    /// Writes all of `bytes`. A failure ends the session: nothing more is written, and its reader wakes up.
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = self.turn.lock();
-        if !rest.is_empty() {
-            self.write_all(&rest)?;
-            *rest = Vec::new();
+    /// For a session with a thread of its own, or, with `on_task`, for one on the runtime.
+    pub(super) fn new(
+        session: u64,
+        stream: Arc<Stream>,
+        stall_timeout: Duration,
+        budget: Arc<Budget>,
+        on_task: bool,
+    ) -> Self {
+        Self {
+            session,
+            stream,
+            stall_timeout,
+            budget,
+            turn: Mutex::default(),
+            late: Mutex::default(),
+            late_changed: Condvar::new(),
+            task: on_task.then(Notify::new),
+            owed: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            taken_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            closed: AtomicBool::new(false),
         }
-        self.write_all(bytes)
     }
 
-    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// The connection.
+    pub(super) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Whether more answers wait for clients, of all sessions, than may.
+    pub(super) fn is_budget_used_up(&self) -> bool {
+        self.budget.is_used_up()
+    }
+
+    /// Bytes of answers that the client has not taken yet.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// How many late answers are promised and have not left.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// How long the client has taken nothing although there was something.
+    pub(super) fn stalled(&self) -> Duration {
+        let now = self.now_ms();
+        Duration::from_millis(now.saturating_sub(self.taken_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn count(&self, bytes: usize) {
+        if self.queued.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
+        self.budget.add(bytes);
+    }
+
+    fn uncount(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.budget.give_back(bytes);
+    }
+
+    /// Writes all of `bytes`, waiting for the client. A failure ends the session: nothing more is written, and its
+    /// reader wakes up.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut begun = self.turn.lock();
+        self.finish(&mut begun)?;
+        if bytes.len() < COUNTED_BYTES {
+            return self.write_all(bytes, false);
+        }
+        self.count(bytes.len());
+        let mut left = bytes.len();
+        let mut outcome = Ok(());
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            outcome = self.write_all(chunk, false);
+            if outcome.is_err() {
+                break;
+            }
+            left -= chunk.len();
+            self.uncount(chunk.len());
+        }
+        if left > 0 {
+            self.uncount(left);
+        }
+        outcome
+    }
+
+    /// Writes what was begun, waiting for the client.
+    fn finish(&self, begun: &mut Begun) -> io::Result<()> {
+        if begun.bytes.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.write_all(&begun.bytes[begun.at..], true);
+        self.settle(std::mem::take(&mut begun.late));
+        *begun = Begun::default();
+        outcome
+    }
+
+    fn write_all(&self, mut bytes: &[u8], counted: bool) -> io::Result<()> {
         while !bytes.is_empty() {
             // The stream's write time-out makes this return when nothing at all could be written for so long.
             match (&*self.stream).write(bytes) {
                 Ok(0) => return self.broken(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    if counted {
+                        self.uncount(written);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.broken(error),
+                Err(error) => {
+                    if counted {
+                        self.uncount(bytes.len());
+                    }
+                    return self.broken(error);
+                }
             }
         }
         Ok(())
     }
 
+    /// Ends the session, whose client takes nothing.
+    pub(super) fn give_up(&self) -> io::Result<()> {
+        self.broken(io::ErrorKind::TimedOut.into())
+    }
+
     fn broken(&self, error: io::Error) -> io::Result<()> {
-        let already = std::mem::replace(&mut self.late.lock().closed, true);
-        self.late_changed.notify_all();
+        let already = self.closed.load(Ordering::Acquire);
         if !already && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             let seconds = self.stall_timeout.as_secs_f64();
             tracing::warn!(session = self.session, "the client has not read for {seconds} s: its connection is closed");
         }
-        self.stream.shutdown();
+        self.close();
         Err(error)
     }
 
     /// Ends the session's writing: later answers are dropped, whoever is blocked in the stream wakes up.
     pub(super) fn close(&self) {
-        self.late.lock().closed = true;
-        self.late_changed.notify_all();
+        {
+            // Under the lock, so that whoever looks before it waits misses nothing.
+            let mut late = self.late.lock();
+            self.closed.store(true, Ordering::Release);
+            let bytes: usize = late.waiting.drain(..).map(|waiting| waiting.bytes()).sum();
+            if bytes > 0 {
+                self.uncount(bytes);
+            }
+        }
         self.stream.shutdown();
+        self.wake();
+        // Whoever is writing notices by itself, and gives back what it holds.
+        if let Some(mut begun) = self.turn.try_lock() {
+            self.uncount_begun(&mut begun);
+        }
+    }
+
+    fn uncount_begun(&self, begun: &mut Begun) {
+        let left = begun.bytes.len() - begun.at;
+        if left > 0 {
+            self.uncount(left);
+        }
+        *begun = Begun::default();
+    }
+
+    /// Wakes whoever waits for a change of this session's state.
+    pub(super) fn wake(&self) {
+        match &self.task {
+            Some(task) => task.notify_one(),
+            None => drop(self.late_changed.notify_all()),
+        }
+    }
+
+    /// Completes when there may be something to write or to settle, or the session has ended: on the runtime only.
+    pub(super) async fn woken(&self) {
+        match &self.task {
+            Some(task) => task.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the late writer has ended; after [`close`](Self::close) that is at once.
@@ -111,95 +299,201 @@ impl Outbox {
 
     /// Tells the client why the connection is about to be closed, if it takes that at once.
     pub(super) fn say_closing(&self, fault: Fault) {
-        let Some(rest) = self.turn.try_lock() else { return };
+        let Some(begun) = self.turn.try_lock() else { return };
         let mut bytes = Vec::new();
-        if rest.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
+        if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
             // The connection is closed in any case; what could not be said is not missed.
             let _ = self.stream.write_now(&bytes);
         }
     }
 
-    /// Promises a late answer to request `id`; waits while [`MAX_IN_FLIGHT`] of them are owed.
+    /// Promises a late answer to request `id`. The session has seen to it that it does not owe too many.
     pub(super) fn promise(self: &Arc<Self>, id: u64) -> LateAnswer {
-        let mut late = self.late.lock();
-        while late.owed >= MAX_IN_FLIGHT && !late.closed {
-            self.late_changed.wait(&mut late);
-        }
-        late.owed += 1;
-        LateAnswer { outbox: Arc::clone(self), id, answered: false }
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        LateAnswer::new(Arc::clone(self), id)
     }
 
-    /// Whether [`promise`](Self::promise) would wait.
+    /// Whether so many late answers are owed that no further request may be begun.
     pub(super) fn is_owing_much(&self) -> bool {
-        self.late.lock().owed >= MAX_IN_FLIGHT
+        self.owed() >= MAX_IN_FLIGHT
+    }
+
+    /// Waits until `met` or the session is closed; looks again after each change, and after a while.
+    pub(super) fn wait_until(&self, met: impl Fn() -> bool) {
+        let mut late = self.late.lock();
+        while !met() && !self.is_closed() {
+            self.late_changed.wait_for(&mut late, LOOK_AGAIN);
+        }
     }
 
     /// Waits until no late answer is owed, the session is closed, or the deadline has passed.
-    fn wait_until_settled(&self, deadline: Instant) {
-        let mut late = self.late.lock();
-        while late.owed > 0 && !late.closed {
-            if self.late_changed.wait_until(&mut late, deadline).timed_out() {
-                return;
-            }
-        }
+    pub(super) fn wait_until_settled(&self, deadline: Instant) {
+        self.wait_until(|| self.owed() == 0 || Instant::now() >= deadline);
     }
 
-    /// Lets a late answer leave: now if the client takes it at once, else by the late writer.
-    fn post(self: &Arc<Self>, id: u64, answer: &Answer<'_>) {
-        let mut frame = Vec::new();
-        encode_or_refuse(&mut frame, id, answer);
+    /// From here on a cancel of request `id` sets what this answers, until the request is answered.
+    pub(super) fn cancellable(&self, id: u64) -> Arc<AtomicBool> {
+        let wish = Arc::new(AtomicBool::new(false));
+        self.late.lock().wishes.push((id, Arc::clone(&wish)));
+        wish
+    }
+
+    /// The client no longer wants request `id`: whoever carries it out sees it before it begins.
+    pub(super) fn cancel(&self, id: u64) -> bool {
+        let late = self.late.lock();
+        let wish = late.wishes.iter().find(|(wished, _)| *wished == id);
+        wish.inspect(|(_, wish)| wish.store(true, Ordering::Relaxed)).is_some()
+    }
+
+    /// Lets a late answer leave: now if the client takes it at once, else when it does.
+    pub(super) fn post(self: &Arc<Self>, id: u64, answer: &Answer<'_>) {
+        self.post_replies(id, Replies { bytes: frame_of(id, answer), rest: None });
+    }
+
+    /// As [`post`](Self::post), for an answer that may come in parts.
+    pub(super) fn post_replies(self: &Arc<Self>, id: u64, replies: Replies) {
+        let Replies { bytes, rest } = replies;
+        let answers = usize::from(rest.is_none());
         let mut late = self.late.lock();
-        let left = if late.closed {
+        late.wishes.retain(|(wished, _)| *wished != id);
+        let left = if self.is_closed() {
             Left::All
-        } else if late.frames > 0 {
+        } else if late.waiting.is_empty() {
+            self.begin(&bytes, answers)
+        } else {
             Left::Nothing
-        } else {
-            self.write_now(&frame)
         };
-        if left == Left::All {
-            late.owed -= 1;
-        } else {
-            if left == Left::Nothing {
-                late.bytes.extend_from_slice(&frame);
-            }
-            late.frames += 1;
-            self.start_late_writer(&mut late);
+        if left == Left::All && (rest.is_none() || self.is_closed()) {
+            drop(late);
+            return self.settle(1);
         }
+        if left == Left::Nothing {
+            self.count(bytes.len());
+            match late.waiting.back_mut() {
+                Some(Waiting::Frames { bytes: last, answers: of }) => {
+                    last.extend_from_slice(&bytes);
+                    *of += answers;
+                }
+                _ => late.waiting.push_back(Waiting::Frames { bytes, answers }),
+            }
+        }
+        late.waiting.extend(rest.map(Waiting::Rest));
+        self.start_late_writer(&mut late);
         drop(late);
-        self.late_changed.notify_all();
+        self.wake();
     }
 
-    /// Writes what the socket takes without waiting for the client, or for whoever is writing.
-    fn write_now(&self, frame: &[u8]) -> Left {
-        let Some(mut rest) = self.turn.try_lock() else { return Left::Nothing };
-        if !rest.is_empty() {
+    /// Writes what the socket takes without waiting for the client, or for whoever is writing. The rest of a frame that
+    /// has left in part is kept for whoever writes next.
+    fn begin(&self, frames: &[u8], answers: usize) -> Left {
+        let Some(mut begun) = self.turn.try_lock() else { return Left::Nothing };
+        if !begun.bytes.is_empty() {
             return Left::Nothing;
         }
-        let mut sent = 0;
-        while sent < frame.len() {
-            match self.stream.write_now(&frame[sent..]) {
-                Ok(written) => sent += written,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    // Nobody will read it; the session's own thread finds out as well, and ends.
-                    self.stream.shutdown();
-                    return Left::All;
-                }
-            }
-        }
-        match sent {
-            0 => Left::Nothing,
-            _ if sent == frame.len() => Left::All,
-            _ => {
-                *rest = frame[sent..].to_vec();
+        match self.write_now(frames) {
+            // The session finds out as well, and ends.
+            Err(_) => Left::All,
+            Ok(sent) if sent == frames.len() => Left::All,
+            Ok(0) => Left::Nothing,
+            Ok(sent) => {
+                self.count(frames.len() - sent);
+                *begun = Begun { bytes: frames[sent..].to_vec(), at: 0, late: answers };
                 Left::Part
             }
         }
     }
 
+    /// Writes as much as the socket takes. An error means that nobody will read any more.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write_now(&bytes[sent..]) {
+                Ok(written) => sent += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.stream.shutdown();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Writes what the socket takes: what was begun, then the session's own answers, then late ones. What has left in part
+    /// is kept here, so that `replies` is empty when this returns [`Pushed::All`], and its bytes are always taken over.
+    pub(super) fn push(&self, replies: &mut Replies) -> io::Result<Pushed> {
+        let mut begun = self.turn.lock();
+        let outcome = self.push_in_turn(&mut begun, replies);
+        if outcome.is_err() {
+            self.uncount_begun(&mut begun);
+            drop(begun);
+            self.close();
+        }
+        outcome
+    }
+
+    fn push_in_turn(&self, begun: &mut Begun, replies: &mut Replies) -> io::Result<Pushed> {
+        loop {
+            if self.is_closed() {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            if begun.at < begun.bytes.len() {
+                let sent = self.write_now(&begun.bytes[begun.at..])?;
+                begun.at += sent;
+                self.uncount(sent);
+                if begun.at < begun.bytes.len() {
+                    return Ok(Pushed::Full);
+                }
+            }
+            let done = std::mem::take(begun);
+            self.settle(done.late);
+            if !replies.bytes.is_empty() {
+                let sent = self.write_now(&replies.bytes)?;
+                if sent < replies.bytes.len() {
+                    self.count(replies.bytes.len() - sent);
+                    *begun = Begun { bytes: std::mem::take(&mut replies.bytes), at: sent, late: 0 };
+                    return Ok(Pushed::Full);
+                }
+                replies.sent();
+            }
+            match self.next_late() {
+                None => return Ok(Pushed::All),
+                Some((bytes, late)) => *begun = Begun { bytes, at: 0, late },
+            }
+        }
+    }
+
+    /// What waits longest, or its next piece, and how many late answers end in it. It is counted.
+    fn next_late(&self) -> Option<(Vec<u8>, usize)> {
+        let waiting = self.late.lock().waiting.pop_front()?;
+        Some(match waiting {
+            Waiting::Frames { bytes, answers } => (bytes, answers),
+            Waiting::Rest(rest) => {
+                let mut bytes = Vec::new();
+                let more = rest.pull(&mut bytes);
+                self.count(bytes.len());
+                let is_last = more.is_none();
+                if let Some(more) = more {
+                    self.late.lock().waiting.push_front(Waiting::Rest(more));
+                }
+                (bytes, usize::from(is_last))
+            }
+        })
+    }
+
+    /// So many late answers have left.
+    fn settle(&self, answers: usize) {
+        if answers > 0 {
+            self.owed.fetch_sub(answers, Ordering::Relaxed);
+            // Whoever looked before this waits by the time the lock is free, and is woken.
+            drop(self.late.lock());
+            self.wake();
+        }
+    }
+
     fn start_late_writer(self: &Arc<Self>, late: &mut Late) {
-        if late.writer {
+        if late.writer || self.task.is_some() {
             return;
         }
         let outbox = Arc::clone(self);
@@ -208,7 +502,7 @@ impl Outbox {
             Ok(_) => late.writer = true,
             Err(error) => {
                 tracing::error!(session = self.session, "no thread for late answers, the session ends: {error}");
-                late.closed = true;
+                self.closed.store(true, Ordering::Release);
                 self.stream.shutdown();
             }
         }
@@ -216,21 +510,24 @@ impl Outbox {
 
     /// The late writer: ends when nothing is left to write, or the session is over.
     fn write_late_answers(&self) {
-        let mut bytes = Vec::new();
         loop {
             let mut late = self.late.lock();
-            if late.frames == 0 || late.closed {
+            // Whoever has the turn now writes what was begun, before anything of its own.
+            let is_idle = || late.waiting.is_empty() && self.turn.try_lock().is_none_or(|begun| begun.bytes.is_empty());
+            if self.is_closed() || is_idle() {
                 late.writer = false;
                 break;
             }
-            std::mem::swap(&mut bytes, &mut late.bytes);
-            let frames = std::mem::take(&mut late.frames);
             drop(late);
-            // A failure has closed the session, which ends this loop.
-            let _ = self.write(&bytes);
-            clear_and_shrink(&mut bytes);
-            self.late.lock().owed -= frames;
-            self.late_changed.notify_all();
+            let (bytes, answers) = self.next_late().unwrap_or_default();
+            let mut begun = self.turn.lock();
+            if self.finish(&mut begun).is_err() {
+                // The session is closed, which ends this loop.
+                self.uncount(bytes.len());
+                continue;
+            }
+            *begun = Begun { bytes, at: 0, late: answers };
+            let _ = self.finish(&mut begun);
         }
         self.late_changed.notify_all();
     }
@@ -244,120 +541,12 @@ enum Left {
     Nothing,
 }
 
-/// An answer that is owed. One that is dropped unanswered says that the daemon is stopping, since nothing else drops it.
-pub(super) struct LateAnswer {
-    outbox: Arc<Outbox>,
-    id: u64,
-    answered: bool,
-}
-
-impl LateAnswer {
-    /// The number of the session that it goes to.
-    pub(super) fn session(&self) -> u64 {
-        self.outbox.session
-    }
-
-    /// Gives the answer, without waiting for the client.
-    pub(super) fn give(mut self, answer: &Answer<'_>) {
-        self.answered = true;
-        self.outbox.post(self.id, answer);
-    }
-
-    /// Gives the answer, and waits until it has left, the session is closed, or `patience` is over.
-    pub(super) fn give_and_wait(self, answer: &Answer<'_>, patience: Duration) {
-        let outbox = Arc::clone(&self.outbox);
-        self.give(answer);
-        outbox.wait_until_settled(Instant::now() + patience);
-    }
-}
-
-impl Drop for LateAnswer {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.outbox.post(self.id, &Answer::Fault(Fault::Stopping));
+impl Waiting {
+    /// What is counted of it.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frames { bytes, .. } => bytes.len(),
+            Self::Rest(_) => 0,
         }
-    }
-}
-
-/// The answers of a batch on their way to one `write`.
-pub(super) struct Replies {
-    bytes: Vec<u8>,
-    outbox: Arc<Outbox>,
-    broken: bool,
-}
-
-impl Replies {
-    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        Self { bytes: Vec::new(), outbox, broken: false }
-    }
-
-    /// The answer to request `id`.
-    pub(super) fn answer(&mut self, id: u64, answer: &Answer<'_>) {
-        encode_or_refuse(&mut self.bytes, id, answer);
-        self.spill();
-    }
-
-    /// A refusal as the answer to request `id`.
-    pub(super) fn refuse(&mut self, id: u64, fault: Fault) {
-        self.answer(id, &Answer::Fault(fault));
-    }
-
-    /// A part of the answer to request `id`; [`answer`](Self::answer) gives the last one. False if it was refused as
-    /// too large: the request is then answered.
-    pub(super) fn part(&mut self, id: u64, answer: &Answer<'_>) -> bool {
-        if let Err(error) = encode_part(&mut self.bytes, id, answer) {
-            self.refuse(id, too_large(error));
-            return false;
-        }
-        self.spill();
-        true
-    }
-
-    /// An event, written out with what is there.
-    pub(super) fn event(&mut self, event: &Event) {
-        if encode_event(&mut self.bytes, event).is_ok() {
-            self.send();
-        }
-    }
-
-    /// Writes out what is there, with one `write`.
-    pub(super) fn send(&mut self) {
-        if !self.bytes.is_empty() && !self.broken {
-            self.broken = self.outbox.write(&self.bytes).is_err();
-        }
-        clear_and_shrink(&mut self.bytes);
-    }
-
-    /// Whether the connection is gone, so that nothing more need be done for it.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    fn spill(&mut self) {
-        if self.bytes.len() >= SPILL_BYTES {
-            self.send();
-        }
-    }
-}
-
-/// An answer can only be too large when a single record is: one that was loaded from a file, or the list of a store
-/// with very many namespaces.
-fn encode_or_refuse(out: &mut Vec<u8>, id: u64, answer: &Answer<'_>) {
-    if let Err(error) = encode_answer(out, id, answer) {
-        let refusal = Answer::Fault(too_large(error));
-        encode_answer(out, id, &refusal).expect("a refusal is shorter than a frame");
-    }
-}
-
-fn too_large(error: EncodeError) -> Fault {
-    let EncodeError::TooLarge { bytes } = error;
-    Fault::TooLarge { what: "bytes in the answer".to_owned(), got: bytes, limit: MAX_FRAME_BYTES as u64 }
-}
-
-fn clear_and_shrink(bytes: &mut Vec<u8>) {
-    if bytes.capacity() > KEPT_BYTES {
-        *bytes = Vec::new();
-    } else {
-        bytes.clear();
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::ipc::{OWN_DIRECTORY, own_uid};
+use crate::ipc::{OWN_DIRECTORY, SHARED_DIRECTORY, own_uid};
 
 use super::Error;
 
@@ -64,6 +64,22 @@ fn own_directory(path: &Path) -> Result<(), Error> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_look_at(path, &error))?;
     }
     Ok(())
+}
+
+/// The directory in which other users find a socket: they may pass through it, and neither list nor change it.
+pub(super) fn make_shared_directory(dir: &Path) -> Result<(), Error> {
+    let path = dir.join(SHARED_DIRECTORY);
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_look_at(&path, &error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path).map_err(|error| cannot_look_at(&path, &error))?;
+    if !found.is_dir() {
+        let reason = "it is not a directory (a symbolic link is not followed); move it away".to_owned();
+        return Err(Error::Unsafe { path, reason });
+    }
+    belongs_to_us(&path, &found)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).map_err(|error| cannot_look_at(&path, &error))
 }
 
 fn belongs_to_us(path: &Path, found: &Metadata) -> Result<(), Error> {

@@ -2,37 +2,47 @@
 //!
 //! | thread | what it does | ends when |
 //! |---|---|---|
-//! | accept | takes connections | the listener is woken |
-//! | session (one each) | serves a connection | its stream ends |
-//! | late-answers | what a session's client did not take at once | it has left, or the session is over |
+//! | accept | takes connections, at each of one or two sockets | the listener is woken |
+//! | session (one each) | serves one of the first connections | its stream ends |
+//! | late-answers | what such a session's client did not take at once | it has left, or the session is over |
+//! | runtime | serves all further connections | the daemon ends |
+//! | commit, commit-sync | the writes of those | the daemon ends |
+//! | load, aside | what a session does not wait for itself: a load, and what waited for it | the daemon ends |
 //! | flush, sync | the requests that are answered later | nothing is asked any more |
 //! | tick | every second the engine's chores | the daemon ends |
 //! | preload | loads namespaces at the start | they are loaded |
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::process::{Resource, getrlimit};
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::engine::{Store, Surroundings};
-use crate::ipc::{Listener, Stream, own_uid};
+use crate::engine::{self, Store, Surroundings, WriteRequest, Written};
+use crate::ipc::{Listener, own_uid};
+use crate::proto::limits::{MAX_QUEUED_BYTES, MAX_WAITING_BYTES};
 use crate::proto::{Answer, Fault, Place};
 
+use super::budget::Budget;
+use super::committer::{self, Committer};
 use super::crew::Crew;
 use super::fault::with_causes;
 use super::flusher::{Done, Flusher, Wish};
 use super::handshake::Host;
+use super::helpers::Helpers;
 use super::large::LargeFrames;
+use super::late::LateAnswer;
+use super::loader::Loader;
 use super::options::{Preload, ServeOptions};
-use super::outbox::{LateAnswer, Outbox, STACK_BYTES};
+use super::registry::Sessions;
 use super::syncer::Syncer;
-use super::{Error, premises, session};
+use super::{Error, premises};
 
 /// How often the engine does its chores.
 const TICK: Duration = Duration::from_secs(1);
@@ -47,6 +57,21 @@ const STOP_ANSWER: Duration = Duration::from_secs(1);
 /// many, half.
 const OWN_DESCRIPTORS: u64 = 128;
 
+/// How long a session waits before it looks again whether clients have taken what is too much.
+pub(super) const RELIEF: Duration = Duration::from_millis(10);
+
+/// Most namespaces that are loaded at the same time.
+const LOADS: usize = 4;
+
+/// Most threads that carry out what sessions do not wait for themselves.
+const ASIDE: usize = 4;
+
+/// Most threads of the runtime: they do nothing that waits.
+const RUNTIME_THREADS: usize = 4;
+
+/// What became of each of some writes; none if the daemon is stopping.
+pub(super) type Outcomes = Option<Vec<Result<Written, engine::Error>>>;
+
 /// What all threads of a daemon share.
 pub struct Daemon {
     store: Arc<Store>,
@@ -54,36 +79,41 @@ pub struct Daemon {
     host: Host,
     started: Instant,
     since_unix_ms: u64,
-    /// True while writes are taken; held shared by those that run, so that a stop can wait for them.
-    gate: RwLock<bool>,
+    /// True while writes are taken.
+    open_gate: AtomicBool,
+    /// Held shared by writes that run, so that a stop can wait for them.
+    gate: RwLock<()>,
     syncer: Arc<Syncer>,
     flusher: Arc<Flusher>,
     large_frames: Arc<LargeFrames>,
-    sessions: Mutex<Sessions>,
+    /// Serves the sessions that have no thread of their own, and keeps the time for all.
+    runtime: Handle,
+    committer: Committer,
+    loads: Arc<Helpers>,
+    loader: Arc<Loader>,
+    aside: Arc<Helpers>,
+    /// Answers that clients have not taken.
+    pub(super) queued: Arc<Budget>,
+    /// Requests that wait to be carried out.
+    waiting_requests: Arc<Budget>,
+    pub(super) sessions: Mutex<Sessions>,
     /// A session has ended, or no more are taken.
-    session_ended: Condvar,
+    pub(super) session_ended: Condvar,
     /// More connections wait in the socket's backlog, so that those that are served can go on opening files.
-    most_sessions: usize,
-    /// The sessions' threads.
-    crew: Crew,
-    stop_requests: UnboundedSender<Option<LateAnswer>>,
-}
-
-#[derive(Default)]
-struct Sessions {
-    last: u64,
-    /// No more are taken: the daemon ends.
-    closed: bool,
-    /// The log has been told that connections wait.
-    told_full: bool,
-    open: HashMap<u64, Arc<Outbox>>,
+    pub(super) most_sessions: usize,
+    /// The sessions: their threads, and their tasks.
+    pub(super) crew: Crew,
+    pub(super) stop_requests: UnboundedSender<Option<LateAnswer>>,
 }
 
 /// A daemon in this process, until it is stopped. Dropped without [`stop`](Self::stop) or [`wait`](Self::wait) it ends
 /// like a killed one: nothing is flushed, its socket stays behind.
 pub struct Running {
     daemon: Arc<Daemon>,
-    listener: Arc<Listener>,
+    /// The socket, and that for other users if there is one.
+    listeners: Vec<Arc<Listener>>,
+    /// None once it was told to end.
+    runtime: Option<Runtime>,
     stop_requests: UnboundedReceiver<Option<LateAnswer>>,
     /// Dropped to end the ticks.
     ticking: Option<mpsc::Sender<()>>,
@@ -108,8 +138,24 @@ impl Daemon {
     pub fn start_in(options: ServeOptions, around: Surroundings) -> Result<Running, Error> {
         let dir = premises::check(&options.dir, options.allow_network_fs)?;
         let store = Arc::new(Store::open(&dir, options.store.clone(), around)?);
-        let listener = Arc::new(Listener::bind(&dir)?);
-        let host = Host { identity: store.identity(), boot: store.boot(), owner: own_uid() };
+        let mut listeners = vec![Arc::new(Listener::bind(&dir)?)];
+        if !options.allow_uids.is_empty() {
+            premises::make_shared_directory(&dir)?;
+            listeners.push(Arc::new(Listener::bind_shared(&dir)?));
+        }
+        let allowed = options.allow_uids.clone();
+        let host = Host { identity: store.identity(), boot: store.boot(), owner: own_uid(), allowed };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, RUNTIME_THREADS);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("runtime")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(Error::system("start the runtime that serves sessions"))?;
+        let loads = Helpers::start("load", LOADS).map_err(Error::system("start a thread"))?;
+        let aside = Helpers::start("aside", ASIDE).map_err(Error::system("start a thread"))?;
+        let loader = Loader::new(Arc::clone(&store), Arc::clone(&loads));
         let syncer = Syncer::new(Arc::clone(&store));
         let flusher = Flusher::new(Arc::clone(&store), Arc::clone(&syncer), options.store.flush_lock_timeout);
         let (stop_sender, stop_requests) = unbounded_channel();
@@ -120,11 +166,19 @@ impl Daemon {
             host,
             started: Instant::now(),
             since_unix_ms: unix_ms(),
-            gate: RwLock::new(true),
+            open_gate: AtomicBool::new(true),
+            gate: RwLock::new(()),
             syncer,
             flusher,
             large_frames,
-            sessions: Mutex::default(),
+            runtime: runtime.handle().clone(),
+            committer: Committer::default(),
+            loads,
+            loader,
+            aside,
+            queued: Budget::new(MAX_QUEUED_BYTES),
+            waiting_requests: Budget::new(MAX_WAITING_BYTES),
+            sessions: Mutex::new(Sessions::new()),
             session_ended: Condvar::new(),
             most_sessions: most_sessions(),
             crew: Crew::default(),
@@ -133,7 +187,8 @@ impl Daemon {
         let (ticking, ticks) = mpsc::channel();
         let mut running = Running {
             daemon: Arc::clone(&daemon),
-            listener: Arc::clone(&listener),
+            listeners: listeners.clone(),
+            runtime: Some(runtime),
             stop_requests,
             ticking: Some(ticking),
             threads: Vec::new(),
@@ -145,8 +200,14 @@ impl Daemon {
         if daemon.options.preload != Preload::None {
             running.spawn("preload", move || loading.preload())?;
         }
-        let accepting = Arc::clone(&daemon);
-        running.spawn("accept", move || accepting.accept(&listener))?;
+        for (name, kind) in [("commit", committer::Kind::Quick), ("commit-sync", committer::Kind::Patient)] {
+            let committing = Arc::clone(&daemon);
+            running.spawn(name, move || committing.committer.run(&committing, kind))?;
+        }
+        for listener in listeners {
+            let accepting = Arc::clone(&daemon);
+            running.spawn("accept", move || accepting.accept(&listener))?;
+        }
         daemon.announce();
         Ok(running)
     }
@@ -178,69 +239,17 @@ impl Daemon {
         }
     }
 
-    fn accept(self: &Arc<Self>, listener: &Listener) {
-        while self.wait_for_room() {
-            match listener.accept() {
-                Ok(Some(stream)) => self.begin_session(stream),
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!("no more connections can be taken, the daemon stops: {}", with_causes(&error));
-                    // The receiver lives as long as the daemon can be stopped.
-                    let _ = self.stop_requests.send(None);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits until there may be one more session; false when there will be none.
-    fn wait_for_room(&self) -> bool {
-        let mut sessions = self.sessions.lock();
-        if sessions.open.len() >= self.most_sessions && !std::mem::replace(&mut sessions.told_full, true) {
-            tracing::warn!(sessions = self.most_sessions, "further connections wait: raise the limit of open files");
-        }
-        while sessions.open.len() >= self.most_sessions && !sessions.closed {
-            self.session_ended.wait(&mut sessions);
-        }
-        !sessions.closed
-    }
-
-    fn stop_accepting(&self, listener: &Listener) {
-        self.sessions.lock().closed = true;
-        self.session_ended.notify_all();
-        listener.wake();
-    }
-
-    fn end_session(&self, number: u64) {
-        self.sessions.lock().open.remove(&number);
-        self.session_ended.notify_all();
-    }
-
-    fn begin_session(self: &Arc<Self>, stream: Stream) {
-        let stream = Arc::new(stream);
-        let mut sessions = self.sessions.lock();
-        sessions.last += 1;
-        let number = sessions.last;
-        let outbox = Arc::new(Outbox::new(number, Arc::clone(&stream), self.options.stall_timeout));
-        sessions.open.insert(number, Arc::clone(&outbox));
-        drop(sessions);
-        let daemon = Arc::clone(self);
-        let serve = move || {
-            session::serve(&daemon, &stream, &outbox);
-            outbox.close();
-            // The descriptor first: whoever takes the place needs one.
-            drop((stream, outbox));
-            daemon.end_session(number);
-        };
-        if let Err(error) = self.crew.spawn(format!("session-{number}"), STACK_BYTES, serve) {
-            tracing::error!("a connection was closed, no thread could be started for it: {error}");
-            self.end_session(number);
-        }
-    }
-
     fn tick(&self, ticking: &mpsc::Receiver<()>) {
         let mut failed = false;
-        while ticking.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        while ticking.recv_timeout(self.until_next_tick()) == Err(RecvTimeoutError::Timeout) {
+            self.relieve();
+            if self.has_been_idle() {
+                tracing::info!("no session has been open for as long as it was told to wait: stopping");
+                // The receiver lives as long as the daemon can be stopped.
+                let _ = self.stop_requests.send(None);
+            }
+            let forgotten = self.store.forget_blank();
+            tracing::trace!(forgotten, "namespaces that were only asked for");
             // Told once: what failed refuses writes from then on, which `status` leads with, and fails again every time.
             if let Err(error) = self.store.tick()
                 && !std::mem::replace(&mut failed, true)
@@ -248,6 +257,12 @@ impl Daemon {
                 tracing::error!("{}", with_causes(&error));
             }
         }
+    }
+
+    /// The chores' own pace, unless the daemon may have to end sooner.
+    fn until_next_tick(&self) -> Duration {
+        let idle_exit = self.options.idle_exit.unwrap_or(TICK);
+        TICK.min(idle_exit / 2).max(Duration::from_millis(10))
     }
 
     fn preload(&self) {
@@ -262,7 +277,7 @@ impl Daemon {
             },
         };
         for place in places {
-            if !*self.gate() {
+            if !self.takes_writes() {
                 return;
             }
             match self.store.namespace(&place) {
@@ -304,9 +319,38 @@ impl Daemon {
         &self.flusher
     }
 
-    /// Whether writes are taken; a write keeps what this answers until it is done.
-    pub(super) fn gate(&self) -> RwLockReadGuard<'_, bool> {
-        self.gate.read()
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn committer(&self) -> &Committer {
+        &self.committer
+    }
+
+    pub(super) fn loader(&self) -> &Arc<Loader> {
+        &self.loader
+    }
+
+    /// Threads that carry out what sessions do not wait for themselves.
+    pub(super) fn helpers(&self) -> &Arc<Helpers> {
+        &self.aside
+    }
+
+    pub(super) fn waiting_requests(&self) -> &Budget {
+        &self.waiting_requests
+    }
+
+    /// Whether writes are taken: until the daemon begins to stop.
+    pub(super) fn takes_writes(&self) -> bool {
+        self.open_gate.load(Ordering::Acquire)
+    }
+
+    /// Commits one session's consecutive writes, or those of several that wait together; waits for its turn. None if the
+    /// daemon is stopping.
+    pub(super) fn commit(&self, requests: Vec<WriteRequest>) -> Outcomes {
+        // Held shared while writes run: a stop waits for them, and those that come later are refused.
+        let _gate = self.gate.read();
+        self.takes_writes().then(|| self.store.write(requests))
     }
 
     /// Asks for the daemon's end; the answer is given when all is flushed.
@@ -316,18 +360,13 @@ impl Daemon {
         let _ = self.stop_requests.send(Some(answer));
     }
 
-    /// How many connections are open, those in their handshake included.
-    pub fn session_count(&self) -> usize {
-        self.sessions.lock().open.len()
-    }
-
     /// No write is taken from here on; those that run are waited for. Then everything is synced and flushed.
     fn settle(&self) -> Result<(), Fault> {
-        *self.gate.write() = false;
+        self.close_gate();
         self.flusher.hurry();
         self.store.sync_through(self.store.applied()).map_err(|error| Fault::from(&error))?;
         let (sender, outcome) = mpsc::channel();
-        let wish = Wish { rewrite: false, since: Instant::now(), deadline: None };
+        let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
         // Should the receiver be gone there is nobody to tell, which cannot be: it waits below.
         let waiter = move |done: Result<Done, Fault>| drop(sender.send(done));
         self.flusher.flush(None, wish, Box::new(waiter));
@@ -354,18 +393,31 @@ impl Daemon {
         }
     }
 
+    /// No write is begun from here on, and none runs when this returns.
+    fn close_gate(&self) {
+        self.open_gate.store(false, Ordering::Release);
+        drop(self.gate.write());
+    }
+
     fn end_sessions(&self, say: Option<&Fault>) {
-        let open: Vec<_> = self.sessions.lock().open.values().cloned().collect();
-        for outbox in &open {
+        let open = self.sessions.lock().all();
+        for guest in &open {
             if let Some(fault) = say {
-                outbox.say_closing(fault.clone());
+                guest.outbox.say_closing(fault.clone());
             }
-            outbox.close();
+            guest.outbox.close();
         }
         drop(open);
         if !self.crew.wait_until_empty(Instant::now() + SESSIONS_END) {
             tracing::warn!(sessions = self.session_count(), "some sessions are still busy and are left behind");
         }
+        self.committer.close();
+        self.loader.close();
+        let deadline = Instant::now() + SESSIONS_END;
+        if !self.loads.close(deadline) || !self.aside.close(deadline) {
+            tracing::warn!("some namespaces are still being loaded and are left behind");
+        }
+        self.loader.close();
     }
 }
 
@@ -410,7 +462,7 @@ impl Running {
     pub(super) fn end(&mut self, askers: &mut Vec<LateAnswer>) -> Result<(), Error> {
         tracing::info!("stopping");
         self.ended = true;
-        self.daemon.stop_accepting(&self.listener);
+        self.daemon.stop_accepting(&self.listeners);
         let settled = self.daemon.settle();
         self.stop_requests.close();
         while let Ok(asker) = self.stop_requests.try_recv() {
@@ -421,8 +473,10 @@ impl Running {
             asker.give_and_wait(&answer, STOP_ANSWER);
         }
         self.end_threads(Some(&Fault::Stopping));
-        if let Err(error) = self.listener.unlink_own() {
-            tracing::warn!("{}", with_causes(&error));
+        for listener in &self.listeners {
+            if let Err(error) = listener.unlink_own() {
+                tracing::warn!("{}", with_causes(&error));
+            }
         }
         let outcome = settled.map_err(|fault| match fault {
             Fault::FlushFailed { places, reason } => Error::FlushFailed { places, reason },
@@ -446,6 +500,10 @@ impl Running {
             // A panic there has ended the process, or is the test's own.
             let _ = thread.join();
         }
+        if let Some(runtime) = self.runtime.take() {
+            // Its sessions have ended, or are left behind.
+            runtime.shutdown_background();
+        }
     }
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -460,11 +518,8 @@ impl Drop for Running {
         if self.ended {
             return;
         }
-        self.daemon.stop_accepting(&self.listener);
-        *self.daemon.gate.write() = false;
-        for outbox in self.daemon.sessions.lock().open.values() {
-            outbox.close();
-        }
+        self.daemon.stop_accepting(&self.listeners);
+        self.daemon.close_gate();
         self.end_threads(None);
     }
 }
@@ -487,7 +542,7 @@ fn most_sessions() -> usize {
     usize::try_from(limit - OWN_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,70 +1,73 @@
-//! One connection, served by a blocking thread of its own.
+//! One session: what becomes of the frames that its client sends, however it is served.
 //!
-//! The loop reads whatever is there, serves every whole frame of it, and writes all answers at once. Writes that follow
-//! each other are committed together; anything else first commits what is queued, so that the effects of one session
-//! come in the order sent. Nothing here can hold up another session: what waits, waits on this thread.
+//! A [`Session`] does no I/O and waits for nothing. [`Session::step`] serves what has arrived until something must be
+//! done that may wait, and says what: read, commit, send. A thread of its own does that at once (`on_thread`), a
+//! task on the runtime without holding up others (`on_task`). Writes that follow each other are committed together;
+//! anything else first has what is queued committed, so that the effects of one session come in the order sent.
 
-use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::engine::WriteRequest;
-use crate::ipc::Stream;
+use crate::engine::{WriteRequest, Written};
 use crate::proto::codec::decode_request;
 use crate::proto::frame::FrameKind;
-use crate::proto::{Answer, Event, Fault, Place, Request, Seq, Verb};
+use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
-use super::dispatch::{prepare_write, read};
+use super::dispatch::{may_take_long, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
-use super::flusher::{Done, Wish};
-use super::handshake::{Greeting, greet};
 use super::inbox::Inbox;
-use super::outbox::{LateAnswer, Outbox, Replies};
-use super::syncer::Commit;
+use super::later::{self, FlushWish};
+use super::line::{AsideRequest, Line, Touches};
+use super::outbox::Outbox;
+use super::registry::Guest;
+use super::replies::Replies;
+use super::running::Outcomes;
 use super::tables::Tables;
 
 /// Queued writes are committed when their frames pass this many bytes together, whatever else has been read.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Serves a connection from its first byte to its last.
-pub(super) fn serve(daemon: &Arc<Daemon>, stream: &Arc<Stream>, outbox: &Arc<Outbox>) {
-    let span = tracing::debug_span!("session", number = outbox.session);
-    let _in_span = span.enter();
-    match greet(stream, daemon.host()) {
-        Greeting::Welcome { client } => {
-            if stream.set_write_timeout(Some(daemon.options().stall_timeout)).is_err() {
-                return;
-            }
-            tracing::debug!(client = format_args!("{client:032x}"), pid = pid_of(stream), "session begins");
-            Session::new(daemon, outbox).run(stream);
-            tracing::debug!("session ends");
-        }
-        Greeting::Unwanted(fault) => {
-            tracing::warn!(pid = pid_of(stream), "connection refused: {fault}");
-            outbox.say_closing(fault);
-        }
-        Greeting::Nobody(error) => tracing::debug!("a connection ended before its hello: {error}"),
-    }
+/// A session that shares its thread serves no longer than this before others get their turn.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// What a session needs done before it can go on.
+#[derive(Debug)]
+pub(super) enum Want {
+    /// More bytes: all that has arrived is served and answered.
+    Read,
+    /// The writes of [`Session::take_queue`] committed.
+    Commit,
+    /// Its answers sent.
+    Send,
+    /// Nothing but that some of what it owes is answered: see [`Session::may_go_on`].
+    Settle,
+    /// That clients take some of what waits for them, in the whole daemon.
+    Relief,
+    /// That others get their turn.
+    Pause,
+    /// An end, for this reason.
+    Close(Fault),
 }
 
-/// Makes a read end when the frame that is being received is due.
-fn limit_reading(stream: &Stream, due: Option<Instant>) -> io::Result<()> {
-    stream.set_read_timeout(due.map(|due| due.saturating_duration_since(Instant::now())))
-}
-
-fn pid_of(stream: &Stream) -> Option<u32> {
-    stream.peer().ok()?.pid
-}
-
-struct Session<'a> {
-    daemon: &'a Arc<Daemon>,
-    outbox: &'a Arc<Outbox>,
-    replies: Replies,
+/// The state of a session between two frames.
+pub(super) struct Session {
+    daemon: Arc<Daemon>,
+    guest: Arc<Guest>,
+    outbox: Arc<Outbox>,
+    pub(super) replies: Replies,
     tables: Tables,
     queue: WriteQueue,
+    /// Those that cannot be served where they are read; made when there is the first.
+    line: Option<Arc<Line>>,
     /// When the bytes that are being served were read: where their deadlines begin.
     read_at: Instant,
+    /// Whether it shares its thread with others.
+    on_task: bool,
+    /// It takes no further request, and waits for those that were good.
+    ends: bool,
 }
 
 /// Writes that wait for the next commit, and whom to answer.
@@ -100,126 +103,172 @@ impl Asker {
     }
 }
 
-/// Whether the session goes on.
-enum Next {
-    Read,
-    Close(Fault),
-    End,
+/// What became of a frame.
+enum Served {
+    /// It is served, or was refused.
+    Here,
+    /// It is served again when the writes before it are committed.
+    CommitFirst,
+    /// It is to be served elsewhere.
+    Aside { deadline_ms: u32, touches: Touches, loading: Vec<Place> },
 }
 
-impl<'a> Session<'a> {
-    fn new(daemon: &'a Arc<Daemon>, outbox: &'a Arc<Outbox>) -> Self {
+impl Session {
+    pub(super) fn new(daemon: &Arc<Daemon>, guest: &Arc<Guest>, on_task: bool) -> Self {
         Self {
-            daemon,
-            outbox,
-            replies: Replies::new(Arc::clone(outbox)),
+            daemon: Arc::clone(daemon),
+            guest: Arc::clone(guest),
+            outbox: Arc::clone(&guest.outbox),
+            replies: Replies::default(),
             tables: Tables::new(Arc::clone(daemon.store())),
             queue: WriteQueue::default(),
+            line: None,
             read_at: Instant::now(),
+            on_task,
+            ends: false,
         }
     }
 
-    fn run(mut self, stream: &Stream) {
-        let mut inbox = Inbox::new(Arc::clone(self.daemon.large_frames()));
-        let mut due = None;
+    /// Bytes have arrived: the deadlines of the requests in them begin now.
+    pub(super) fn has_read(&mut self) {
+        self.read_at = Instant::now();
+    }
+
+    /// Serves whole frames of `inbox` until something must be done that may wait.
+    pub(super) fn step(&mut self, inbox: &mut Inbox) -> Want {
+        let until = self.on_task.then(|| Instant::now() + SLICE);
         loop {
-            inbox.make_room();
-            // A large frame is due at a time; nothing else is waited for in haste.
-            if (due.is_some() || inbox.due().is_some()) && limit_reading(stream, inbox.due()).is_err() {
-                break;
+            if self.replies.must_leave() {
+                return Want::Send;
             }
-            due = inbox.due();
-            match inbox.fill(stream) {
-                Ok(0) => break,
-                Ok(_) => self.read_at = Instant::now(),
-                Err(error) if due.is_some() && error.kind() == ErrorKind::WouldBlock => {
-                    let fault = timed_out(self.daemon.options().stall_timeout, "the rest of a large frame");
-                    tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
-                    self.replies.event(&Event::Closing(fault));
-                    break;
-                }
-                Err(error) => {
-                    tracing::debug!("the connection broke: {error}");
-                    break;
-                }
+            if self.outbox.is_budget_used_up() {
+                return Want::Relief;
             }
-            match self.serve_batch(&mut inbox) {
-                Next::Read => {}
-                Next::Close(fault) => {
-                    tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
-                    self.replies.event(&Event::Closing(fault));
-                    break;
-                }
-                Next::End => break,
+            if !self.may_go_on() {
+                return self.unfinished().unwrap_or(Want::Settle);
             }
-        }
-        self.outbox.close();
-        self.outbox.wait_for_late_writer();
-    }
-
-    /// Serves every whole frame that was read, and sends the answers.
-    fn serve_batch(&mut self, inbox: &mut Inbox) -> Next {
-        let fault = loop {
-            match inbox.next() {
-                Ok(None) => break None,
-                Ok(Some((header, body))) => {
-                    let body = inbox.body(body);
-                    match header.kind {
-                        FrameKind::Request => self.request(header.id, body),
-                        FrameKind::Cancel => self.cancel(header.id),
-                        kind => {
-                            let reason = format!("a client sent a frame of kind {}: only daemons send it", kind as u8);
-                            break Some(Fault::Malformed { reason });
-                        }
+            let fault = match inbox.next() {
+                Ok(None) => return self.unfinished().unwrap_or(Want::Read),
+                Ok(Some((header, body))) => match header.kind {
+                    FrameKind::Request if self.request(header.id, inbox, &body) => None,
+                    FrameKind::Request => return Want::Commit,
+                    FrameKind::Cancel => {
+                        inbox.pass(&body);
+                        self.cancel(header.id);
+                        None
                     }
-                }
-                Err(error) => break Some(error.into()),
+                    kind => {
+                        let reason = format!("a client sent a frame of kind {}: only daemons send it", kind as u8);
+                        Some(Fault::Malformed { reason })
+                    }
+                },
+                Err(error) => Some(error.into()),
+            };
+            if let Some(fault) = fault {
+                // What came before the bad frame was good: it is served and answered first.
+                self.ends = !self.line.as_ref().is_none_or(|line| line.is_settled());
+                let want = if self.ends { Want::Settle } else { Want::Close(fault) };
+                return self.unfinished().unwrap_or(want);
             }
-            if self.replies.is_broken() {
-                return Next::End;
+            if self.queue.bytes >= COMMIT_BYTES {
+                return Want::Commit;
             }
-        };
-        // What came before the bad frame was good: it is served and answered first.
-        self.commit_queue();
-        self.replies.send();
-        match fault {
-            Some(fault) => Next::Close(fault),
-            None if self.replies.is_broken() => Next::End,
-            None => Next::Read,
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Want::Pause;
+            }
         }
     }
 
-    fn request(&mut self, id: u64, body: &[u8]) {
+    /// What is left to do before the session may wait for its client.
+    fn unfinished(&self) -> Option<Want> {
+        if !self.queue.requests.is_empty() {
+            return Some(Want::Commit);
+        }
+        (!self.replies.is_empty()).then_some(Want::Send)
+    }
+
+    /// Whether it owes little enough to take a further request.
+    pub(super) fn may_go_on(&self) -> bool {
+        if self.ends {
+            return self.line.as_ref().is_none_or(|line| line.is_settled());
+        }
+        !self.outbox.is_owing_much() && self.line.as_ref().is_none_or(|line| !line.is_full())
+    }
+
+    /// Serves a request; false if writes must be committed before it.
+    fn request(&mut self, id: u64, inbox: &mut Inbox, body: &Range<usize>) -> bool {
+        match self.serve(id, inbox.body(body.clone())) {
+            Served::CommitFirst => return false,
+            Served::Here => inbox.pass(body),
+            Served::Aside { deadline_ms, touches, loading } => {
+                let request = AsideRequest { body: inbox.take(body.clone()), deadline_ms, read_at: self.read_at };
+                let answer = self.outbox.promise(id);
+                let line = self.line.get_or_insert_with(|| Line::new(Arc::clone(&self.daemon)));
+                line.stand(request, answer, touches, loading);
+            }
+        }
+        self.guest.requests.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn serve(&mut self, id: u64, body: &[u8]) -> Served {
         let Request { deadline_ms, verb } = match decode_request(body) {
             Ok(request) => request,
-            Err(error) => return self.replies.refuse(id, error.into()),
+            Err(error) => {
+                self.replies.refuse(id, error.into());
+                return Served::Here;
+            }
         };
+        if let Some((touches, loading)) = self.must_stand(&verb, body.len()) {
+            // What is queued was sent before it.
+            let commit_first = !self.queue.requests.is_empty();
+            return if commit_first { Served::CommitFirst } else { Served::Aside { deadline_ms, touches, loading } };
+        }
         let asker = Asker { id, deadline_ms, read_at: self.read_at };
         if let Verb::Write(write) = &verb {
-            return match prepare_write(self.daemon.store(), &mut self.tables, write) {
+            match prepare_write(self.daemon.store(), &mut self.tables, write) {
                 Ok(request) => self.queue_write(asker, request, body.len()),
                 Err(fault) => self.replies.refuse(id, fault),
-            };
+            }
+            return Served::Here;
         }
-        self.commit_queue();
+        if !self.queue.requests.is_empty() {
+            return Served::CommitFirst;
+        }
         if let Some(waited) = asker.overdue() {
-            return self.replies.refuse(id, timed_out(waited, "the requests sent before it"));
+            self.replies.refuse(id, timed_out(waited, "the requests sent before it"));
+            return Served::Here;
         }
+        let (since, deadline) = (asker.read_at, asker.deadline());
         match verb {
-            Verb::Commit => self.commit(asker),
-            Verb::Flush { space, rewrite, wait } => {
-                let place = space.map(|space| space.place()).transpose();
-                match place {
-                    Ok(place) => self.flush(asker, place, rewrite, wait),
-                    Err(error) => self.replies.refuse(id, error.into()),
+            Verb::Commit => later::commit(&self.daemon, self.outbox.promise(id), since, deadline),
+            Verb::Flush { space, rewrite, wait } => match space.map(|space| space.place()).transpose() {
+                Ok(place) => {
+                    let wish = FlushWish { rewrite, wait, since, deadline };
+                    later::flush(&self.daemon, self.outbox.promise(id), place, wish);
                 }
-            }
-            Verb::Stop => {
-                let answer = self.promise(id);
-                self.daemon.request_stop(answer);
-            }
-            _ => read(self.daemon, &mut self.tables, id, &verb, &mut self.replies),
+                Err(error) => self.replies.refuse(id, error.into()),
+            },
+            Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
+            _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),
         }
+        Served::Here
+    }
+
+    /// Whether a request must be served elsewhere, and then what it touches and which of its namespaces must be loaded.
+    fn must_stand(&mut self, verb: &Verb<'_>, bytes: usize) -> Option<(Touches, Vec<Place>)> {
+        let tables = &mut self.tables;
+        let is_loading = |space: &&Space<'_>| !tables.is_ready(space);
+        // A name that breaks its rule is refused where it is served.
+        let loading: Vec<Place> =
+            spaces(verb).iter().filter(is_loading).filter_map(|space| space.place().ok()).collect();
+        let line = self.line.as_ref().filter(|line| !line.is_empty());
+        if !loading.is_empty() || (self.on_task && may_take_long(verb, bytes)) {
+            return Some((touches(verb), loading));
+        }
+        let line = line?;
+        let touches = touches(verb);
+        line.is_before(&touches).then_some((touches, loading))
     }
 
     fn queue_write(&mut self, asker: Asker, request: WriteRequest, bytes: usize) {
@@ -228,40 +277,38 @@ impl<'a> Session<'a> {
         self.queue.requests.push(request);
         self.queue.askers.push(asker);
         self.queue.timed |= asker.deadline_ms != 0;
-        if self.queue.bytes >= COMMIT_BYTES {
-            self.commit_queue();
-        }
     }
 
-    /// Commits the writes that are queued, as one call, and answers them.
-    fn commit_queue(&mut self) {
-        if self.queue.requests.is_empty() {
-            return;
-        }
+    /// The writes that are to be committed; [`committed`](Self::committed) takes what became of them. None if none is left
+    /// whose time is not over.
+    pub(super) fn take_queue(&mut self) -> Option<Vec<WriteRequest>> {
         if self.queue.timed {
             self.refuse_overdue();
         }
-        let queue = &mut self.queue;
-        let requests = std::mem::take(&mut queue.requests);
-        // Held shared while writes run: a stop waits for them, and those that come later are refused.
-        let gate = self.daemon.gate();
-        let outcomes = if *gate { self.daemon.store().write(requests) } else { Vec::new() };
-        drop(gate);
-        if outcomes.is_empty() {
-            queue.askers.iter().for_each(|asker| self.replies.refuse(asker.id, Fault::Stopping));
-        }
-        for (asker, outcome) in queue.askers.iter().zip(outcomes) {
+        self.queue.bytes = 0;
+        self.queue.timed = false;
+        self.guest.in_commit.store(self.queue.askers.len(), Ordering::Relaxed);
+        let requests = std::mem::take(&mut self.queue.requests);
+        (!requests.is_empty()).then_some(requests)
+    }
+
+    /// Answers the writes that were committed.
+    pub(super) fn committed(&mut self, outcomes: Outcomes) {
+        let askers = std::mem::take(&mut self.queue.askers);
+        self.guest.in_commit.store(0, Ordering::Relaxed);
+        let Some(outcomes) = outcomes else {
+            return askers.iter().for_each(|asker| self.replies.refuse(asker.id, Fault::Stopping));
+        };
+        for (asker, outcome) in askers.iter().zip(outcomes) {
             match outcome {
-                Ok(written) => {
-                    let crate::engine::Written { seq, new, found, surrogates_removed } = written;
+                Ok(Written { seq, new, found, surrogates_removed }) => {
                     self.replies.answer(asker.id, &Answer::Written { seq, new, found, surrogates_removed });
                 }
                 Err(error) => self.replies.refuse(asker.id, Fault::from(&error)),
             }
         }
-        queue.askers.clear();
-        queue.bytes = 0;
-        queue.timed = false;
+        self.queue.askers = askers;
+        self.queue.askers.clear();
     }
 
     fn refuse_overdue(&mut self) {
@@ -278,54 +325,21 @@ impl<'a> Session<'a> {
         });
     }
 
-    /// A write that is still queued is not begun; all else was begun when its frame was read, and is finished.
+    /// What is still queued or waits is not begun; all else was begun when its frame was read, and is finished.
     fn cancel(&mut self, id: u64) {
         if let Some(at) = self.queue.askers.iter().position(|asker| asker.id == id) {
             self.queue.askers.remove(at);
             self.queue.requests.remove(at);
-            self.replies.refuse(id, Fault::Cancelled);
+            return self.replies.refuse(id, Fault::Cancelled);
+        }
+        if !self.line.as_ref().is_some_and(|line| line.cancel(id)) && self.outbox.cancel(id) {
+            self.daemon.flusher().look_again();
         }
     }
 
-    fn commit(&mut self, asker: Asker) {
-        let store = self.daemon.store();
-        let seq = store.applied();
-        let synced = store.synced();
-        if synced >= seq {
-            return self.replies.answer(asker.id, &Answer::Committed { seq: synced });
-        }
-        let answer = self.promise(asker.id);
-        let waiter = move |outcome: Result<Seq, Fault>| match outcome {
-            Ok(seq) => answer.give(&Answer::Committed { seq }),
-            Err(fault) => answer.give(&Answer::Fault(fault)),
-        };
-        let (since, deadline) = (asker.read_at, asker.deadline());
-        self.daemon.syncer().commit(Commit { seq, since, deadline, waiter: Box::new(waiter) });
-    }
-
-    fn flush(&mut self, asker: Asker, place: Option<Place>, rewrite: bool, wait: bool) {
-        if !*self.daemon.gate() {
-            return self.replies.refuse(asker.id, Fault::Stopping);
-        }
-        let wish = Wish { rewrite, since: asker.read_at, deadline: asker.deadline() };
-        if !wait {
-            self.daemon.flusher().flush(place, Wish { deadline: None, ..wish }, Box::new(|_| ()));
-            return self.replies.answer(asker.id, &Answer::Done);
-        }
-        let answer = self.promise(asker.id);
-        let waiter = move |outcome: Result<Done, Fault>| match outcome {
-            Ok(Done { rewritten, seq }) => answer.give(&Answer::Flushed { rewritten, seq }),
-            Err(fault) => answer.give(&Answer::Fault(fault)),
-        };
-        self.daemon.flusher().flush(place, wish, Box::new(waiter));
-    }
-
-    /// A place for an answer that comes later. While too many are owed the session takes no further request, which is
-    /// what bounds it; the answers it has are sent before it waits.
-    fn promise(&mut self, id: u64) -> LateAnswer {
-        if self.outbox.is_owing_much() {
-            self.replies.send();
-        }
-        self.outbox.promise(id)
+    /// Tells the client why its connection is about to be closed: the last that is sent.
+    pub(super) fn close(&mut self, fault: Fault) {
+        tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
+        self.replies.event(&Event::Closing(fault));
     }
 }

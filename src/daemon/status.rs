@@ -174,7 +174,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
             Durability::Synced => "synced",
         },
         file_format: options.file_format.to_string(),
-        stopping: !*daemon.gate(),
+        stopping: !daemon.takes_writes(),
         boot: store.boot(),
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),

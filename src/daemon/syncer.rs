@@ -1,6 +1,7 @@
 //! Commits: one thread that syncs the journal for whoever waits, so that all who came while a sync ran share the next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -31,8 +32,16 @@ pub(super) struct Commit {
     pub(super) since: Instant,
     /// When the client no longer wants it to be begun.
     pub(super) deadline: Option<Instant>,
+    /// Set when the client no longer wants it at all.
+    pub(super) cancelled: Option<Arc<AtomicBool>>,
     /// Called once with what became of it, on the syncer's thread: it must not wait.
     pub(super) waiter: Box<dyn FnOnce(Result<Seq, Fault>) + Send>,
+}
+
+impl Commit {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
 }
 
 impl Syncer {
@@ -68,6 +77,10 @@ impl Syncer {
     }
 
     fn serve(&self, group: Vec<Commit>) {
+        let (unwanted, group): (Vec<_>, Vec<_>) = group.into_iter().partition(Commit::is_cancelled);
+        for commit in unwanted {
+            (commit.waiter)(Err(Fault::Cancelled));
+        }
         let now = Instant::now();
         let (late, group): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|commit| commit.deadline.is_some_and(|deadline| deadline < now));

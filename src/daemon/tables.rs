@@ -13,6 +13,8 @@ const MOST_NOTED: usize = 64;
 pub(super) struct Tables {
     store: Arc<Store>,
     noted: Vec<Noted>,
+    /// The last one, where it had nothing in it.
+    blank: Option<Arc<Table>>,
 }
 
 struct Noted {
@@ -23,7 +25,16 @@ struct Noted {
 
 impl Tables {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, noted: Vec::new() }
+        Self { store, noted: Vec::new(), blank: None }
+    }
+
+    /// Whether [`get`](Self::get) would answer at once: the namespace is in memory, or known not to open.
+    pub(super) fn is_ready(&mut self, space: &Space<'_>) -> bool {
+        let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
+        if space.kind != Kind::Persistent || self.noted.iter().any(here) {
+            return true;
+        }
+        space.place().is_err() || self.store.is_open(space.workspace, space.namespace)
     }
 
     /// The namespace that a request means. Waits while it is being loaded.
@@ -43,9 +54,14 @@ impl Tables {
             return Ok(&self.noted[at].table);
         }
         let place = space.place()?;
+        self.blank = None;
         let table = self.store.namespace(&place).map_err(|error| Fault::from(&error))?;
         if self.noted.len() == MOST_NOTED {
             self.noted.pop();
+        }
+        if table.is_blank() {
+            // Not held on to: a name that was only asked for costs memory no longer than it must.
+            return Ok(self.blank.insert(table));
         }
         self.noted.push(Noted { workspace: space.workspace.into(), namespace: space.namespace.into(), table });
         Ok(&self.noted[self.noted.len() - 1].table)

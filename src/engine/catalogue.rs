@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace};
 use hashbrown::Equivalent;
@@ -19,12 +20,49 @@ pub(super) struct Slot {
     pub(super) place: Place,
     /// Its lock is held while the file is loaded: requests for it wait, others pass.
     pub(super) state: RwLock<State>,
+    /// How far a load has got.
+    pub(super) progress: LoadProgress,
+}
+
+/// How much of a namespace's file has been loaded, for those who look on.
+#[derive(Debug, Default)]
+pub(super) struct LoadProgress {
+    pub(super) done_bytes: AtomicU64,
+    pub(super) total_bytes: AtomicU64,
+}
+
+impl Slot {
+    pub(super) fn new(place: Place, state: State) -> Self {
+        Self { place, state: RwLock::new(state), progress: LoadProgress::default() }
+    }
 }
 
 pub(super) enum State {
     Unloaded,
     Loaded(Arc<Table>),
     Closed(Closing),
+}
+
+impl LoadProgress {
+    fn get(&self) -> (u64, u64) {
+        (self.done_bytes.load(Ordering::Relaxed), self.total_bytes.load(Ordering::Relaxed))
+    }
+
+    /// A load of so many bytes begins.
+    pub(super) fn begin(&self, total_bytes: u64) {
+        self.done_bytes.store(0, Ordering::Relaxed);
+        self.total_bytes.store(total_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// Whether it is in memory with nothing in it, and nobody else holds its table.
+    fn is_blank(&self) -> bool {
+        self.state.try_read().is_some_and(|state| match &*state {
+            State::Loaded(table) => Arc::strong_count(table) == 1 && table.is_blank(),
+            State::Unloaded | State::Closed(_) => false,
+        })
+    }
 }
 
 /// Looks up a [`Place`] by its two names without making one.
@@ -89,7 +127,7 @@ impl Store {
         if let Some(outcome) = opened(&state) {
             return outcome;
         }
-        let mut loaded = self.load(std::slice::from_ref(&slot.place))?;
+        let mut loaded = self.load(std::slice::from_ref(&slot.place), Some(&slot.progress))?;
         *state = match loaded.pop().expect("one place was asked for") {
             Ok(table) => State::Loaded(table),
             Err(closing) => {
@@ -116,9 +154,8 @@ impl Store {
             return Err(Error::NameClash { namespace, existing });
         }
         folded.insert(fold(place), place.namespace.clone());
-        let slot = namespaces
-            .entry(place.clone())
-            .or_insert_with(|| Arc::new(Slot { place: place.clone(), state: RwLock::new(State::Unloaded) }));
+        let slot =
+            namespaces.entry(place.clone()).or_insert_with(|| Arc::new(Slot::new(place.clone(), State::Unloaded)));
         Ok(Arc::clone(slot))
     }
 
@@ -148,6 +185,57 @@ impl Store {
             self.loaded().into_iter().filter(|table| table.is_dirty()).map(|table| table.place().clone()).collect();
         dirty.sort_unstable();
         dirty
+    }
+
+    /// Whether [`find`](Self::find) would answer at once: the namespace is in memory, or known not to open.
+    pub fn is_open(&self, workspace: &str, namespace: &str) -> bool {
+        let slot = self.namespaces.read().get(&Names { workspace, namespace }).cloned();
+        slot.is_some_and(|slot| slot.state.try_read().is_some_and(|state| !matches!(*state, State::Unloaded)))
+    }
+
+    /// How many bytes of a namespace's file have been loaded, and of how many. Both are 0 before a load begins.
+    pub fn load_progress(&self, place: &Place) -> (u64, u64) {
+        let slot = self.namespaces.read().get(place).cloned();
+        slot.map_or((0, 0), |slot| slot.progress.get())
+    }
+
+    /// The namespaces that are being loaded right now, in order of name: bytes of the file that are done, and of how many.
+    pub fn loading(&self) -> Vec<(Place, u64, u64)> {
+        let is_loading = |slot: &Arc<Slot>| slot.state.try_read().is_none() && slot.progress.get().1 > 0;
+        let mut loading: Vec<_> = self.slots().into_iter().filter(is_loading).collect();
+        loading.sort_unstable_by(|one, other| one.place.cmp(&other.place));
+        loading
+            .iter()
+            .map(|slot| {
+                let (done, total) = slot.progress.get();
+                (slot.place.clone(), done, total)
+            })
+            .collect()
+    }
+
+    /// Forgets the namespaces that somebody has asked for, that have no file and no record and never had a write, and that
+    /// nobody holds. Returns how many there were.
+    pub fn forget_blank(&self) -> usize {
+        let candidates: Vec<Place> = {
+            let namespaces = self.namespaces.read();
+            namespaces.iter().filter(|(_, slot)| slot.is_blank()).map(|(place, _)| place.clone()).collect()
+        };
+        if candidates.is_empty() {
+            return 0;
+        }
+        let mut namespaces = self.namespaces.write();
+        let mut folded = self.folded.lock();
+        // Whoever asks now waits for the lock; whoever has asked before holds the slot or the table.
+        let mut forgotten = 0;
+        for place in candidates {
+            if namespaces.get(&place).is_some_and(|slot| Arc::strong_count(slot) == 1 && slot.is_blank()) {
+                namespaces.remove(&place);
+                folded.remove(&fold(&place));
+                self.activities.lock().remove(&place);
+                forgotten += 1;
+            }
+        }
+        forgotten
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {

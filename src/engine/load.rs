@@ -12,6 +12,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::catalogue::LoadProgress;
 use super::closing::{Closing, Why};
 use super::disk::{How, Kind, Stat};
 use super::error::Error;
@@ -35,10 +36,15 @@ struct Base {
 
 impl Store {
     /// Loads namespaces together, reading the journal once. Each comes out loaded or closed; an error is the journal's.
-    pub(super) fn load(&self, places: &[Place]) -> Result<Vec<Result<Arc<Table>, Closing>>, Error> {
+    /// `progress` is told how far the file is read, of one place.
+    pub(super) fn load(
+        &self,
+        places: &[Place],
+        progress: Option<&LoadProgress>,
+    ) -> Result<Vec<Result<Arc<Table>, Closing>>, Error> {
         let mut bases: Vec<Result<Base, Closing>> = Vec::with_capacity(places.len());
         for place in places {
-            bases.push(self.base(place)?);
+            bases.push(self.base(place, progress)?);
         }
         self.apply_journal(places, &mut bases)?;
         let table = |(place, base): (&Place, Result<Base, Closing>)| {
@@ -106,12 +112,14 @@ impl Store {
     }
 
     /// What the file holds, and from where on the journal counts. The outer error is one that may pass.
-    fn base(&self, place: &Place) -> Result<Result<Base, Closing>, Error> {
+    fn base(&self, place: &Place, progress: Option<&LoadProgress>) -> Result<Result<Base, Closing>, Error> {
+        let unseen = LoadProgress::default();
+        let progress = progress.unwrap_or(&unseen);
         let path = self.layout.namespace_file(place);
         let known = self.known(place);
         let waiting = known.is_waiting().then(|| (known.covered.next(), known.last));
         let closing = |why| Ok(Err(Closing { why, waiting }));
-        let (stat, bytes) = match self.read_namespace_file(&path)? {
+        let (stat, bytes) = match self.read_namespace_file(&path, progress)? {
             Ok(read) => read,
             Err(why) => return closing(why),
         };
@@ -136,7 +144,7 @@ impl Store {
         };
         faultpoint!("load-read");
         let mut map = Map::expecting(json::expected_records(&bytes));
-        let report = json::load_object(&bytes, &mut |key, value| {
+        let report = json::load_object_telling(&bytes, &progress.done_bytes, &mut |key, value| {
             let record = Record::new(key, value);
             record.set_seq(covered);
             map.put(record);
@@ -160,7 +168,11 @@ impl Store {
         clippy::type_complexity,
         reason = "what was read, or why not; the outer error may pass, the inner may not"
     )]
-    fn read_namespace_file(&self, path: &Path) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
+    fn read_namespace_file(
+        &self,
+        path: &Path,
+        progress: &LoadProgress,
+    ) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
         let found = match self.disk.lstat(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),
             other => other.map_err(Error::disk("look at", path))?,
@@ -177,6 +189,7 @@ impl Store {
         }
         let file = self.disk.open(path, &How::READ).map_err(Error::disk("open", path))?;
         let stat = file.stat().map_err(Error::disk("look at", path))?;
+        progress.begin(stat.bytes);
         let bytes = file.read_all().map_err(Error::disk("read", path))?;
         Ok(Ok((Some(stat), bytes)))
     }

@@ -119,7 +119,7 @@ pub struct Store {
     /// The name by which each of them is known, whatever the letter case it is asked for in.
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     /// What each of them has cost, whether it is loaded or not.
-    activities: Mutex<HashMap<Place, Arc<Activity>>>,
+    pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
     loads: AtomicU64,
     identity: StoreIdentity,
     boot: u64,
@@ -288,11 +288,18 @@ impl Store {
         results
     }
 
+    /// Whether a write can be answered as soon as it is in the journal: the store does not sync for it alone, and neither
+    /// is it the first to a namespace that was loaded.
+    pub fn needs_no_sync_of_its_own(&self, request: &WriteRequest) -> bool {
+        let asks_more = request.durability == Some(Durability::Synced) && self.options.durability != Durability::Synced;
+        !asks_more && request.tables.iter().all(|table| table.is_announced())
+    }
+
     /// Loads the namespaces for which the journal holds something that their files lack.
     fn recover(&mut self, mut waiting: Vec<Place>) -> Result<(), Error> {
         waiting.sort_unstable();
         waiting.dedup();
-        let loaded = self.load(&waiting)?;
+        let loaded = self.load(&waiting, None)?;
         for (place, outcome) in waiting.into_iter().zip(loaded) {
             let state = match outcome {
                 Ok(table) => {
@@ -307,7 +314,7 @@ impl Store {
                     State::Closed(closing)
                 }
             };
-            let slot = Slot { place: place.clone(), state: RwLock::new(state) };
+            let slot = Slot::new(place.clone(), state);
             self.folded.get_mut().insert(fold(&place), place.namespace.clone());
             self.namespaces.get_mut().insert(place, Arc::new(slot));
         }

@@ -141,6 +141,14 @@ impl Table {
         self.activity.costs(self.is_dirty())
     }
 
+    /// Whether there is nothing that would be missed: no record, no file, and no write since it was loaded.
+    pub fn is_blank(&self) -> bool {
+        !self.is_announced()
+            && self.is_empty()
+            && !self.is_dirty()
+            && self.file.try_lock().is_some_and(|file| file.stat.is_none())
+    }
+
     pub(super) fn is_announced(&self) -> bool {
         self.announced.load(Ordering::Acquire)
     }

@@ -19,6 +19,9 @@ use super::{IpcError, Stream};
 /// Only the owner may connect; the kernel checks the write bit, the daemon the peer's user besides.
 const SOCKET_MODE: u32 = 0o600;
 
+/// Everybody may connect, and the daemon's check of the peer's user decides.
+const SHARED_SOCKET_MODE: u32 = 0o666;
+
 /// How long accepting pauses when the process or the system has no descriptor left: the connection stays in the
 /// backlog, and those that are open go on.
 const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(20);
@@ -45,7 +48,19 @@ impl Listener {
     /// [`IpcError::NotASocket`] if something else lies there; [`IpcError::Directory`], [`IpcError::PathTooLong`] and
     /// [`IpcError::Io`] as they say.
     pub fn bind(dir: &Path) -> Result<Self, IpcError> {
-        let name = SocketName::for_store(dir)?;
+        Self::bind_to(SocketName::for_store(dir)?, SOCKET_MODE)
+    }
+
+    /// As [`bind`](Self::bind), at the socket for other users, with mode 0666; its directory must exist. Whoever serves it
+    /// must check who comes.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_shared(dir: &Path) -> Result<Self, IpcError> {
+        Self::bind_to(SocketName::for_others(dir)?, SHARED_SOCKET_MODE)
+    }
+
+    fn bind_to(name: SocketName, mode: u32) -> Result<Self, IpcError> {
         if name.socket_inode()?.is_some() {
             name.unlink_socket()?;
         }
@@ -54,7 +69,7 @@ impl Listener {
         let listener = ListenerOptions::new()
             .name(name.to_name().map_err(|e| name.error("bind", e))?)
             .reclaim_name(false)
-            .mode(SOCKET_MODE)
+            .mode(mode)
             .nonblocking(ListenerNonblockingMode::Accept)
             .create_sync_as::<RawListener>()
             .map_err(|e| name.error("bind", e))?;

@@ -19,6 +19,8 @@ mod listener;
 mod pipe;
 #[cfg(unix)]
 mod stream;
+#[cfg(all(unix, feature = "daemon"))]
+mod task;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -33,6 +35,8 @@ pub use connection::{Peer, Readiness, Wanted};
 pub use listener::Listener;
 #[cfg(unix)]
 pub use stream::Stream;
+#[cfg(all(unix, feature = "daemon"))]
+pub use task::AsyncStream;
 #[cfg(unix)]
 pub use unix::{SocketName, own_uid, store_identity};
 #[cfg(windows)]
@@ -43,6 +47,12 @@ pub const OWN_DIRECTORY: &str = ".commonhold";
 
 /// The socket, seen from the store's directory.
 pub const SOCKET: &str = ".commonhold/socket";
+
+/// The directory inside a store in which other users find its daemon, where they may.
+pub const SHARED_DIRECTORY: &str = ".commonhold-shared";
+
+/// The socket for other users, seen from the store's directory.
+pub const SHARED_SOCKET: &str = ".commonhold-shared/socket";
 
 /// Where the socket of the store in `dir` is, for people to read; [`SocketName`] is what one connects through.
 pub fn socket_path(dir: &Path) -> PathBuf {

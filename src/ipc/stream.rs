@@ -2,7 +2,7 @@
 //! thread can write while it also reads what would otherwise block the other side.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -145,6 +145,12 @@ impl Stream {
             Err(Errno::INTR) => Ok(Readiness::default()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.raw.as_fd().as_raw_fd()
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) use interprocess::os::unix::uds_local_socket::{Listener as RawListene
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{IpcError, SOCKET, socket_path};
+use super::{IpcError, SHARED_SOCKET, SOCKET};
 
 /// Longest path that fits into a `sockaddr_un` on every Unix with its terminating NUL.
 const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
@@ -27,6 +27,8 @@ const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "macos") { 103 } else {
 pub struct SocketName {
     dir: PathBuf,
     directory: OwnedFd,
+    /// The socket, seen from the directory.
+    socket: &'static str,
     /// What goes into the socket address.
     address: PathBuf,
 }
@@ -38,11 +40,23 @@ impl SocketName {
     /// [`IpcError::Directory`] if `dir` cannot be opened, [`IpcError::PathTooLong`] where the socket can only be named
     /// by its path and that has too many bytes (never on Linux with `/proc`).
     pub fn for_store(dir: &Path) -> Result<Self, IpcError> {
+        Self::of(dir, SOCKET)
+    }
+
+    /// As [`for_store`](Self::for_store), for the socket at which other users may connect.
+    ///
+    /// # Errors
+    /// As [`for_store`](Self::for_store).
+    pub fn for_others(dir: &Path) -> Result<Self, IpcError> {
+        Self::of(dir, SHARED_SOCKET)
+    }
+
+    fn of(dir: &Path, socket: &'static str) -> Result<Self, IpcError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(dir, flags, Mode::empty())
             .map_err(|errno| IpcError::Directory { dir: dir.to_owned(), source: errno.into() })?;
-        let address = address(dir, &directory)?;
-        Ok(Self { dir: dir.to_owned(), directory, address })
+        let address = address(dir, &directory, socket)?;
+        Ok(Self { dir: dir.to_owned(), directory, socket, address })
     }
 
     /// The store's directory, as it was given.
@@ -52,7 +66,15 @@ impl SocketName {
 
     /// Where the socket is, for people to read.
     pub fn path(&self) -> PathBuf {
-        socket_path(&self.dir)
+        self.dir.join(self.socket)
+    }
+
+    /// The user to whom the store's directory belongs.
+    ///
+    /// # Errors
+    /// What `fstat` answers.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(rustix::fs::fstat(&self.directory)?.st_uid)
     }
 
     /// Which directory this is.
@@ -76,7 +98,7 @@ impl SocketName {
     /// # Errors
     /// [`IpcError::NotASocket`] for anything else of that name, a symbolic link included.
     pub(super) fn socket_inode(&self) -> Result<Option<StoreIdentity>, IpcError> {
-        match rustix::fs::statat(&self.directory, SOCKET, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&self.directory, self.socket, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => Ok(Some(identity_of(&stat))),
             Ok(_) => Err(IpcError::NotASocket { path: self.path() }),
             Err(Errno::NOENT) => Ok(None),
@@ -85,7 +107,7 @@ impl SocketName {
     }
 
     pub(super) fn unlink_socket(&self) -> Result<(), IpcError> {
-        match rustix::fs::unlinkat(&self.directory, SOCKET, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.directory, self.socket, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.error("remove", errno.into())),
         }
@@ -94,14 +116,14 @@ impl SocketName {
 
 /// On Linux the socket is named through the open directory, which has a short name whatever the path is. Where `/proc`
 /// is not mounted, and elsewhere, the path itself must fit.
-fn address(dir: &Path, directory: &OwnedFd) -> Result<PathBuf, IpcError> {
+fn address(dir: &Path, directory: &OwnedFd, socket: &str) -> Result<PathBuf, IpcError> {
     if cfg!(target_os = "linux") {
         let through = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         if through.exists() {
-            return Ok(through.join(SOCKET));
+            return Ok(through.join(socket));
         }
     }
-    let path = socket_path(dir);
+    let path = dir.join(socket);
     let bytes = path.as_os_str().as_bytes().len();
     if bytes > MAX_SOCKET_PATH_BYTES {
         return Err(IpcError::PathTooLong { path, bytes, limit: MAX_SOCKET_PATH_BYTES });

@@ -1,5 +1,7 @@
 //! Reading a namespace file: everything that Python's `json.dump` can have written, record by record.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::error::{FileError, Reason};
 use super::reader::{Reader, Scratch, Text};
 use super::write::unescape;
@@ -43,6 +45,18 @@ pub fn expected_records(bytes: &[u8]) -> usize {
 /// [`FileError`], with byte, line and column, if the bytes are not one JSON object in UTF-8. Records before the error may
 /// have been handed over.
 pub fn load_object(bytes: &[u8], record: &mut dyn FnMut(&str, &str)) -> Result<LoadReport, FileError> {
+    load_object_telling(bytes, &AtomicU64::new(0), record)
+}
+
+/// As [`load_object`]; how many bytes have been read stands in `done_bytes`, for those who look on.
+///
+/// # Errors
+/// As [`load_object`].
+pub fn load_object_telling(
+    bytes: &[u8],
+    done_bytes: &AtomicU64,
+    record: &mut dyn FnMut(&str, &str),
+) -> Result<LoadReport, FileError> {
     let text = utf8(bytes)?;
     let mut scratch = Scratch::default();
     let mut key_text = String::new();
@@ -76,6 +90,7 @@ pub fn load_object(bytes: &[u8], record: &mut dyn FnMut(&str, &str)) -> Result<L
             };
             record(key, value);
             report.records_seen += 1;
+            done_bytes.store(reader.passed() as u64, Ordering::Relaxed);
             more = match reader.after_blank() {
                 Some(b',') => true,
                 Some(b'}') => false,

@@ -21,6 +21,6 @@ mod write;
 pub use canonical::{Canonical, canonical};
 pub use edit::{Fields, Member, appended, elements, members, nesting, quoted, type_words, value_of, with_value};
 pub use error::{FileError, JsonError};
-pub use load::{LoadReport, expected_records, load_object};
+pub use load::{LoadReport, expected_records, load_object, load_object_telling};
 pub use number::{NumberToken, python_float, whole_seconds};
 pub use write::{FileFormat, FileWriter, UnknownFormat, pretty, write_string};

@@ -80,6 +80,11 @@ impl<'t, 's> Reader<'t, 's> {
         self.at += 1;
     }
 
+    /// How many bytes of the text are behind it.
+    pub(super) fn passed(&self) -> usize {
+        self.at
+    }
+
     /// Reads one value, which begins at the next byte.
     pub(super) fn value(&mut self) -> Result<Text, JsonError> {
         let began = self.begin();

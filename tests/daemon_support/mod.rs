@@ -21,11 +21,31 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A store in a directory of its own.
 pub struct Place {
     pub dir: tempfile::TempDir,
+    thread_sessions: usize,
+}
+
+/// Each promise is kept however its session is served: makes two tests of each function, one in which every session has
+/// a thread of its own, one in which all are tasks on the runtime.
+#[macro_export]
+macro_rules! however_sessions_are_served {
+    ($($promise:ident),+ $(,)?) => {
+        mod on_threads {
+            $(#[test] fn $promise() { super::$promise(&$crate::daemon_support::Place::new()); })+
+        }
+        mod on_tasks {
+            $(#[test] fn $promise() { super::$promise(&$crate::daemon_support::Place::of_tasks()); })+
+        }
+    };
 }
 
 impl Place {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), thread_sessions: 64 }
+    }
+
+    /// Its daemon gives no session a thread of its own.
+    pub fn of_tasks() -> Self {
+        Self { thread_sessions: 0, ..Self::new() }
     }
 
     pub fn path(&self) -> &Path {
@@ -33,7 +53,9 @@ impl Place {
     }
 
     pub fn options(&self) -> ServeOptions {
-        ServeOptions::new(self.path())
+        let mut options = ServeOptions::new(self.path());
+        options.thread_sessions = self.thread_sessions;
+        options
     }
 
     pub fn serve(&self) -> Running {

@@ -1,0 +1,172 @@
+//! Taking connections: who gets a thread, who waits, who is shown out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ipc::{Listener, Stream};
+use crate::proto::Fault;
+
+use super::fault::with_causes;
+use super::outbox::{Outbox, STACK_BYTES};
+use super::registry::Guest;
+use super::running::{Daemon, unix_ms};
+use super::{on_task, on_thread};
+
+/// A client that has taken nothing for so long, while too much waits for clients, is the first to go.
+const SLOW: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// The thread of a listener: ends when that is woken.
+    pub(super) fn accept(self: &Arc<Self>, listener: &Listener) {
+        while self.wait_for_room() {
+            match listener.accept() {
+                Ok(Some(stream)) => self.begin_session(stream),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!("no more connections can be taken, the daemon stops: {}", with_causes(&error));
+                    // The receiver lives as long as the daemon can be stopped.
+                    let _ = self.stop_requests.send(None);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until there may be one more session; false when there will be none.
+    fn wait_for_room(&self) -> bool {
+        let mut sessions = self.sessions.lock();
+        if sessions.count() >= self.most_sessions && !std::mem::replace(&mut sessions.told_full, true) {
+            tracing::warn!(sessions = self.most_sessions, "further connections wait: raise the limit of open files");
+        }
+        while sessions.count() >= self.most_sessions && !sessions.closed {
+            self.session_ended.wait(&mut sessions);
+        }
+        !sessions.closed
+    }
+
+    /// The first sessions have a thread each, and so has whoever comes when one of those has ended. All others, and those
+    /// for whom no thread can be had, share the runtime. Nobody changes from one to the other.
+    fn begin_session(self: &Arc<Self>, stream: Stream) {
+        let stream = Arc::new(stream);
+        let mut sessions = self.sessions.lock();
+        if sessions.closed {
+            return;
+        }
+        let number = sessions.next_number();
+        let on_thread = sessions.on_threads < self.options().thread_sessions;
+        let guest = self.guest(number, &stream, !on_thread);
+        sessions.on_threads += usize::from(on_thread);
+        sessions.add(Arc::clone(&guest));
+        drop(sessions);
+        if !on_thread {
+            return self.serve_on_task(guest, number);
+        }
+        let daemon = Arc::clone(self);
+        let serve = move || {
+            on_thread::serve(&daemon, &guest);
+            guest.outbox.close();
+            // The descriptor first: whoever takes the place needs one.
+            drop(guest);
+            daemon.end_session(number, true);
+        };
+        if let Err(error) = self.crew.spawn(format!("session-{number}"), STACK_BYTES, serve) {
+            tracing::warn!("no thread could be started for a connection, it shares one with others: {error}");
+            let guest = self.guest(number, &stream, true);
+            let mut sessions = self.sessions.lock();
+            sessions.on_threads -= 1;
+            sessions.add(Arc::clone(&guest));
+            drop(sessions);
+            self.serve_on_task(guest, number);
+        }
+    }
+
+    fn guest(&self, number: u64, stream: &Arc<Stream>, on_task: bool) -> Arc<Guest> {
+        let (stall_timeout, queued) = (self.options().stall_timeout, Arc::clone(&self.queued));
+        let outbox = Outbox::new(number, Arc::clone(stream), stall_timeout, queued, on_task);
+        Arc::new(Guest::new(Arc::new(outbox), unix_ms()))
+    }
+
+    fn serve_on_task(self: &Arc<Self>, guest: Arc<Guest>, number: u64) {
+        let counted = self.crew.enter();
+        let daemon = Arc::clone(self);
+        self.runtime().spawn(async move {
+            on_task::serve(&daemon, &guest).await;
+            guest.outbox.close();
+            drop(guest);
+            daemon.end_session(number, false);
+            drop(daemon);
+            // The last: from here on nothing of the store is held.
+            drop(counted);
+        });
+    }
+
+    fn end_session(&self, number: u64, on_thread: bool) {
+        self.sessions.lock().remove(number, on_thread);
+        self.session_ended.notify_all();
+    }
+
+    pub(super) fn stop_accepting(&self, listeners: &[Arc<Listener>]) {
+        self.sessions.lock().closed = true;
+        self.session_ended.notify_all();
+        for listener in listeners {
+            listener.wake();
+        }
+    }
+
+    /// How many connections are open, those in their handshake included.
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().count()
+    }
+
+    /// Who is connected.
+    pub(super) fn guests(&self) -> Vec<Arc<Guest>> {
+        self.sessions.lock().all()
+    }
+
+    /// Ends a session for an operator; what it held is free when its connection is closed.
+    pub(super) fn end_session_of(&self, number: u64) -> Result<(), Fault> {
+        let outbox = self.sessions.lock().find(number).ok_or(Fault::NoSuchSession { id: number })?;
+        tracing::info!(session = number, "ended by an operator");
+        outbox.say_closing(Fault::SessionEnded);
+        outbox.close();
+        Ok(())
+    }
+
+    /// Where clients have not taken more than may wait for all of them, ends the sessions of those that take nothing, the
+    /// one with the most first, until it is less.
+    pub(super) fn relieve(&self) {
+        if !self.queued.is_used_up() {
+            return;
+        }
+        let mut slow: Vec<_> = self.guests();
+        slow.retain(|guest| guest.outbox.queued() > 0 && guest.outbox.stalled() >= SLOW);
+        slow.sort_unstable_by_key(|guest| guest.outbox.queued());
+        while self.queued.is_used_up()
+            && let Some(guest) = slow.pop()
+        {
+            let outbox = &guest.outbox;
+            let fault = Fault::Flooded {
+                what: "bytes of answers that clients have not taken, in the whole daemon".to_owned(),
+                got: self.queued.used() as u64,
+                limit: self.queued.limit() as u64,
+            };
+            let queued = outbox.queued();
+            tracing::warn!(
+                session = outbox.session,
+                queued,
+                "the client that takes nothing of the most is closed: {fault}"
+            );
+            outbox.say_closing(fault);
+            outbox.close();
+        }
+    }
+
+    /// Whether there has been no session for as long as the daemon was told to wait for one. Then none is taken any more.
+    pub(super) fn has_been_idle(&self) -> bool {
+        let Some(patience) = self.options().idle_exit else { return false };
+        let mut sessions = self.sessions.lock();
+        let idle = !sessions.closed && sessions.idle().is_some_and(|idle| idle >= patience);
+        sessions.closed |= idle;
+        idle
+    }
+}

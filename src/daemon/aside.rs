@@ -1,0 +1,78 @@
+//! Carrying out a request elsewhere than in its session: on a helper's thread, which may wait.
+
+use crate::engine::Written;
+use crate::proto::codec::decode_request;
+use crate::proto::{Answer, Fault, Place, Request, Verb};
+
+use super::Daemon;
+use super::dispatch::{prepare_write, read};
+use super::fault::timed_out;
+use super::late::LateAnswer;
+use super::later;
+use super::line::AsideRequest;
+use super::replies::Replies;
+use super::tables::Tables;
+
+/// What came of it.
+pub(super) enum Outcome {
+    /// This is the answer.
+    Answer(Replies),
+    /// The syncer or the flusher will answer.
+    Commit,
+    /// As [`Commit`](Self::Commit).
+    Flush { place: Option<Place>, rewrite: bool, wait: bool },
+}
+
+/// Carries out request `id`; what it changes is changed when this returns.
+pub(super) fn carry_out(daemon: &Daemon, id: u64, request: &AsideRequest) -> Outcome {
+    let mut replies = Replies::default();
+    match try_carry_out(daemon, id, request, &mut replies) {
+        Ok(Some(later)) => return later,
+        Ok(None) => {}
+        Err(fault) => replies.refuse(id, fault),
+    }
+    Outcome::Answer(replies)
+}
+
+fn try_carry_out(
+    daemon: &Daemon,
+    id: u64,
+    aside: &AsideRequest,
+    replies: &mut Replies,
+) -> Result<Option<Outcome>, Fault> {
+    let Request { verb, .. } = decode_request(aside.body.bytes())?;
+    if let Some(waited) = aside.overdue() {
+        return Err(timed_out(waited, "the requests sent before it"));
+    }
+    let mut tables = Tables::new(daemon.store().clone());
+    match verb {
+        Verb::Write(write) => {
+            let request = prepare_write(daemon.store(), &mut tables, &write)?;
+            let outcome =
+                daemon.commit(vec![request]).and_then(|mut outcomes| outcomes.pop()).ok_or(Fault::Stopping)?;
+            let Written { seq, new, found, surrogates_removed } = outcome.map_err(|error| Fault::from(&error))?;
+            replies.answer(id, &Answer::Written { seq, new, found, surrogates_removed });
+        }
+        Verb::Commit => return Ok(Some(Outcome::Commit)),
+        Verb::Flush { space, rewrite, wait } => {
+            let place = space.map(|space| space.place()).transpose()?;
+            return Ok(Some(Outcome::Flush { place, rewrite, wait }));
+        }
+        _ => read(daemon, &mut tables, id, &verb, replies),
+    }
+    Ok(None)
+}
+
+impl Outcome {
+    /// Sees to it that the request is answered.
+    pub(super) fn give(self, daemon: &Daemon, answer: LateAnswer, request: &AsideRequest) {
+        let (since, deadline) = (request.read_at, request.deadline());
+        match self {
+            Self::Answer(replies) => answer.give_replies(replies),
+            Self::Commit => later::commit(daemon, answer, since, deadline),
+            Self::Flush { place, rewrite, wait } => {
+                later::flush(daemon, answer, place, later::FlushWish { rewrite, wait, since, deadline });
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Writes of sessions on the runtime: queued here, and committed by threads that may wait for the turn and for syncs.
+//!
+//! Two threads, because of two kinds of patience: one takes what needs no sync of its own, all that waits in one call,
+//! so that a crowd of sessions shares one append; the other what must be synced first, so that nobody else waits for it.
+
+use std::collections::VecDeque;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::engine::WriteRequest;
+
+use super::Daemon;
+use super::running::Outcomes;
+
+/// Requests that are committed in one call at most; further ones wait for the next.
+const MOST_REQUESTS: usize = 1_024;
+
+/// The queues of the two threads.
+#[derive(Default)]
+pub(super) struct Committer {
+    quick: Lane,
+    patient: Lane,
+}
+
+#[derive(Default)]
+struct Lane {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// One session's consecutive writes.
+struct Job {
+    requests: Vec<WriteRequest>,
+    outcomes: oneshot::Sender<Outcomes>,
+}
+
+/// Which of the two threads.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// For what needs no sync of its own.
+    Quick,
+    /// For what must be synced before it is answered, or before it is begun.
+    Patient,
+}
+
+impl Committer {
+    fn lane(&self, kind: Kind) -> &Lane {
+        match kind {
+            Kind::Quick => &self.quick,
+            Kind::Patient => &self.patient,
+        }
+    }
+
+    /// Commits one session's consecutive writes; none if the daemon is stopping.
+    pub(super) async fn commit(&self, daemon: &Daemon, requests: Vec<WriteRequest>) -> Outcomes {
+        let is_quick = requests.iter().all(|request| daemon.store().needs_no_sync_of_its_own(request));
+        let lane = self.lane(if is_quick { Kind::Quick } else { Kind::Patient });
+        let (outcomes, receiver) = oneshot::channel();
+        // A job that is not taken is dropped, which the receiver sees.
+        lane.add(Job { requests, outcomes });
+        receiver.await.unwrap_or(None)
+    }
+
+    /// A thread: ends when closed and empty.
+    pub(super) fn run(&self, daemon: &Daemon, kind: Kind) {
+        let lane = self.lane(kind);
+        while let Some(first) = lane.next() {
+            let mut jobs = vec![first];
+            let mut count = jobs[0].requests.len();
+            // What must be synced first may fail for a reason of its own, which must not become that of others.
+            if matches!(kind, Kind::Quick) {
+                let mut state = lane.state.lock();
+                while let Some(job) = state.jobs.pop_front_if(|job| count + job.requests.len() <= MOST_REQUESTS) {
+                    count += job.requests.len();
+                    jobs.push(job);
+                }
+            }
+            let mut all = Vec::with_capacity(count);
+            let mut senders = Vec::with_capacity(jobs.len());
+            for Job { requests, outcomes } in jobs {
+                senders.push((requests.len(), outcomes));
+                all.extend(requests);
+            }
+            let mut all = daemon.commit(all).map(Vec::into_iter);
+            for (requests, outcomes) in senders {
+                // Its session may have ended meanwhile.
+                let _ = outcomes.send(all.as_mut().map(|all| all.by_ref().take(requests).collect()));
+            }
+        }
+    }
+
+    /// What is queued is committed; then the threads end.
+    pub(super) fn close(&self) {
+        for lane in [&self.quick, &self.patient] {
+            lane.state.lock().closed = true;
+            lane.changed.notify_all();
+        }
+    }
+}
+
+impl Lane {
+    fn add(&self, job: Job) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.jobs.push_back(job);
+            self.changed.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        while state.jobs.is_empty() && !state.closed {
+            self.changed.wait(&mut state);
+        }
+        state.jobs.pop_front()
+    }
+}

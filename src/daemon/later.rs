@@ -1,0 +1,56 @@
+//! Commit and flush: their cut is fixed here and now, in the order of their session, and they are answered later.
+
+use std::time::Instant;
+
+use crate::proto::{Answer, Fault, Place, Seq};
+
+use super::Daemon;
+use super::flusher::{Done, Wish};
+use super::late::LateAnswer;
+use super::syncer::Commit;
+
+/// How a client wants a flush.
+#[derive(Clone, Copy)]
+pub(super) struct FlushWish {
+    pub(super) rewrite: bool,
+    /// Whether the answer waits for the file.
+    pub(super) wait: bool,
+    /// When it was read.
+    pub(super) since: Instant,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Answers when everything that is applied now is on the platter.
+pub(super) fn commit(daemon: &Daemon, answer: LateAnswer, since: Instant, deadline: Option<Instant>) {
+    let store = daemon.store();
+    let seq = store.applied();
+    let synced = store.synced();
+    if synced >= seq {
+        return answer.give(&Answer::Committed { seq: synced });
+    }
+    let cancelled = Some(answer.cancellable());
+    let waiter = move |outcome: Result<Seq, Fault>| match outcome {
+        Ok(seq) => answer.give(&Answer::Committed { seq }),
+        Err(fault) => answer.give(&Answer::Fault(fault)),
+    };
+    daemon.syncer().commit(Commit { seq, since, deadline, cancelled, waiter: Box::new(waiter) });
+}
+
+/// Answers when the namespace's file, or with no place every file, holds everything that is applied now.
+pub(super) fn flush(daemon: &Daemon, answer: LateAnswer, place: Option<Place>, wish: FlushWish) {
+    if !daemon.takes_writes() {
+        return answer.give(&Answer::Fault(Fault::Stopping));
+    }
+    let FlushWish { rewrite, wait, since, deadline } = wish;
+    if !wait {
+        let wish = Wish { rewrite, since, deadline: None, cancelled: None };
+        daemon.flusher().flush(place, wish, Box::new(|_| ()));
+        return answer.give(&Answer::Done);
+    }
+    let wish = Wish { rewrite, since, deadline, cancelled: Some(answer.cancellable()) };
+    let waiter = move |outcome: Result<Done, Fault>| match outcome {
+        Ok(Done { rewritten, seq }) => answer.give(&Answer::Flushed { rewritten, seq }),
+        Err(fault) => answer.give(&Answer::Fault(fault)),
+    };
+    daemon.flusher().flush(place, wish, Box::new(waiter));
+}

@@ -1,0 +1,264 @@
+//! A session's line: requests that cannot be served where they were read, in the order in which they take effect.
+//!
+//! A request stands in line when a namespace that it names is being loaded, when one before it in the line names the same
+//! namespace, or when it may take long and its session shares a thread with others. All others pass. It is carried
+//! out by a helper as soon as its namespaces are in memory and nothing before it in the line touches them; so requests
+//! take effect in the order sent wherever that can be told, and a load holds up only those that ask for it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
+use crate::proto::{Answer, Fault, Place};
+
+use super::Daemon;
+use super::aside::carry_out;
+use super::fault::{loading, timed_out};
+use super::inbox::Body;
+use super::late::LateAnswer;
+
+/// Who waits.
+pub(super) struct Line {
+    daemon: Arc<Daemon>,
+    state: Mutex<State>,
+    /// Read without the lock: a session whose line is empty looks at nothing else.
+    length: AtomicUsize,
+    /// Requests that have left the line unserved and are about to be answered.
+    answering: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    /// Bytes of their frames.
+    bytes: usize,
+    last: u64,
+}
+
+/// What a request touches, and so what it must not overtake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Touches {
+    /// Nothing that other requests change.
+    Nothing,
+    /// These namespaces.
+    Places(Vec<Place>),
+    /// Whatever was sent before.
+    Everything,
+}
+
+/// A request that stands in line.
+struct Waiting {
+    /// Its number in the line.
+    number: u64,
+    id: u64,
+    request: AsideRequest,
+    /// None while it runs.
+    answer: Option<LateAnswer>,
+    touches: Touches,
+    /// Its namespaces that are not in memory yet.
+    loading: Vec<Place>,
+    /// A helper was asked to carry it out.
+    runs: bool,
+}
+
+/// A request with all that it needs to be carried out elsewhere.
+pub(super) struct AsideRequest {
+    pub(super) body: Body,
+    pub(super) deadline_ms: u32,
+    pub(super) read_at: Instant,
+}
+
+impl AsideRequest {
+    /// How long it has waited, if that is longer than its client wanted.
+    pub(super) fn overdue(&self) -> Option<Duration> {
+        self.deadline().filter(|deadline| *deadline <= Instant::now()).map(|_| self.read_at.elapsed())
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.deadline_ms != 0).then(|| self.read_at + Duration::from_millis(u64::from(self.deadline_ms)))
+    }
+}
+
+impl Line {
+    pub(super) fn new(daemon: Arc<Daemon>) -> Arc<Self> {
+        Arc::new(Self { daemon, state: Mutex::default(), length: AtomicUsize::new(0), answering: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether all that stood in it are answered.
+    pub(super) fn is_settled(&self) -> bool {
+        // In this order: who leaves is counted as being answered before that.
+        self.is_empty() && self.answering.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it holds as many bytes as a session may have waiting.
+    pub(super) fn is_full(&self) -> bool {
+        !self.is_empty() && {
+            let bytes = self.state.lock().bytes;
+            bytes >= MAX_IN_FLIGHT_BYTES || (bytes > 0 && self.daemon.waiting_requests().is_used_up())
+        }
+    }
+
+    /// Whether a request that touches this must not pass those who wait.
+    pub(super) fn is_before(&self, touches: &Touches) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let state = self.state.lock();
+        match touches {
+            Touches::Nothing => false,
+            Touches::Everything => !state.waiting.is_empty(),
+            Touches::Places(places) => state.waiting.iter().any(|earlier| match &earlier.touches {
+                Touches::Places(held) => held.iter().any(|held| places.contains(held)),
+                Touches::Nothing | Touches::Everything => false,
+            }),
+        }
+    }
+
+    /// Puts a request at the end of the line. `loading` are those of its namespaces that are not in memory.
+    pub(super) fn stand(
+        self: &Arc<Self>,
+        request: AsideRequest,
+        answer: LateAnswer,
+        touches: Touches,
+        loading: Vec<Place>,
+    ) {
+        let deadline = request.deadline();
+        let mut state = self.state.lock();
+        state.last += 1;
+        let number = state.last;
+        state.bytes += request.body.len();
+        self.daemon.waiting_requests().add(request.body.len());
+        let (id, answer) = (answer.id(), Some(answer));
+        state.waiting.push(Waiting { number, id, request, answer, touches, loading: loading.clone(), runs: false });
+        self.length.store(state.waiting.len(), Ordering::Release);
+        drop(state);
+        for place in loading {
+            // It keeps the line: what was read is carried out, whether or not its client still listens.
+            let (line, loaded) = (Arc::clone(self), place.clone());
+            self.daemon.loader().load(&place, Box::new(move || line.loaded(&loaded)));
+        }
+        if let Some(deadline) = deadline {
+            let line = Arc::downgrade(self);
+            self.daemon.runtime().spawn(expire(line, number, deadline));
+        }
+        self.advance();
+    }
+
+    fn loaded(self: &Arc<Self>, place: &Place) {
+        for waiting in &mut self.state.lock().waiting {
+            waiting.loading.retain(|loading| loading != place);
+        }
+        self.advance();
+    }
+
+    /// Has everything carried out that need not wait any more.
+    fn advance(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let mut before = HashSet::new();
+        let mut ready = Vec::new();
+        for (at, waiting) in state.waiting.iter().enumerate() {
+            let is_free = match &waiting.touches {
+                Touches::Nothing => true,
+                Touches::Everything => at == 0,
+                Touches::Places(places) => !places.iter().any(|place| before.contains(place)),
+            };
+            if is_free && !waiting.runs && waiting.loading.is_empty() {
+                ready.push(at);
+            }
+            if let Touches::Places(places) = &waiting.touches {
+                before.extend(places);
+            }
+        }
+        let mut numbers = Vec::with_capacity(ready.len());
+        for at in ready {
+            state.waiting[at].runs = true;
+            numbers.push(state.waiting[at].number);
+        }
+        drop(state);
+        for number in numbers {
+            let line = Arc::clone(self);
+            self.daemon.helpers().run(move || line.run(number));
+        }
+    }
+
+    /// On a helper's thread: carries one out.
+    fn run(self: &Arc<Self>, number: u64) {
+        // It stays in the line until it is answered, so that nothing that touches the same passes it.
+        let mut state = self.state.lock();
+        let Some(waiting) = state.waiting.iter_mut().find(|waiting| waiting.number == number) else { return };
+        let Some(answer) = waiting.answer.take() else { return };
+        let request = AsideRequest { body: std::mem::take(&mut waiting.request.body), ..waiting.request };
+        drop(state);
+        let outcome = carry_out(&self.daemon, answer.id(), &request);
+        outcome.give(&self.daemon, answer, &request);
+        let mut state = self.state.lock();
+        if let Some(at) = state.waiting.iter().position(|waiting| waiting.number == number) {
+            self.remove(&mut state, at, request.body.len());
+        }
+        drop(state);
+        self.advance();
+    }
+
+    fn remove(&self, state: &mut State, at: usize, bytes: usize) -> Waiting {
+        let waiting = state.waiting.remove(at);
+        state.bytes -= bytes;
+        self.length.store(state.waiting.len(), Ordering::Release);
+        self.daemon.waiting_requests().give_back(bytes);
+        waiting
+    }
+
+    /// Takes a request that has not begun out of the line, and answers it with this.
+    fn give_up(self: &Arc<Self>, which: impl Fn(&Waiting) -> bool, fault: impl FnOnce(&Waiting) -> Fault) -> bool {
+        let mut state = self.state.lock();
+        let Some(at) = state.waiting.iter().position(|waiting| !waiting.runs && which(waiting)) else { return false };
+        let bytes = state.waiting[at].request.body.len();
+        self.answering.fetch_add(1, Ordering::Release);
+        let waiting = self.remove(&mut state, at, bytes);
+        drop(state);
+        let fault = fault(&waiting);
+        if let Some(answer) = waiting.answer {
+            answer.give(&Answer::Fault(fault));
+        }
+        self.answering.fetch_sub(1, Ordering::Release);
+        self.advance();
+        true
+    }
+
+    /// The client no longer wants request `id`. False if it does not wait here.
+    pub(super) fn cancel(self: &Arc<Self>, id: u64) -> bool {
+        !self.is_empty() && self.give_up(|waiting| waiting.id == id, |_| Fault::Cancelled)
+    }
+
+    fn expired(self: &Arc<Self>, number: u64) {
+        let fault = |waiting: &Waiting| {
+            let waited = waiting.request.read_at.elapsed();
+            match waiting.loading.first() {
+                Some(place) => loading(place, self.daemon.store().load_progress(place)),
+                None => timed_out(waited, "the requests sent before it"),
+            }
+        };
+        self.give_up(|waiting| waiting.number == number, fault);
+    }
+}
+
+async fn expire(line: Weak<Line>, number: u64, deadline: Instant) {
+    tokio::time::sleep_until(deadline.into()).await;
+    if let Some(line) = line.upgrade() {
+        line.expired(number);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // Whoever has not begun is not carried out: the session has ended.
+        self.daemon.waiting_requests().give_back(self.state.get_mut().bytes);
+    }
+}

@@ -1,0 +1,99 @@
+//! A session with a thread of its own: what it waits for, it waits for here. A lone `get` costs one `read`, one look-up
+//! and one `write`, and no hand-over to any other thread; a lone write takes the writer's turn itself.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::ipc::Stream;
+
+use super::Daemon;
+use super::fault::timed_out;
+use super::handshake::{Greeting, greet};
+use super::inbox::{Inbox, THREAD_BYTES};
+use super::registry::Guest;
+use super::running::RELIEF;
+use super::session::{Session, Want};
+
+/// Serves a connection from its first byte to its last.
+pub(super) fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
+    let outbox = &guest.outbox;
+    let stream = outbox.stream();
+    let span = tracing::debug_span!("session", number = outbox.session);
+    let _in_span = span.enter();
+    match greet(stream, daemon.host()) {
+        Greeting::Welcome(agreed) => {
+            if stream.set_write_timeout(Some(daemon.options().stall_timeout)).is_err() {
+                return;
+            }
+            guest.begins(agreed);
+            run(daemon, guest, stream);
+            tracing::debug!("session ends");
+        }
+        Greeting::Unwanted(fault) => guest.refuse(fault),
+        Greeting::Nobody(error) => tracing::debug!("a connection ended before its hello: {error}"),
+    }
+}
+
+fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
+    let outbox = &guest.outbox;
+    let mut session = Session::new(daemon, guest, false);
+    let mut inbox = Inbox::new(Arc::clone(daemon.large_frames()), THREAD_BYTES);
+    // When a read ends without a byte: only a large frame is due at a time.
+    let mut limit = None;
+    while !outbox.is_closed() {
+        match session.step(&mut inbox) {
+            Want::Read => {
+                inbox.make_room_or_wait();
+                if limit != inbox.due() && limit_reading(stream, inbox.due()).is_err() {
+                    break;
+                }
+                limit = inbox.due();
+                match inbox.fill(stream) {
+                    Ok(0) => break,
+                    Ok(_) => session.has_read(),
+                    Err(error) if limit.is_some() && error.kind() == ErrorKind::WouldBlock => {
+                        session.close(timed_out(daemon.options().stall_timeout, "the rest of a large frame"));
+                        let _ = outbox.write(&session.replies.bytes);
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::debug!("the connection broke: {error}");
+                        break;
+                    }
+                }
+            }
+            Want::Commit => {
+                if let Some(requests) = session.take_queue() {
+                    session.committed(daemon.commit(requests));
+                }
+            }
+            Want::Send => {
+                if outbox.write(&session.replies.bytes).is_err() {
+                    break;
+                }
+                session.replies.sent();
+                session.replies.pull();
+            }
+            Want::Settle => outbox.wait_until(|| session.may_go_on()),
+            Want::Relief => {
+                daemon.relieve();
+                std::thread::sleep(RELIEF);
+            }
+            Want::Pause => {}
+            Want::Close(fault) => {
+                session.close(fault);
+                // The session ends in any case.
+                let _ = outbox.write(&session.replies.bytes);
+                break;
+            }
+        }
+    }
+    outbox.close();
+    outbox.wait_for_late_writer();
+}
+
+/// Makes a read end when the frame that is being received is due.
+fn limit_reading(stream: &Stream, due: Option<Instant>) -> io::Result<()> {
+    stream.set_read_timeout(due.map(|due| due.saturating_duration_since(Instant::now())))
+}

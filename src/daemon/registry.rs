@@ -1,0 +1,154 @@
+//! Who is connected: the sessions of a daemon, for the listing, for an operator's end, and for the end of all.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::ipc::Peer;
+use crate::proto::{Answer, Fault, SessionInfo};
+
+use super::handshake::Agreed;
+use super::outbox::Outbox;
+use super::replies::{Parts, Piece};
+
+/// A connection: who is there and how it goes.
+pub(super) struct Guest {
+    pub(super) outbox: Arc<Outbox>,
+    peer: Option<Peer>,
+    since_unix_ms: u64,
+    agreed: OnceLock<Agreed>,
+    /// Requests that it has sent.
+    pub(super) requests: AtomicU64,
+    /// Writes of it that are being committed.
+    pub(super) in_commit: AtomicUsize,
+}
+
+/// The sessions that are open, those in their handshake included.
+pub(super) struct Sessions {
+    last: u64,
+    /// No more are taken: the daemon ends.
+    pub(super) closed: bool,
+    /// The log has been told that connections wait.
+    pub(super) told_full: bool,
+    /// How many have a thread of their own.
+    pub(super) on_threads: usize,
+    open: HashMap<u64, Arc<Guest>>,
+    /// Since when there has been none.
+    empty_since: Instant,
+}
+
+/// Sessions in one part of a listing; far below a frame, whatever their commands.
+const SESSIONS_A_PART: usize = 4_096;
+
+impl Guest {
+    pub(super) fn new(outbox: Arc<Outbox>, since_unix_ms: u64) -> Self {
+        let peer = outbox.stream().peer().ok();
+        let (agreed, requests, in_commit) = (OnceLock::new(), AtomicU64::new(0), AtomicUsize::new(0));
+        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.peer.and_then(|peer| peer.pid)
+    }
+
+    /// Both sides have said who they are: the session begins.
+    pub(super) fn begins(&self, agreed: Agreed) {
+        let client = format_args!("{:032x}", agreed.client);
+        tracing::debug!(session = self.outbox.session, client, pid = self.pid(), "session begins");
+        // Once a connection, by the one who serves it.
+        let _ = self.agreed.set(agreed);
+    }
+
+    /// It may not come in, and is told so.
+    pub(super) fn refuse(&self, fault: Fault) {
+        tracing::warn!(pid = self.pid(), "connection refused: {fault}");
+        self.outbox.say_closing(fault);
+    }
+
+    /// What there is to tell of it; nothing before the handshake is done.
+    fn info(&self) -> Option<SessionInfo> {
+        let Agreed { client, version } = *self.agreed.get()?;
+        let in_flight = self.outbox.owed() + self.in_commit.load(Ordering::Relaxed);
+        Some(SessionInfo {
+            id: self.outbox.session,
+            client,
+            pid: self.pid(),
+            uid: self.peer.and_then(|peer| peer.uid),
+            command: self.pid().map(command).unwrap_or_default(),
+            version,
+            since_unix_ms: self.since_unix_ms,
+            requests: self.requests.load(Ordering::Relaxed),
+            in_flight: in_flight as u64,
+            queued_bytes: self.outbox.queued() as u64,
+        })
+    }
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        let (closed, told_full, empty_since) = (false, false, Instant::now());
+        Self { last: 0, closed, told_full, on_threads: 0, open: HashMap::new(), empty_since }
+    }
+
+    /// A number that no session has had.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn add(&mut self, guest: Arc<Guest>) {
+        self.open.insert(guest.outbox.session, guest);
+    }
+
+    pub(super) fn remove(&mut self, number: u64, on_thread: bool) {
+        self.on_threads -= usize::from(on_thread);
+        if self.open.remove(&number).is_some() && self.open.is_empty() {
+            self.empty_since = Instant::now();
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Where the answers of session `number` go.
+    pub(super) fn find(&self, number: u64) -> Option<Arc<Outbox>> {
+        self.open.get(&number).map(|guest| Arc::clone(&guest.outbox))
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Guest>> {
+        self.open.values().cloned().collect()
+    }
+
+    /// How long there has been none; none if there is one.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        self.open.is_empty().then(|| self.empty_since.elapsed())
+    }
+}
+
+/// The listing: oldest first, made as the client takes it.
+pub(super) fn listing(mut guests: Vec<Arc<Guest>>) -> Box<dyn Parts> {
+    guests.sort_unstable_by_key(|guest| guest.outbox.session);
+    guests.reverse();
+    Box::new(Listing { guests })
+}
+
+struct Listing {
+    /// The oldest is the last.
+    guests: Vec<Arc<Guest>>,
+}
+
+impl Parts for Listing {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let rest = self.guests.len().saturating_sub(SESSIONS_A_PART);
+        let list = self.guests.drain(rest..).rev().filter_map(|guest| guest.info()).collect();
+        let answer = Answer::Sessions { list };
+        if rest > 0 { piece.part(&answer) } else { piece.last(&answer) }
+    }
+}
+
+/// The command of a process, as far as it can be read.
+fn command(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map(|name| name.trim_end().to_owned()).unwrap_or_default()
+}
