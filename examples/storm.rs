@@ -30,7 +30,9 @@ const SHARED_KEYS: usize = 10;
 const PAIRS: usize = 4;
 /// Writes that are sent over one connection without waiting for each other.
 const PIPELINED: usize = 16;
-/// The namespaces, the last of which is also cleared.
+/// Counters that every worker raises by one.
+const TALLIES: usize = 3;
+/// The namespaces, the last of which is also cleared. The counters have one of their own.
 const SPACES: [(&str, &str); 4] = [("", "chunks"), ("", "docs"), ("tenant_a", "chunks"), ("", "scratch")];
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ struct Storm {
     number: u64,
     client: Client,
     spaces: Vec<Namespace>,
+    tallies: Namespace,
     random: fastrand::Rng,
     log: File,
     requests: u64,
@@ -75,9 +78,10 @@ impl Storm {
             _ => client.workspace(workspace)?.namespace(name),
         };
         let spaces = SPACES.into_iter().map(open).collect::<Result<_, _>>()?;
+        let tallies = client.namespace("tallies")?;
         let number: u64 = number.parse()?;
         let random = fastrand::Rng::with_seed(seed.parse::<u64>()? ^ (number << 32));
-        Ok(Self { number, client, spaces, random, log: File::create(log)?, requests: 0, made: 0 })
+        Ok(Self { number, client, spaces, tallies, random, log: File::create(log)?, requests: 0, made: 0 })
     }
 
     fn obey(mut self) -> Result<(), Failure> {
@@ -128,7 +132,8 @@ impl Storm {
                 steps.extend((0..self.random.usize(..4)).map(|_| self.any_change()));
                 self.write("clear", steps, Condition::Always)
             }
-            830..930 => self.pipeline(),
+            830..880 => self.pipeline(),
+            880..930 => self.raise_tally(),
             930..960 => {
                 let committed = self.client.commit();
                 self.settled(committed)
@@ -225,6 +230,19 @@ impl Storm {
             self.note_outcome(request, &outcome(written)?)?;
         }
         Ok(())
+    }
+
+    /// What it was is not known, only that it is one more afterwards, and only once.
+    fn raise_tally(&mut self) -> Result<(), Failure> {
+        let key = format!("tally-{}", self.random.usize(..TALLIES));
+        self.requests += 1;
+        let line = json!({
+            "seq": "unknown", "kind": "tally", "request": self.requests,
+            "namespace": "tallies", "key": key, "state": "+1", "durability": null,
+        });
+        self.log.write_all(format!("{line}\n").as_bytes())?;
+        let raised = self.tallies.increment(&key, "count", 1_i64);
+        self.note_outcome(self.requests, &outcome(raised)?)
     }
 
     /// Logs what a request is about to change; whoever reads no more of it than this knows nothing of its outcome.

@@ -12,6 +12,8 @@ import json
 NEVER = float("inf")
 # What of a Seq is the same for all that one daemon gave out: each start begins 2^32 above the one before.
 BOOT_SHIFT = 32
+# The namespace of counters, of which a look gives the number and not a hash; each request adds 1 to one of them.
+TALLIES = "tallies"
 
 
 class Request:
@@ -27,6 +29,8 @@ class Request:
         """What it leaves in each key that it touches."""
         states = {}
         for namespace, key, state in self.steps:
+            if namespace == TALLIES:
+                continue
             if key is None:
                 states.update({(namespace, each): state for each in keys_of[namespace]})
             else:
@@ -117,6 +121,7 @@ class Checker:
             self.lost += 1
         for name, line in timelines.items():
             self.settled_by_unknown += name not in bad and final.get(name, "deleted") != line.acknowledged[-1][1]
+        wrong.extend(self.tallies(final, requests, from_memory))
         wrong.extend(halves(final))
         self.highest = max([self.highest, *(request.seq for request in done[-1:])])
         self.base = final
@@ -125,10 +130,11 @@ class Checker:
     def timelines(self, final, done, unknown):
         keys_of = collections.defaultdict(set)
         for namespace, key in [*self.base, *final]:
-            keys_of[namespace].add(key)
+            if namespace != TALLIES:
+                keys_of[namespace].add(key)
         for request in [*done, *unknown]:
             for namespace, key, _ in request.steps:
-                if key is not None:
+                if key is not None and namespace != TALLIES:
                     keys_of[namespace].add(key)
         timelines = {}
         for namespace, keys in keys_of.items():
@@ -142,6 +148,18 @@ class Checker:
             for name, state in request.states(keys_of).items():
                 timelines[name].unknown.append((request.before, state))
         return timelines
+
+    def tallies(self, final, requests, from_memory):
+        """Counters whose number is less than what was acknowledged, or more than what was sent."""
+        raised = [(request.steps[0][1], request.seq) for request in requests if request.steps[0][0] == TALLIES]
+        names = {key for namespace, key in [*self.base, *final] if namespace == TALLIES} | {key for key, _ in raised}
+        for name in names:
+            before, now = self.base.get((TALLIES, name), 0), final.get((TALLIES, name), 0)
+            most = before + sum(key == name for key, _ in raised)
+            least = before if from_memory else before + sum(key == name and seq is not None for key, seq in raised)
+            if not least <= now <= most:
+                self.lost += max(0, least - now)
+                yield f"{name} is {now}: it was {before}, and at least {least - before}, at most {most - before} came"
 
     def try_earlier_cuts(self, final, done, timelines, settled, bad):
         """Takes back the dead daemon's writes, last one first, while they were not promised to survive it."""

@@ -80,6 +80,17 @@ class CrashCheck(unittest.TestCase):
         self.assertEqual(self.look({"k": "a"}, self.put(1, "k", "a", BOOT + 1)), [])
         self.assertEqual(len(self.look({"k": "b"}, self.put(2, "k", "b", BOOT + 1))), 1)
 
+    def test_a_counter_is_what_was_added_to_it(self):
+        raised = [{"request": number, "namespace": "tallies", "key": "t", "state": "+1"} for number in (1, 2, 3)]
+        lines = [line | {"seq": "unknown", "kind": "tally", "durability": None} for line in raised]
+        lines += [{"request": 1, "seq": BOOT + 1}, {"request": 2, "seq": BOOT + 2}]
+        (self.folder / "t.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for count, wrong in [(1, 1), (2, 0), (3, 0), (4, 1)]:
+            requests, settled = Log("worker", self.folder / "t.log").read()
+            self.assertEqual(len(Checker().check({("tallies", "t"): count}, requests, settled)), wrong, count)
+        requests, settled = Log("worker", self.folder / "t.log").read()
+        self.assertEqual(Checker().check({}, requests, settled, from_memory=True), [])
+
     def test_half_a_request_is_noticed(self):
         self.checker.base = {("chunks", "pair-1"): "a", ("tenant_a/chunks", "pair-1"): "b"}
         self.assertEqual(len(self.checker.check(dict(self.checker.base), [], [])), 2)

@@ -280,7 +280,10 @@ impl Appender {
         let segment = self.segments.back().expect("a journal always has the segment that is appended to");
         let offset = segment.bytes - self.group_at as u64;
         // What a failed write leaves is a first part of the same bytes, which the next try writes again.
+        faultpoint!("append-before");
+        faultpoint!("append-torn", self.file.write_at(&self.buffer[..self.buffer.len() / 2], offset));
         self.file.write_at(&self.buffer, offset).map_err(Error::disk("append to", &segment.path))?;
+        faultpoint!("append-after");
         self.buffer_is_written();
         Ok(())
     }
