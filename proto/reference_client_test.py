@@ -192,6 +192,40 @@ class WithDaemon(unittest.TestCase):
             self.assertEqual(self.session.wait(get).value["found"]["value"], str(number))
             self.assertEqual(self.session.wait(put).name, "Written")
 
+    # --- Operations that change a value where it lies.
+
+    def change(self, name, **fields):
+        return self.session.write([space(self.namespace)], [op(name, key="k", **fields)])
+
+    def test_a_merge_sets_fields_and_an_append_keeps_the_end_of_a_list(self):
+        self.change("Merge", fields='{"a":1,"b":{"c":2}}')
+        self.change("Merge", fields='{"b":null,"d":[]}')
+        self.assertEqual(self.session.get(self.namespace, "k"), {"a": 1, "b": None, "d": []})
+        self.change("Append", field="d", items="[1,2,3]", keep_last=None)
+        self.change("Append", field="d", items="[4]", keep_last=2)
+        self.assertEqual(self.session.get(self.namespace, "k")["d"], [3, 4])
+
+    def test_an_increment_adds_integers_and_floats(self):
+        for number in [Variant("Int", 2), Variant("Int", -5), Variant("Float", 0.5)]:
+            self.change("Increment", field="n", by=number)
+        self.assertEqual(self.session.get(self.namespace, "k"), {"n": -2.5})
+        self.put_text("k", json.dumps({"n": (1 << 63) - 1, "text": "x"}))
+        fields = self.refused("Overflow", self.change, "Increment", field="n", by=Variant("Int", 1))
+        self.assertEqual(fields, {"operation": 0, "key": "k", "field": "n"})
+        fields = self.refused("WrongType", self.change, "Increment", field="text", by=Variant("Int", 1))
+        self.assertEqual((fields["operation"], fields["key"], fields["field"]), (0, "k", "text"))
+        self.assertEqual(self.session.get(self.namespace, "k")["text"], "x")
+
+    def test_a_stamped_put_keeps_the_time_of_creation(self):
+        self.change("PutStamped", value='{"v":1}')
+        first = self.session.get(self.namespace, "k")
+        self.assertEqual((first["v"], first["_id"]), (1, "k"))
+        self.assertLess(abs(first["create_time"] - time.time()), 600)
+        self.change("PutStamped", value='{"v":2}')
+        second = self.session.get(self.namespace, "k")
+        self.assertEqual((second["v"], second["create_time"]), (2, first["create_time"]))
+        self.assertGreaterEqual(second["update_time"], first["update_time"])
+
     # --- Files and status.
 
     def test_a_flush_brings_the_file_up_to_date(self):
@@ -214,6 +248,19 @@ class WithDaemon(unittest.TestCase):
         status = json.loads(self.session.ask("Status").value["json"])
         self.assertIsInstance(status, dict)
         self.assertIn("version", status)
+
+    # --- Sessions.
+
+    def test_sessions_are_listed_and_can_be_ended(self):
+        other = self.connect()
+        other.ask("Ping")
+        listed = self.session.ask("Sessions").value["list"]
+        info = next(each for each in listed if each["client"] == other.client)
+        self.assertEqual((info["pid"], info["uid"], info["version"]), (os.getpid(), os.getuid(), other.version))
+        self.assertEqual(self.session.ask("EndSession", {"id": info["id"]}), Variant("Done"))
+        self.refused("SessionEnded", other.receive_frame)
+        fields = self.refused("NoSuchSession", self.session.ask, "EndSession", {"id": 1 << 60})
+        self.assertEqual(fields, {"id": 1 << 60})
 
     # --- What is refused.
 
