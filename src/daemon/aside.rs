@@ -1,11 +1,11 @@
 //! Carrying out a request elsewhere than in its session: on a helper's thread, which may wait.
 
-use crate::engine::Written;
+use crate::engine::{Dropped, Written};
 use crate::proto::codec::decode_request;
 use crate::proto::{Answer, Fault, Place, Request, Verb};
 
 use super::Daemon;
-use super::dispatch::{prepare_write, read};
+use super::dispatch::{drop_records, prepare_write, read};
 use super::fault::timed_out;
 use super::late::LateAnswer;
 use super::later;
@@ -21,6 +21,8 @@ pub(super) enum Outcome {
     Commit,
     /// As [`Commit`](Self::Commit).
     Flush { place: Option<Place>, rewrite: bool, wait: bool },
+    /// As [`Commit`](Self::Commit): its records are gone, and its file is to follow.
+    Dropped { place: Place, dropped: Dropped },
 }
 
 /// Carries out request `id`; what it changes is changed when this returns.
@@ -58,6 +60,10 @@ fn try_carry_out(
             let place = space.map(|space| space.place()).transpose()?;
             return Ok(Some(Outcome::Flush { place, rewrite, wait }));
         }
+        Verb::Drop { space } => {
+            let (place, dropped) = drop_records(daemon, &space)?;
+            return Ok(Some(Outcome::Dropped { place, dropped }));
+        }
         _ => read(daemon, &mut tables, id, &verb, replies),
     }
     Ok(None)
@@ -69,6 +75,7 @@ impl Outcome {
         let (since, deadline) = (request.read_at, request.deadline());
         match self {
             Self::Answer(replies) => answer.give_replies(replies),
+            Self::Dropped { place, dropped } => later::dropped(daemon, answer, place, dropped, since),
             Self::Commit => later::commit(daemon, answer, since, deadline),
             Self::Flush { place, rewrite, wait } => {
                 later::flush(daemon, answer, place, later::FlushWish { rewrite, wait, since, deadline });

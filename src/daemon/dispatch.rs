@@ -6,10 +6,10 @@
 
 use std::cell::LazyCell;
 
-use crate::engine::{Record, ScanQuery, Store, WriteRequest};
+use crate::engine::{Dropped, Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
-use crate::proto::{Answer, Cursor, Entry, Fault, Found, NamespaceInfo, Op, Place, Space, Verb, Write};
+use crate::proto::{Answer, Cursor, Entry, Fault, Found, NamespaceInfo, Op, Place, Space, Verb, WorkspaceInfo, Write};
 
 use super::Daemon;
 use super::fault::check_count;
@@ -64,7 +64,7 @@ fn try_read(
         }
         Verb::Namespaces => list_namespaces(daemon.store(), id, replies)?,
         Verb::Status => replies.answer(id, &Answer::Status { json: &super::status::json(daemon) }),
-        Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Stop => {
+        Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Drop { .. } | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
         Verb::Sessions => replies.stream(id, registry::listing(daemon.guests())),
@@ -72,8 +72,13 @@ fn try_read(
             daemon.end_session_of(*number)?;
             replies.answer(id, &Answer::Done);
         }
-        Verb::GetAll { .. } | Verb::Drop { .. } | Verb::Workspaces => {
-            return Err(Fault::Unsupported { what: "verb".to_owned(), tag: 13 });
+        Verb::GetAll { space, values } => {
+            let snapshot = tables.get(space)?.snapshot(daemon.store().options().snapshot_bytes);
+            replies.stream(id, Box::new(All { snapshot, values: *values, records: Vec::new() }));
+        }
+        Verb::Workspaces => {
+            let list = daemon.store().workspaces().map_err(|error| Fault::from(&error))?;
+            replies.stream(id, Box::new(Workspaces(list)));
         }
     }
     Ok(())
@@ -125,17 +130,56 @@ fn scan(
     replies: &mut Replies,
 ) -> Result<(), Fault> {
     let page = tables.get(space)?.scan(query).map_err(|error| Fault::from(&error))?;
-    let entries = page
-        .records
-        .iter()
-        .map(|record| Entry { key: record.key(), seq: record.seq(), value: values.then(|| record.value()) })
-        .collect();
+    let entries = entries(&page.records, values);
     let next = page.next.as_ref().map(|next| Cursor { load: next.load, ordinal: next.ordinal, key: &next.key });
     replies.answer(id, &Answer::Page { entries, next, seq: page.seq });
     Ok(())
 }
 
-/// Namespaces in one part of a listing; far below a frame, whatever their names.
+/// Every record of one moment on its way out, in parts of about [`REPLY_PART_BYTES`]. Between them writers go on, and what
+/// is kept for a client that takes them slowly is bounded.
+struct All {
+    snapshot: Snapshot,
+    values: bool,
+    records: Vec<Record>,
+}
+
+impl Parts for All {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        self.records.clear();
+        let size = |record: &Record| if self.values { record.bytes() } else { record.key().len() };
+        let (mut counted, mut bytes, mut more) = (0, 0, true);
+        while more && bytes < REPLY_PART_BYTES {
+            more = match self.snapshot.next(&mut self.records) {
+                Ok(more) => more,
+                Err(error) => return piece.last(&Answer::Fault(Fault::from(&error))),
+            };
+            bytes += self.records[counted..].iter().map(size).sum::<usize>();
+            counted = self.records.len();
+        }
+        let part = Answer::Records { entries: entries(&self.records, self.values), seq: self.snapshot.seq() };
+        if more { piece.part(&part) } else { piece.last(&part) }
+    }
+}
+
+fn entries(records: &[Record], values: bool) -> Vec<Entry<'_>> {
+    records
+        .iter()
+        .map(|record| Entry { key: record.key(), seq: record.seq(), value: values.then(|| record.value()) })
+        .collect()
+}
+
+struct Workspaces(Vec<WorkspaceInfo>);
+
+impl Parts for Workspaces {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let rest = self.0.split_off(self.0.len().min(NAMESPACES_A_PART));
+        let answer = Answer::Workspaces { list: std::mem::replace(&mut self.0, rest) };
+        if self.0.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
+    }
+}
+
+/// Namespaces or workspaces in one part of a listing; far below a frame, whatever their names.
 const NAMESPACES_A_PART: usize = 4_096;
 
 fn list_namespaces(store: &Store, id: u64, replies: &mut Replies) -> Result<(), Fault> {
@@ -196,6 +240,13 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
     Ok(request)
 }
 
+/// Drops the records of a namespace; its file is for the flush that is to follow.
+pub(super) fn drop_records(daemon: &Daemon, space: &Space<'_>) -> Result<(Place, Dropped), Fault> {
+    let place = space.place()?;
+    let dropped = daemon.drop_records(&place).ok_or(Fault::Stopping)?.map_err(|error| Fault::from(&error))?;
+    Ok((place, dropped))
+}
+
 /// The namespaces that must be in memory before a request can be served.
 pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
     match verb {
@@ -205,12 +256,12 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
         | Verb::Contains { space, .. }
         | Verb::Len { space }
         | Verb::Scan { space, .. }
-        | Verb::GetAll { space, .. } => std::slice::from_ref(space),
+        | Verb::GetAll { space, .. }
+        | Verb::Drop { space } => std::slice::from_ref(space),
         Verb::Write(write) => &write.spaces,
         Verb::Ping
         | Verb::Commit
         | Verb::Flush { .. }
-        | Verb::Drop { .. }
         | Verb::Namespaces
         | Verb::Workspaces
         | Verb::Status
@@ -224,7 +275,7 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
 pub(super) fn touches(verb: &Verb<'_>) -> Touches {
     match verb {
         Verb::Commit | Verb::Flush { space: None, .. } => Touches::Everything,
-        Verb::Flush { space: Some(space), .. } | Verb::Drop { space } => places(std::slice::from_ref(space)),
+        Verb::Flush { space: Some(space), .. } => places(std::slice::from_ref(space)),
         _ => match spaces(verb) {
             [] => Touches::Nothing,
             spaces => places(spaces),

@@ -47,6 +47,7 @@ impl From<&engine::Error> for Fault {
                 flush_lock_timeout(place.clone(), lock_file, *waited)
             }
             Error::CursorExpired => Self::CursorExpired,
+            Error::SnapshotExpired => Self::SnapshotExpired,
             // The others end or prevent a start. Should one come up while serving, its own words say most.
             other => Self::Unavailable { reason: with_causes(other) },
         }

@@ -1,7 +1,8 @@
-//! Commit and flush: their cut is fixed here and now, in the order of their session, and they are answered later.
+//! Commit, flush and drop: what they mean is fixed here and now, in the order of their session, and they are answered later.
 
 use std::time::Instant;
 
+use crate::engine::Dropped;
 use crate::proto::{Answer, Fault, Place, Seq};
 
 use super::Daemon;
@@ -53,4 +54,22 @@ pub(super) fn flush(daemon: &Daemon, answer: LateAnswer, place: Option<Place>, w
         Err(fault) => answer.give(&Answer::Fault(fault)),
     };
     daemon.flusher().flush(place, wish, Box::new(waiter));
+}
+
+/// Answers when the file of a namespace whose records were dropped has gone too.
+pub(super) fn dropped(daemon: &Daemon, answer: LateAnswer, place: Place, dropped: Dropped, since: Instant) {
+    let Dropped { seq, records, was_there } = dropped;
+    if !was_there {
+        return answer.give(&Answer::Dropped { seq, records });
+    }
+    let name = place.to_string();
+    let waiter = move |outcome: Result<Done, Fault>| match outcome {
+        Ok(_) => answer.give(&Answer::Dropped { seq, records }),
+        Err(fault) => {
+            let reason = format!("its records are dropped, but its file could not be removed yet: {fault}");
+            answer.give(&Answer::Fault(Fault::FlushFailed { places: vec![name], reason }));
+        }
+    };
+    let wish = Wish { rewrite: false, since, deadline: None, cancelled: None };
+    daemon.flusher().flush(Some(place), wish, Box::new(waiter));
 }

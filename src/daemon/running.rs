@@ -353,6 +353,12 @@ impl Daemon {
         self.takes_writes().then(|| self.store.write(requests))
     }
 
+    /// Drops the records of a namespace; its file goes with the next flush. None if the daemon is stopping.
+    pub(super) fn drop_records(&self, place: &Place) -> Option<Result<engine::Dropped, engine::Error>> {
+        let _gate = self.gate.read();
+        self.takes_writes().then(|| self.store.drop_namespace(place))
+    }
+
     /// Asks for the daemon's end; the answer is given when all is flushed.
     pub(super) fn request_stop(&self, answer: LateAnswer) {
         tracing::info!(session = answer.session(), "a client asks the daemon to stop");

@@ -16,7 +16,7 @@ use crate::proto::frame::FrameKind;
 use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
-use super::dispatch::{may_take_long, prepare_write, read, spaces, touches};
+use super::dispatch::{drop_records, may_take_long, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
 use super::inbox::Inbox;
 use super::later::{self, FlushWish};
@@ -248,6 +248,12 @@ impl Session {
                     later::flush(&self.daemon, self.outbox.promise(id), place, wish);
                 }
                 Err(error) => self.replies.refuse(id, error.into()),
+            },
+            Verb::Drop { space } => match drop_records(&self.daemon, &space) {
+                Ok((place, dropped)) => {
+                    later::dropped(&self.daemon, self.outbox.promise(id), place, dropped, since);
+                }
+                Err(fault) => self.replies.refuse(id, fault),
             },
             Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
             _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),

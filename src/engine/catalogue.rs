@@ -1,10 +1,11 @@
 //! Which namespaces a store has: those somebody has asked for, in memory, and those that only have a file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace};
+use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace, WorkspaceInfo};
 use hashbrown::Equivalent;
 use parking_lot::RwLock;
 
@@ -271,6 +272,51 @@ impl Store {
         places.sort_unstable();
         places.dedup();
         Ok(places.iter().filter_map(|place| self.info(place)).collect())
+    }
+
+    /// The workspaces that have a namespace, or whose directory is there and once had one, in order of name; the store's
+    /// own directory first, always.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a directory cannot be listed.
+    pub fn workspaces(&self) -> Result<Vec<WorkspaceInfo>, Error> {
+        let info = |workspace: &str| WorkspaceInfo {
+            workspace: workspace.to_owned(),
+            namespaces: 0,
+            loaded: 0,
+            records: 0,
+            bytes: 0,
+            file_bytes: 0,
+        };
+        let mut found: BTreeMap<String, WorkspaceInfo> = BTreeMap::new();
+        found.insert(String::new(), info(""));
+        for workspace in self.workspaces_once_used()? {
+            found.insert(workspace.clone(), info(&workspace));
+        }
+        for namespace in self.namespaces()? {
+            let workspace = namespace.workspace;
+            let sums = found.entry(workspace.clone()).or_insert_with(|| info(&workspace));
+            sums.namespaces += 1;
+            sums.loaded += u64::from(namespace.records.is_some());
+            sums.records += namespace.records.unwrap_or(0);
+            sums.bytes += namespace.bytes;
+            sums.file_bytes += namespace.file_bytes.unwrap_or(0);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Directories for which there is a flush lock: only a namespace that had or got a file has one.
+    fn workspaces_once_used(&self) -> Result<Vec<String>, Error> {
+        let room = self.layout.flush_workspaces();
+        let listed = match self.disk.list(&room) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::disk("list", &room))?,
+        };
+        let name = |entry: Entry| Workspace::new(entry.name.to_str()?).ok();
+        let is_there = |workspace: &Workspace| {
+            self.disk.lstat(&self.layout.workspace(workspace)).is_ok_and(|stat| stat.kind == Kind::Dir)
+        };
+        Ok(listed.into_iter().filter_map(name).filter(is_there).map(|workspace| workspace.to_string()).collect())
     }
 
     fn info(&self, place: &Place) -> Option<NamespaceInfo> {

@@ -129,6 +129,9 @@ pub enum Error {
     /// The cursor is of an earlier load and its key is gone.
     #[error("the cursor has expired: the namespace was loaded anew since; begin the scan again")]
     CursorExpired,
+    /// More was changed while a snapshot was read than is kept for it.
+    #[error("the snapshot has expired: more was changed during the reading than is kept for it; read it again")]
+    SnapshotExpired,
     /// Another daemon owns the store.
     #[error("the store {dir} is owned by another daemon{holder}: stop that one first", dir = .dir.display(), holder = holder_words(.holder.as_ref()))]
     Owned {

@@ -81,16 +81,21 @@ impl Store {
         let lock = self.take_flush_lock(table.place(), how)?;
         let (cut, view) = self.turn.exclusive(|writer| {
             table.activity.cut();
-            (writer.appender.last_given(), table.map.write().view())
+            (writer.appender.last_given(), (!table.is_dropped()).then(|| table.map.write().view()))
         });
-        let mut sibling = self.write_sibling(table, &file, &view)?;
+        // Dropped and not written to since: then no file is what is to be there.
+        let mut sibling = view.map(|view| self.write_sibling(table, &file, &view)).transpose()?;
         faultpoint!("flush-written");
-        let entry = Entry { file: Some(sibling.fingerprint), cut };
+        let fingerprint = sibling.as_ref().map(|sibling| sibling.fingerprint);
+        let entry = Entry { file: fingerprint, cut };
         let intent = self.turn.exclusive(|writer| writer.appender.append_intent(table.place(), entry))?;
         self.progress.sync_through(intent)?;
         faultpoint!("flush-intended");
         self.check_owner()?;
-        self.replace(&lock, table, &mut file, &mut sibling, cut)?;
+        match &mut sibling {
+            Some(sibling) => self.replace(&lock, table, &mut file, sibling, cut)?,
+            None => self.remove(&lock, table, &mut file, cut)?,
+        }
         table.set_covered(cut);
         self.turn.exclusive(|writer| {
             let done = writer.appender.append_done(table.place(), cut);
@@ -98,7 +103,7 @@ impl Store {
         })?;
         faultpoint!("flush-done");
         table.set_completed(cut);
-        table.activity.rewritten(sibling.fingerprint.bytes, began);
+        table.activity.rewritten(fingerprint.map_or(0, |fingerprint| fingerprint.bytes), began);
         Ok(Flushed { rewritten: true, cut })
     }
 
@@ -185,7 +190,7 @@ impl Store {
     ) -> Result<(), Error> {
         let place = table.place();
         let path = self.layout.namespace_file(place);
-        self.keep_old_file(place, &path, file.stat, table.covered(), cut)?;
+        self.keep_old_file(table, &path, file.stat, cut)?;
         faultpoint!("flush-linked");
         let stat = self.disk.lstat(&sibling.path).map_err(Error::disk("look at", &sibling.path))?;
         self.disk.rename(&sibling.path, &path).map_err(Error::disk("replace", &path))?;
@@ -200,14 +205,8 @@ impl Store {
     }
 
     /// Keeps the file that is about to be replaced: the last ones of our own, and every one that another program wrote.
-    fn keep_old_file(
-        &self,
-        place: &Place,
-        path: &Path,
-        ours: Option<Stat>,
-        covered: Seq,
-        cut: Seq,
-    ) -> Result<(), Error> {
+    pub(super) fn keep_old_file(&self, table: &Table, path: &Path, ours: Option<Stat>, cut: Seq) -> Result<(), Error> {
+        let (place, covered) = (table.place(), table.covered());
         let found = match self.disk.lstat(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(Error::disk("look at", path))?,

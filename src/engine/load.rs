@@ -32,6 +32,17 @@ struct Base {
     completed: Seq,
     /// The last write to it, in file or journal.
     last: Seq,
+    /// The last drop of it that was replayed, or what stands for one where there is no file.
+    dropped: Seq,
+}
+
+impl Base {
+    fn replay(&mut self, seq: Seq, effect: EffectRef<'_>) {
+        if effect.kind == EffectKind::Drop {
+            self.dropped = seq;
+        }
+        replay(&mut self.map, seq, effect);
+    }
 }
 
 impl Store {
@@ -57,6 +68,7 @@ impl Store {
             }
             let table = Table::new(place.clone(), load, base.map, (base.last, base.covered), base.file, activity);
             table.set_completed(base.completed);
+            table.set_dropped(base.dropped);
             Ok(Arc::new(table))
         };
         Ok(places.iter().zip(bases).map(table).collect())
@@ -83,7 +95,7 @@ impl Store {
                 // What it holds may be in the journal as well: from there only what is above it is taken.
                 Contents::read(&*self.disk, &quarantine.path)?.for_each_effect(|seq, effect| {
                     if seq > base.covered {
-                        replay(&mut base.map, seq, effect);
+                        base.replay(seq, effect);
                         applied += 1;
                     }
                 });
@@ -95,7 +107,7 @@ impl Store {
         let ranges = self.ranges_beyond(&wanted);
         for_each_effect(&*self.disk, &ranges, |seq, place, effect| {
             if let Some(base) = waiting.get_mut(place).filter(|_| seq > above[place]) {
-                replay(&mut base.map, seq, effect);
+                base.replay(seq, effect);
                 applied += 1;
             }
         })?;
@@ -160,7 +172,9 @@ impl Store {
         // A flush that died after its rename: the file has what the journal still waits for. That the name is on the
         // platter is not known, so the next flush replaces the file once more.
         let completed = if known.is_waiting() { covered.min(known.covered) } else { covered };
-        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, completed, last }))
+        // A drop that died after it had removed the file: the next flush is not to make an empty one.
+        let dropped = if stat.is_none() && covered >= last { last } else { Seq::ZERO };
+        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, completed, last, dropped }))
     }
 
     /// The file and its bytes; nothing and no bytes if there is none.
@@ -230,6 +244,6 @@ fn replay(map: &mut Map, seq: Seq, effect: EffectRef<'_>) {
             map.put(record());
         }
         EffectKind::Delete => drop(map.remove(effect.key)),
-        EffectKind::Clear => drop(map.clear()),
+        EffectKind::Clear | EffectKind::Drop => drop(map.clear()),
     }
 }

@@ -47,6 +47,9 @@ pub struct StoreOptions {
     /// How many bytes of room are set aside for the journal at once, ahead of its records; 0 for none. A quarter as many
     /// stay free for deletes and clears on a disk that is full otherwise.
     pub room_bytes: u64,
+    /// How many bytes of old records are kept for one reader of all records ([`Table::snapshot`](super::Table::snapshot))
+    /// before its snapshot expires.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -59,6 +62,7 @@ impl Default for StoreOptions {
             segment_bytes: 64 << 20,
             buffer_bytes: 4 << 20,
             room_bytes: 4 << 20,
+            snapshot_bytes: 64 << 20,
         }
     }
 }
@@ -322,7 +326,7 @@ impl Store {
     }
 
     /// Also where nothing was to be done: an `Ok` would promise what nobody sees to.
-    fn refuse_if_read_only(&self) -> Result<(), Error> {
+    pub(super) fn refuse_if_read_only(&self) -> Result<(), Error> {
         if self.read_only { self.poison.check() } else { Ok(()) }
     }
 

@@ -28,6 +28,8 @@ pub struct Table {
     last: AtomicU64,
     /// The file that was loaded is in the journal's table, or needs not be: writes may follow.
     announced: AtomicBool,
+    /// The last drop; while no write has followed it, a flush removes the file.
+    dropped: AtomicU64,
     /// Everything up to this Seq is in the file.
     covered: AtomicU64,
     /// The journal knows that everything up to this Seq is in the file, so it need not keep it.
@@ -95,6 +97,7 @@ impl Table {
             map: RwLock::new(map),
             last: AtomicU64::new(last.0),
             announced: AtomicBool::new(file.unannounced.is_none()),
+            dropped: AtomicU64::new(0),
             covered: AtomicU64::new(covered.0),
             completed: AtomicU64::new(covered.0),
             file: Mutex::new(file),
@@ -134,6 +137,16 @@ impl Table {
     pub(super) fn applied(&self, seq: Seq) {
         self.activity.wrote(!self.is_dirty());
         self.last.store(seq.0, Ordering::Release);
+    }
+
+    /// Whether its last write was a drop, so that it is to have no file.
+    pub(super) fn is_dropped(&self) -> bool {
+        let dropped = self.dropped.load(Ordering::Acquire);
+        dropped > 0 && dropped == self.last().0
+    }
+
+    pub(super) fn set_dropped(&self, seq: Seq) {
+        self.dropped.store(seq.0, Ordering::Release);
     }
 
     /// What keeping it has cost since the store was opened.

@@ -32,7 +32,7 @@ pub(super) struct Writer {
     poison: Arc<Poison>,
     progress: Arc<Progress>,
     durability: Durability,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What others may look at while a writer works.
@@ -50,6 +50,17 @@ const FREED_AT_ONCE: usize = 1_000;
 impl Shared {
     pub(super) fn applied(&self) -> Seq {
         Seq(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_applied(&self, seq: Seq) {
+        self.applied.store(seq.0, Ordering::Release);
+    }
+
+    /// Takes what a clear has left; it is freed where nobody waits for it.
+    pub(super) fn discard(&self, cleared: Cleared) {
+        if cleared.len() > FREED_AT_ONCE {
+            self.garbage.lock().push(cleared);
+        }
     }
 
     /// Frees what clears have left.
@@ -150,6 +161,11 @@ impl Writer {
         Ok(index)
     }
 
+    /// Whether an earlier failure ended all writing.
+    pub(super) fn check_poison(&self) -> Result<(), Error> {
+        self.poison.check()
+    }
+
     /// How far the group's records must get: as far as the store promises, or one of the requests asks.
     fn reach(&self, group: &[Batch]) -> Reach {
         let asks_more =
@@ -158,7 +174,7 @@ impl Writer {
         if more { Reach::System } else { Reach::Buffer }
     }
 
-    fn append_and_sync(&mut self, reach: Reach, spare: Spare) -> Result<(), Error> {
+    pub(super) fn append_and_sync(&mut self, reach: Reach, spare: Spare) -> Result<(), Error> {
         self.appender.finish(reach, spare)?;
         if self.durability == Durability::Synced {
             self.progress.sync_through(self.progress.written())?;
@@ -173,7 +189,7 @@ impl Writer {
                 self.appender.wrote(table.place(), request.seq);
             }
         }
-        self.shared.applied.store(self.appender.last_given().0, Ordering::Release);
+        self.shared.set_applied(self.appender.last_given());
     }
 
     /// Makes one request visible, all of it in one hold of the namespaces that it touches.
@@ -197,7 +213,7 @@ impl Writer {
                     map.put(record);
                 }
                 (EffectKind::Delete, Some(record)) => replaced.push(map.remove(record.key())),
-                (EffectKind::Clear, _) => cleared.push(map.clear()),
+                (EffectKind::Clear | EffectKind::Drop, _) => cleared.push(map.clear()),
                 (_, None) => unreachable!("every effect on a key has a record"),
             }
         }
@@ -206,9 +222,8 @@ impl Writer {
         }
         drop(maps);
         request.tables = tables;
-        cleared.retain(|cleared| cleared.len() > FREED_AT_ONCE);
-        if !cleared.is_empty() {
-            self.shared.garbage.lock().append(&mut cleared);
+        for cleared in cleared {
+            self.shared.discard(cleared);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
-use super::payload::{EffectRef, WritePayload, decode_ceiling, decode_done, decode_file};
+use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
 use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
 use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
@@ -306,7 +306,12 @@ pub(super) fn note(
             table.covered(&place, cut);
         }
         Kind::Ceiling => *ceiling = (*ceiling).max(decode_ceiling(record.payload)?),
-        Kind::Drop | Kind::Carried => return None,
+        Kind::Drop => {
+            let place = decode_drop(record.payload)?;
+            table.wrote(&place, record.stamp.seq);
+            writes.insert(place, record.stamp.seq);
+        }
+        Kind::Carried => return None,
     }
     Some(())
 }
@@ -367,13 +372,17 @@ pub(crate) fn for_each_effect(
         let bytes = read_file(disk, &range.path)?;
         let mut unread = None;
         let end = for_each_record(&bytes, range.salt, range.first, range.end, |record, offset| {
-            if record.stamp.kind == Kind::Write {
-                let seq = record.stamp.seq;
-                let read = WritePayload::decode(record.payload)
-                    .and_then(|payload| payload.for_each(|place, effect| each(seq, place, effect)));
-                if read.is_none() {
-                    unread = Some(offset);
-                }
+            let seq = record.stamp.seq;
+            let read = match record.stamp.kind {
+                Kind::Write => WritePayload::decode(record.payload)
+                    .and_then(|payload| payload.for_each(|place, effect| each(seq, place, effect))),
+                Kind::Drop => decode_drop(record.payload).map(|place| {
+                    each(seq, &place, EffectRef { kind: EffectKind::Drop, space: 0, key: "", value: "" });
+                }),
+                _ => Some(()),
+            };
+            if read.is_none() {
+                unread = Some(offset);
             }
             unread.is_none()
         });
@@ -388,8 +397,13 @@ pub(crate) fn for_each_effect(
 
 /// Notes which namespaces a record wrote to.
 pub(super) fn note_writes(record: &Record<'_>, writes: &mut HashMap<Place, Seq>) {
-    if record.stamp.kind == Kind::Write {
-        let payload = WritePayload::decode(record.payload).expect("the record was read once already");
-        writes.extend(payload.places.into_iter().map(|place| (place, record.stamp.seq)));
+    const READ: &str = "the record was read once already";
+    match record.stamp.kind {
+        Kind::Write => {
+            let payload = WritePayload::decode(record.payload).expect(READ);
+            writes.extend(payload.places.into_iter().map(|place| (place, record.stamp.seq)));
+        }
+        Kind::Drop => drop(writes.insert(decode_drop(record.payload).expect(READ), record.stamp.seq)),
+        _ => {}
     }
 }

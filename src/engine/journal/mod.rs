@@ -23,7 +23,9 @@ mod table;
 pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Tail, for_each_effect};
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
-pub(crate) use payload::{EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_write};
+pub(crate) use payload::{
+    EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_drop, encode_write,
+};
 pub(crate) use quarantine::{Contents, Quarantine, Wanted, gather};
 pub(crate) use reading::read_journal;
 pub(crate) use record::Kind;

@@ -9,12 +9,13 @@
 //! loaded:   namespace (as above), entry: u8 kind (0 no file, 1 file), u128 hash, u64 size, u64 cut
 //! intent:   the same: what the file is about to become
 //! done:     namespace, u64 cut
+//! drop:     namespace
 //! ceiling:  u64 Seq
 //! ```
 //!
 //! Effects are absolute: they say what a key became and not how. *Put* keeps the place of a key that exists and
-//! appends another; *put at the end* is what a delete and a put of the same key in one request come to. Kinds `drop`
-//! and `carried` are named by the format and not written yet; a reader that meets one refuses the journal.
+//! appends another; *put at the end* is what a delete and a put of the same key in one request come to. Records of kind
+//! `carried` are writes as well, in quarantine files; there a drop is an effect of kind 5.
 
 use commonhold_proto::{Place, Seq};
 
@@ -32,6 +33,8 @@ pub(crate) enum EffectKind {
     Delete = 3,
     /// There is no key.
     Clear = 4,
+    /// There is no key, and there is to be no file. In the journal this is a record of its own.
+    Drop = 5,
 }
 
 /// One effect, as it lies in a write record.
@@ -118,6 +121,7 @@ impl<'a> WritePayload<'a> {
                 2 => EffectKind::PutAtEnd,
                 3 => EffectKind::Delete,
                 4 => EffectKind::Clear,
+                5 => EffectKind::Drop,
                 _ => return None,
             };
             self.fields.u8()?;
@@ -152,6 +156,17 @@ pub(crate) fn decode_done(payload: &[u8]) -> Option<(Place, Seq)> {
     let mut fields = Fields::new(payload);
     let done = (decode_place(&mut fields)?, Seq(fields.u64()?));
     fields.is_empty().then_some(done)
+}
+
+/// Writes the payload of `drop`.
+pub(crate) fn encode_drop(out: &mut Vec<u8>, place: &Place) {
+    encode_place(out, place);
+}
+
+pub(crate) fn decode_drop(payload: &[u8]) -> Option<Place> {
+    let mut fields = Fields::new(payload);
+    let place = decode_place(&mut fields)?;
+    fields.is_empty().then_some(place)
 }
 
 pub(crate) fn decode_ceiling(payload: &[u8]) -> Option<Seq> {

@@ -130,9 +130,10 @@ impl Map {
     /// Takes everything out, in O(1) and without freeing anything. Live views go on reading it; ordinals go on rising.
     pub fn clear(&mut self) -> Cleared {
         let fresh = Order::starting_at(self.order.bound());
+        let all_bytes = self.bytes + self.record_overhead;
         let order = Arc::new(std::mem::replace(&mut self.order, fresh));
         for state in self.views.drain(..).filter_map(|view| view.upgrade()) {
-            state.lock().hand_over(&order);
+            state.lock().hand_over(&order, all_bytes);
         }
         let index = std::mem::replace(&mut self.index, Index::new());
         let cleared = Cleared::new(index, order, self.records, self.bytes);
@@ -174,8 +175,14 @@ impl Map {
     /// The content at this moment, to be read in slices while writers go on. Costs O(1); so does each later change of a
     /// record that the view has not reached, once a record.
     pub fn view(&mut self) -> View {
+        self.view_within(usize::MAX)
+    }
+
+    /// As [`view`](Self::view), but one that gives up ([`View::is_expired`]) once it has to hold on to more than `limit`
+    /// bytes of old records.
+    pub fn view_within(&mut self, limit: usize) -> View {
         self.views.retain(|view| view.strong_count() > 0);
-        let view = View::of(self);
+        let view = View::of(self, limit);
         self.views.push(view.watched());
         view
     }

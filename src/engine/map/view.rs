@@ -36,12 +36,25 @@ pub(super) struct State {
     saved_bytes: usize,
     /// The order that a clear took from the map.
     cleared: Option<Arc<Order>>,
+    /// Once it holds on to more bytes than this, it gives up.
+    limit: usize,
+    expired: bool,
 }
 
+/// What an old record costs a view beside key and value: its head, and its place in the side list.
+const SAVED_OVERHEAD: usize = 64;
+
 impl View {
-    pub(super) fn of(map: &Map) -> Self {
-        let state =
-            State { position: 0, bound: map.order.bound(), saved: BTreeMap::new(), saved_bytes: 0, cleared: None };
+    pub(super) fn of(map: &Map, limit: usize) -> Self {
+        let state = State {
+            position: 0,
+            bound: map.order.bound(),
+            saved: BTreeMap::new(),
+            saved_bytes: 0,
+            cleared: None,
+            limit,
+            expired: false,
+        };
         Self { state: Arc::new(Mutex::new(state)), records: map.len(), bytes: map.bytes() }
     }
 
@@ -70,6 +83,11 @@ impl View {
         self.state.lock().saved_bytes
     }
 
+    /// Whether it had to hold on to more than it may, and gave up: what it has not handed out yet is lost to it.
+    pub fn is_expired(&self) -> bool {
+        self.state.lock().expired
+    }
+
     /// Appends the next records, at most `max_records`, to `out`, in insertion order, and tells whether there are more.
     ///
     /// `map` is the map that the view was taken from, borrowed for no longer than this call.
@@ -77,9 +95,17 @@ impl View {
     /// # Panics
     /// With another map: what it would hand out would be wrong, and a flush would write it.
     pub fn next(&self, map: &Map, max_records: usize, out: &mut Vec<Record>) -> bool {
+        self.next_within(map, max_records, usize::MAX, out)
+    }
+
+    /// As [`next`](Self::next), but no further record once those appended have `max_bytes` of keys and values.
+    ///
+    /// # Panics
+    /// With another map, as `next`.
+    pub fn next_within(&self, map: &Map, max_records: usize, max_bytes: usize, out: &mut Vec<Record>) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if state.position >= state.bound {
+        if state.position >= state.bound || state.expired {
             return false;
         }
         let order = if let Some(order) = &state.cleared {
@@ -91,7 +117,8 @@ impl View {
         };
         let bound = state.bound;
         let mut present = order.range(state.position).take_while(|(ordinal, _)| *ordinal < bound).peekable();
-        for _ in 0..max_records {
+        let (first, mut bytes) = (out.len(), 0);
+        while out.len() - first < max_records && bytes < max_bytes {
             let saved = state.saved.first_entry().filter(|saved| match present.peek() {
                 Some((ordinal, _)) => saved.key() <= ordinal,
                 None => true,
@@ -101,9 +128,11 @@ impl View {
                 present.next_if(|(newer, _)| *newer == ordinal);
                 state.position = ordinal + 1;
                 state.saved_bytes -= record.bytes();
+                bytes += record.bytes();
                 out.push(record);
             } else if let Some((ordinal, record)) = present.next() {
                 state.position = ordinal + 1;
+                bytes += record.bytes();
                 out.push(record.clone());
             } else {
                 break;
@@ -140,7 +169,7 @@ impl State {
     }
 
     pub(super) fn keep(&mut self, ordinal: u64, old: &Record) -> bool {
-        if self.position >= self.bound || self.cleared.is_some() {
+        if self.position >= self.bound || self.cleared.is_some() || self.expired {
             return false;
         }
         if (self.position..self.bound).contains(&ordinal) {
@@ -149,13 +178,20 @@ impl State {
                 self.saved_bytes += old.bytes();
                 old.clone()
             });
+            // What it holds is freed by its reader, and not here under the lock.
+            self.expired = self.saved_bytes + self.saved.len() * SAVED_OVERHEAD > self.limit;
         }
-        true
+        !self.expired
     }
 
-    /// Hands the view the whole order that a clear took from the map.
-    pub(super) fn hand_over(&mut self, order: &Arc<Order>) {
-        if self.position < self.bound && self.cleared.is_none() {
+    /// Hands the view the whole order that a clear took from the map, whose records have so many bytes in all.
+    pub(super) fn hand_over(&mut self, order: &Arc<Order>, bytes: usize) {
+        if self.position >= self.bound || self.cleared.is_some() || self.expired {
+            return;
+        }
+        if bytes > self.limit {
+            self.expired = true;
+        } else {
             self.cleared = Some(Arc::clone(order));
         }
     }

@@ -3,6 +3,7 @@
 mod changes;
 mod concurrency;
 mod conditions;
+mod dropping;
 mod flush;
 mod flush_crashes;
 mod full_disk;
@@ -17,5 +18,6 @@ mod read_only;
 mod real;
 mod rig;
 mod segments;
+mod snapshots;
 mod storage_text;
 mod trouble;

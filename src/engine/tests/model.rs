@@ -358,13 +358,37 @@ impl Run {
         match self.rig.store().flush(&place(name), how) {
             Ok(flushed) => {
                 if flushed.rewritten {
-                    assert_eq!(self.rig.in_file(name), self.current()[name], "the file is the state at the cut");
+                    // Without a file there is nothing in it: what a drop that no write followed comes to.
+                    let in_file = if self.rig.has_file(name) { self.rig.in_file(name) } else { Vec::new() };
+                    assert_eq!(in_file, self.current()[name], "the file is the state at the cut");
                     // The intent was synced, and with it everything before.
                     self.reached(Durability::Synced);
                 }
                 Outcome::Fine
             }
             Err(error) => self.failed(&error, &[]),
+        }
+    }
+
+    /// A drop without the flush that removes the file; that may come, or a write, or a crash.
+    fn drop_records(&mut self) -> Outcome {
+        let name = PLACES[self.rng.usize(..PLACES.len())];
+        let mut next = self.current().clone();
+        let records = std::mem::take(next.get_mut(name).unwrap()).len() as u64;
+        match self.rig.drop_records(name) {
+            Ok(dropped) => {
+                assert_eq!(dropped.records, records);
+                if dropped.was_there {
+                    assert!(dropped.seq > self.greatest, "a Seq was given twice, or out of order");
+                    self.greatest = dropped.seq;
+                    self.states.push(next);
+                    if self.durability == Durability::Synced {
+                        self.platter = self.states.len() - 1;
+                    }
+                }
+                Outcome::Fine
+            }
+            Err(error) => self.failed(&error, &[next]),
         }
     }
 
@@ -513,6 +537,7 @@ impl Run {
                 }
                 Err(error) => self.failed(&error, &[]),
             },
+            12 => self.drop_records(),
             _ => self.write(),
         };
         // A write that asked for more than the store promises may be seen although its outcome is unknown.

@@ -9,7 +9,7 @@ use commonhold_proto::{Condition, Durability, Place, Seq};
 use crate::engine::clock::ManualClock;
 use crate::engine::disk::SimDisk;
 use crate::engine::{
-    Error, FlushHow, Flushed, ScanQuery, Store, StoreOptions, Surroundings, Table, WriteRequest, Written,
+    Dropped, Error, FlushHow, Flushed, ScanQuery, Store, StoreOptions, Surroundings, Table, WriteRequest, Written,
 };
 use crate::json::{self, FileFormat};
 use crate::lock::MemoryLocks;
@@ -34,6 +34,7 @@ pub(super) fn options(durability: Durability) -> StoreOptions {
         segment_bytes: 1 << 20,
         buffer_bytes: 4 << 20,
         room_bytes: 0,
+        snapshot_bytes: 64 << 10,
     }
 }
 
@@ -175,6 +176,15 @@ impl Rig {
         })
         .expect("a namespace's file is always whole");
         records
+    }
+
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.disk.all_files().contains(&file(name))
+    }
+
+    /// Drops the namespace, and does not flush it.
+    pub(super) fn drop_records(&self, name: &str) -> Result<Dropped, Error> {
+        self.store().drop_namespace(&place(name))
     }
 
     /// The owner ends in order and another process opens the store.

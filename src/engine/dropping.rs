@@ -1,0 +1,102 @@
+//! Dropping a namespace: its records go at once, and its file with the flush that follows.
+//!
+//! The drop is a record of the journal like any write. From then on the namespace is empty, and until something is
+//! written to it again a flush means that there is to be no file: an intent for "no file", synced; the old file kept;
+//! its name removed, the directory synced; the completion in the journal. A crash anywhere leaves the file or leaves none,
+//! the journal knows either, and the next flush finishes what was begun.
+
+use std::io;
+
+use commonhold_proto::{Place, Seq};
+
+use super::error::Error;
+use super::faultpoint::faultpoint;
+use super::journal::{Kind, Reach, Spare, encode_drop};
+use super::store::Store;
+use super::table::{FileState, Table};
+use super::writer::Writer;
+use crate::lock::FlushLock;
+
+/// What a drop did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its number in the order of the store; of a namespace that was not there, the last write's.
+    pub seq: Seq,
+    /// How many records there were.
+    pub records: u64,
+    /// Whether there was anything to drop. If there was, a flush is to follow, which removes the file.
+    pub was_there: bool,
+}
+
+impl Store {
+    /// Removes every record of a namespace, and lets its next flush remove its file.
+    ///
+    /// # Errors
+    /// As for a write; [`Error::NeedsRepair`] for a namespace that is closed.
+    pub fn drop_namespace(&self, place: &Place) -> Result<Dropped, Error> {
+        self.refuse_if_read_only()?;
+        let table = self.namespace(place)?;
+        let mut file = table.file.lock();
+        let path = self.layout.namespace_file(place);
+        let has_file = match self.disk.lstat(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            other => other.map(|_| true).map_err(Error::disk("look at", &path))?,
+        };
+        if !has_file && table.is_empty() && !table.is_dirty() {
+            return Ok(Dropped { seq: self.applied(), records: 0, was_there: false });
+        }
+        // The drop builds on the file that was loaded, as any write does.
+        self.announce(&table, &mut file)?;
+        drop(file);
+        let (seq, records) = self.turn.exclusive(|writer| writer.drop_records(&table))?;
+        Ok(Dropped { seq, records, was_there: true })
+    }
+
+    /// Removes a dropped namespace's file. Only who holds the flush lock can ask for it.
+    pub(super) fn remove(&self, _lock: &FlushLock, table: &Table, file: &mut FileState, cut: Seq) -> Result<(), Error> {
+        let place = table.place();
+        let path = self.layout.namespace_file(place);
+        self.keep_old_file(table, &path, file.stat, cut)?;
+        // What was kept is all that is left of the file: its name is to be on the platter before the other goes.
+        let kept = self.layout.generations(place);
+        match self.disk.sync_dir(&kept) {
+            Ok(()) => self.sync_private_above(&kept)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::disk("sync", &kept)(error)),
+        }
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::disk("remove", &path)(error)),
+            _ => file.stat = None,
+        }
+        faultpoint!("drop-removed");
+        let directory = self.layout.workspace(&place.workspace);
+        match self.disk.sync_dir(&directory) {
+            // A workspace that never had a file has no directory either.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::disk("sync", &directory)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Writer {
+    /// Journals a drop and makes it visible, in the order of every write: journal, sync, map.
+    fn drop_records(&mut self, table: &Table) -> Result<(Seq, u64), Error> {
+        self.check_poison()?;
+        self.appender.begin()?;
+        let seq = self.appender.record(Kind::Drop, |out| encode_drop(out, table.place()))?;
+        // It frees more than it takes, and the flush that follows writes everything out.
+        self.append_and_sync(Reach::System, Spare::Use)?;
+        let cleared = {
+            let mut map = table.map.write();
+            let cleared = map.clear();
+            table.applied(seq);
+            table.set_dropped(seq);
+            cleared
+        };
+        let records = cleared.len() as u64;
+        self.shared.discard(cleared);
+        self.appender.wrote(table.place(), seq);
+        self.shared.set_applied(seq);
+        Ok((seq, records))
+    }
+}
