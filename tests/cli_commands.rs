@@ -144,6 +144,23 @@ fn status_leads_with_the_state() {
 }
 
 #[test]
+fn status_waits_for_a_daemon_and_for_what_it_preloads() {
+    let store = Store::new();
+    store.run(&["status", "--wait", "50ms"]).refused(3, &["commonhold serve"]);
+    let record = |n: u32| format!("\"{n}\": {{\"text\": \"{}\"}}", "x".repeat(100));
+    let records = (0..50_000).map(record).collect::<Vec<_>>().join(",\n");
+    std::fs::write(store.file("large"), format!("{{{records}}}")).expect("written");
+    std::fs::write(store.file("small"), "{}").expect("written");
+    let _daemon = common::Daemon::spawn(store.dir(), &store.beside("daemon.log"), &["--preload", "all"]);
+    let status: serde_json::Value =
+        serde_json::from_str(&store.ok(&["--json", "status", "--wait", "30s"])).expect("JSON");
+    assert_eq!(status["preloading"], false, "{status}");
+    let states: Vec<_> = status["namespaces"].as_array().expect("a list").iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["loaded", "loaded"], "{status}");
+    assert_eq!(status["totals"]["records"], 50_000, "{status}");
+}
+
+#[test]
 fn colours_are_for_those_who_want_them() {
     let store = Store::new();
     let _daemon = store.serve();

@@ -28,6 +28,14 @@ fn commands() -> Vec<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
+/// What the reference says of one command, its heading first.
+fn section(command: &str) -> Option<&'static str> {
+    let heads = [format!("\n### `{command}`"), format!("\n### `{command} ")];
+    let at = heads.iter().find_map(|head| REFERENCE.find(head))?;
+    let section = REFERENCE[at + 1..].split("\n## ").next().expect("a beginning");
+    section.split("\n### ").next()
+}
+
 /// The long options that a help text declares.
 fn options(help: &str) -> BTreeSet<&str> {
     let declared = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
@@ -59,13 +67,10 @@ fn every_command_and_every_option_is_in_the_reference() {
     }
     let mut everywhere: BTreeSet<String> = global.iter().map(|&option| option.to_owned()).collect();
     for command in &commands {
-        let heading = format!("\n### `{command}");
-        let at = REFERENCE.find(&heading).unwrap_or_else(|| panic!("docs/cli.md has no {command}"));
-        let section = &REFERENCE[at + 1..];
-        let section = section.split("\n## ").next().expect("a beginning");
-        let section = section.split("\n### ").next().expect("a beginning");
+        let section = section(command).unwrap_or_else(|| panic!("docs/cli.md has no {command}"));
         // What a chapter says before its first command holds for all of its commands.
-        let chapter = REFERENCE[..at].rsplit("\n## ").next().expect("a chapter");
+        let before = REFERENCE.split(section).next().expect("a beginning");
+        let chapter = before.rsplit("\n## ").next().expect("a chapter");
         let chapter = chapter.split("\n### ").next().expect("a beginning");
         let own_help = help(&[command]);
         let own = options(&own_help);

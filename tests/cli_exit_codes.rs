@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use common::Store;
-use commonhold::proto::{Answer, Fault, Hello, Seq, StoreIdentity, codec, frame};
+use commonhold::proto::{Answer, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
 
 /// What the made-up daemon does with a request.
 #[derive(Clone)]
@@ -89,6 +89,21 @@ fn each_fault_has_its_exit_code() {
         (7, Fault::Unavailable { reason: words() }),
         (7, Fault::FlushFailed { places: vec!["n".to_owned()], reason: words() }),
         (7, Fault::Stopping),
+        (1, Fault::NoSuchSession { id: 7 }),
+        (2, Fault::InvalidWorkspace { name: words() }),
+        (4, Fault::KindMismatch { place: "n".to_owned(), kind: Kind::Volatile }),
+        (4, Fault::Volatile { place: "n".to_owned(), what: "flushed".to_owned() }),
+        (4, Fault::MixedKinds),
+        (4, Fault::WrongType { operation: 0, key: "k".to_owned(), field: None, needed: words(), found: words() }),
+        (4, Fault::Overflow { operation: 0, key: "k".to_owned(), field: "f".to_owned() }),
+        (4, Fault::MemoryFull { used: 9, limit: 8, needed: 1 }),
+        (4, Fault::SnapshotExpired),
+        (4, Fault::CursorExpired),
+        (4, Fault::SessionEnded),
+        (4, Fault::Flooded { what: words(), got: 2, limit: 1 }),
+        (7, Fault::Unsupported { what: words(), tag: 99 }),
+        (7, Fault::Cancelled),
+        (8, Fault::Loading { place: "n".to_owned(), done_bytes: 1, total_bytes: 2 }),
         (8, Fault::TimedOut { waited_ms: 5, waiting_for: words() }),
         (8, Fault::FlushLockTimeout { place: "n".to_owned(), lock_file: words(), waited_ms: 5 }),
     ];
@@ -98,6 +113,8 @@ fn each_fault_has_its_exit_code() {
         // A condition of the one `put` is told in the command's words: which record, and what is there.
         let words = match fault {
             Fault::ConditionFailed { .. } => "n \"k\" has a record, written by seq 7".to_owned(),
+            Fault::WrongType { .. } => "n \"k\": the value must be the words, but the words".to_owned(),
+            Fault::Overflow { .. } => "n \"k\": the sum in field \"f\" is beyond 64 bits".to_owned(),
             fault => fault.to_string(),
         };
         put.refused(code, &[&words]);

@@ -17,38 +17,61 @@ use crate::client::blocking::Client;
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Wait so long for a daemon that is just starting.
+    /// Wait so long for a daemon that is just starting, and until what it is loading is loaded.
     #[arg(long, value_name = "T", value_parser = human::parse_span)]
     wait: Option<Duration>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
-    let client = connect(args.wait, context)?;
-    let text = client.status()?;
+    let wait = args.wait.map(|wait| (wait, Instant::now().checked_add(wait)));
+    // A wait too long to be reckoned with is one without end.
+    let time_is_left = || wait.is_some_and(|(_, deadline)| deadline.is_none_or(|deadline| Instant::now() < deadline));
+    let client = connect(&time_is_left, context)?;
+    let (mut text, mut status) = ask(&client)?;
+    while is_loading(&status) && time_is_left() {
+        thread::sleep(PAUSE);
+        (text, status) = ask(&client)?;
+    }
     if context.json() {
         let mut out = Out::new();
         out.line(&text)?;
-        return out.finish();
+        out.finish()?;
+    } else {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        print_styled(&render(&status, now_ms))?;
     }
-    let status: Value = serde_json::from_str(&text).map_err(|error| {
-        Failure::new(
-            Exit::Unavailable,
-            format_args!("the daemon's status is not JSON: {error}; --json prints it as it is"),
-        )
-    })?;
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    print_styled(&render(&status, now_ms))
+    match wait {
+        Some((wait, _)) if is_loading(&status) => Err(Failure::new(
+            Exit::TimedOut,
+            format_args!("the daemon serves, but after {} it is still loading namespaces", human::span(wait)),
+        )),
+        _ => Ok(()),
+    }
 }
 
+/// The status as it was told, and as a value.
+fn ask(client: &Client) -> Result<(String, Value), Failure> {
+    let text = client.status()?;
+    let status = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(Exit::Unavailable, format_args!("the daemon's status is not JSON: {error}; it says {text}"))
+    })?;
+    Ok((text, status))
+}
+
+/// Whether namespaces are being loaded, or are still to be at this start.
+fn is_loading(status: &Value) -> bool {
+    status["preloading"] == true || status["loading"].as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// How long to pause between two tries: short beside a daemon's start, long beside a try.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Connects, trying again while there is no daemon and time is left.
-fn connect(wait: Option<Duration>, context: &Context) -> Result<Client, Failure> {
-    /// How long to pause between two tries: short beside a daemon's start, long beside a try.
-    const PAUSE: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + wait.unwrap_or_default();
+fn connect(time_is_left: &dyn Fn() -> bool, context: &Context) -> Result<Client, Failure> {
     loop {
         match context.connect() {
-            Err(failure) if failure.exit() == Exit::NoDaemon && Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(failure) if failure.exit() == Exit::NoDaemon && time_is_left() => thread::sleep(PAUSE),
             other => return other,
         }
     }
@@ -123,10 +146,21 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         ("memory", memory),
         ("journal", journal),
         ("waiting", waiting(status)),
+        ("loading", loading(status)),
         ("flushes", flushes),
         ("sessions", status["sessions"].as_u64().map(number)),
     ];
     facts.into_iter().filter_map(|(label, words)| words.map(|words| (label, words))).collect()
+}
+
+/// What is being loaded and how far that is; nothing where all is loaded that was asked for.
+fn loading(status: &Value) -> Option<String> {
+    let one = |one: &Value| {
+        let (done, total) = (one["done_bytes"].as_u64()?, one["total_bytes"].as_u64()?);
+        Some(format!("{} {} of {}", human::printable(one["namespace"].as_str()?), size(done), size(total)))
+    };
+    let list: Vec<String> = status["loading"].as_array().into_iter().flatten().filter_map(one).collect();
+    is_loading(status).then(|| if list.is_empty() { "beginning".to_owned() } else { list.join(", ") })
 }
 
 /// What waits in the journal for a file, how long, and what keeps the journal's oldest segment.
@@ -174,12 +208,14 @@ mod tests {
         let status = json!({
             "pid": 7, "uptime_s": 65.3, "seq": {"applied": 9, "synced": 8}, "warnings": ["look here"],
             "totals": {"dirty": 2, "rewrites": 41, "bytes_written": 1_468_006},
+            "loading": [{"namespace": "c", "done_bytes": 1024, "total_bytes": 4096}],
             "journal": {"waiting": ["a", "t/b"], "oldest_waiting": {"namespace": "t/b", "waiting_ms": 62_000}},
         });
         let expected = "ready
 daemon     pid 7, up 1 min 5 s
 writes     seq 9, on the platter up to 8
 waiting    2 namespaces, t/b for 1 min 2 s; the oldest segment is kept for a, t/b
+loading    c 1.0 KiB of 4.0 KiB
 flushes    41 rewrites of files since the start, 1.4 MiB
 warning: look here
 ";

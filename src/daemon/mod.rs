@@ -46,6 +46,7 @@ mod on_task;
 mod on_thread;
 mod options;
 mod outbox;
+mod preload;
 mod premises;
 mod registry;
 mod replies;

@@ -79,6 +79,8 @@ pub struct Daemon {
     host: Host,
     started: Instant,
     since_unix_ms: u64,
+    /// Namespaces that were to be loaded at the start are not loaded yet.
+    pub(super) preloading: AtomicBool,
     /// True while writes are taken.
     open_gate: AtomicBool,
     /// Held shared by writes that run, so that a stop can wait for them.
@@ -161,6 +163,7 @@ impl Daemon {
         let (stop_sender, stop_requests) = unbounded_channel();
         let large_frames = LargeFrames::new(options.stall_timeout);
         let daemon = Arc::new(Self {
+            preloading: AtomicBool::new(options.preload != Preload::None),
             store,
             options,
             host,
@@ -263,28 +266,6 @@ impl Daemon {
     fn until_next_tick(&self) -> Duration {
         let idle_exit = self.options.idle_exit.unwrap_or(TICK);
         TICK.min(idle_exit / 2).max(Duration::from_millis(10))
-    }
-
-    fn preload(&self) {
-        let places = match &self.options.preload {
-            Preload::None => return,
-            Preload::These(places) => places.clone(),
-            Preload::All => match self.store.namespaces() {
-                Ok(known) => {
-                    known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect()
-                }
-                Err(error) => return tracing::error!("namespaces could not be listed: {}", with_causes(&error)),
-            },
-        };
-        for place in places {
-            if !self.takes_writes() {
-                return;
-            }
-            match self.store.namespace(&place) {
-                Ok(table) => tracing::info!(%place, records = table.len(), "loaded"),
-                Err(error) => tracing::error!(%place, "not loaded: {}", with_causes(&error)),
-            }
-        }
     }
 
     pub(super) fn store(&self) -> &Arc<Store> {

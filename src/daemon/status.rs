@@ -28,6 +28,10 @@ struct Status<'a> {
     durability: &'static str,
     file_format: String,
     stopping: bool,
+    /// Namespaces that were to be loaded at the start are not loaded yet.
+    preloading: bool,
+    /// What is being loaded right now.
+    loading: Vec<Loading>,
     boot: u64,
     seq: Seqs,
     sessions: usize,
@@ -36,6 +40,14 @@ struct Status<'a> {
     foreign_files: u64,
     totals: Totals,
     namespaces: Vec<OneNamespace<'a>>,
+}
+
+#[derive(Serialize)]
+struct Loading {
+    namespace: String,
+    /// Bytes of its file that are done.
+    done_bytes: u64,
+    total_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -149,6 +161,13 @@ pub(super) fn json(daemon: &Daemon) -> String {
         warnings.push(with_causes(&error));
         Vec::new()
     });
+    // Asked for first: what has been loaded meanwhile is rather told twice than not at all.
+    let progress = |(place, done_bytes, total_bytes): (Place, u64, u64)| Loading {
+        namespace: place.to_string(),
+        done_bytes,
+        total_bytes,
+    };
+    let loading: Vec<Loading> = store.loading().into_iter().map(progress).collect();
     let tables = store.loaded();
     let names_of = |table: &Arc<Table>| (table.place().workspace.to_string(), table.place().namespace.to_string());
     let tables: HashMap<_, _> = tables.iter().map(|table| (names_of(table), table)).collect();
@@ -175,6 +194,8 @@ pub(super) fn json(daemon: &Daemon) -> String {
         },
         file_format: options.file_format.to_string(),
         stopping: !daemon.takes_writes(),
+        preloading: daemon.is_preloading(),
+        loading,
         boot: store.boot(),
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),
