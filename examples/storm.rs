@@ -32,7 +32,7 @@ const PAIRS: usize = 4;
 const PIPELINED: usize = 16;
 /// Counters that every worker raises by one.
 const TALLIES: usize = 3;
-/// The namespaces, the last of which is also cleared. The counters have one of their own.
+/// The namespaces, the last of which is also cleared and dropped. The counters have one of their own.
 const SPACES: [(&str, &str); 4] = [("", "chunks"), ("", "docs"), ("tenant_a", "chunks"), ("", "scratch")];
 
 fn main() -> ExitCode {
@@ -142,6 +142,7 @@ impl Storm {
                 let flushed = self.random.choice(&self.spaces).expect("there are four").flush();
                 self.settled(flushed.map(|flushed| flushed.seq))
             }
+            990..994 => self.drop_scratch(),
             _ => {
                 let flushed = self.client.flush();
                 self.settled(flushed.map(|flushed| flushed.seq))
@@ -166,6 +167,17 @@ impl Storm {
         let longest = if self.random.u32(..100) == 0 { 40_000 } else { 500 };
         let text = "x".repeat(self.random.usize(..longest));
         json!({ "by": self.number, "made": self.made, "run": self.random.u64(..), "text": text }).to_string()
+    }
+
+    /// All records and the file: the next write makes the namespace anew.
+    fn drop_scratch(&mut self) -> Result<(), Failure> {
+        let scratch = self.spaces[SPACES.len() - 1].clone();
+        let request = self.note_begun("drop", &[Step::Clear(scratch.clone())], None)?;
+        match scratch.drop_namespace() {
+            Ok(dropped) => self.note_outcome(request, &Outcome::Acknowledged(dropped.seq)),
+            Err(error) if error.outcome_is_unknown() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Both keys of a pair hold the same value, whoever reads them, and whenever the daemon dies.

@@ -226,6 +226,39 @@ class WithDaemon(unittest.TestCase):
         self.assertEqual((second["v"], second["create_time"]), (2, first["create_time"]))
         self.assertGreaterEqual(second["update_time"], first["update_time"])
 
+    # --- All of it at once.
+
+    def get_all(self, values=True):
+        return self.session.ask("GetAll", {"space": space(self.namespace), "values": values}).value
+
+    def test_all_records_of_one_moment_come_in_parts(self):
+        text = json.dumps("x" * 400_000)
+        written = [self.put_text(key, text)["seq"] for key in "abcdefgh"]
+        number = self.session.send("GetAll", {"space": space(self.namespace), "values": True})
+        self.session.receive_frame()
+        self.assertIn(number, self.session.parts)
+        answer = self.session.wait(number).value
+        self.assertEqual([(entry["key"], entry["seq"]) for entry in answer["entries"]], list(zip("abcdefgh", written)))
+        self.assertEqual({entry["value"] for entry in answer["entries"]}, {text})
+        self.assertGreaterEqual(answer["seq"], written[-1])
+        self.assertEqual({entry["value"] for entry in self.get_all(values=False)["entries"]}, {None})
+
+    def test_a_drop_takes_records_and_file(self):
+        self.session.put(self.namespace, "k", 1)
+        self.session.ask("Flush", {"space": space(self.namespace), "rewrite": False, "wait": True})
+        path = pathlib.Path(STORE) / f"kv_store_{self.namespace}.json"
+        self.assertTrue(path.exists())
+        self.assertEqual(self.session.ask("Drop", {"space": space(self.namespace)}).value["records"], 1)
+        self.assertFalse(path.exists())
+        self.assertEqual(self.get_all()["entries"], [])
+
+    def test_workspaces_are_listed_with_what_they_hold(self):
+        where = space("n", self.namespace)
+        self.session.write([where], [op("Put", key=key, value="1") for key in "abc"])
+        listed = self.session.ask("Workspaces").value["list"]
+        info = next(each for each in listed if each["workspace"] == self.namespace)
+        self.assertEqual((info["namespaces"], info["loaded"], info["records"]), (1, 1, 3))
+
     # --- Files and status.
 
     def test_a_flush_brings_the_file_up_to_date(self):

@@ -260,8 +260,8 @@ class Loop:
             raise Failure(f"stop ended with {stop.returncode}, the daemon with {self.daemon.returncode}")
         for workspace, namespace in SPACES:
             path = self.store / workspace / f"kv_store_{namespace}.json"
-            with open(path, encoding="utf-8") as file:
-                records = json.load(file)
+            # The last thing that was done to it may have been a drop.
+            records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             if list(records.items()) != list(self.export(workspace, namespace).items()):
                 raise Failure(f"json.load of {path} is not what export gives")
             if not states(workspace, namespace, records).items() <= self.checker.base.items():
