@@ -80,6 +80,77 @@ fn count_and_clear_agree() {
 }
 
 #[test]
+fn drop_removes_the_file_and_says_where_the_last_one_is_kept() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["flush"]);
+    store.ok(&["put", "n", "late", "2"]);
+    let dropped = store.run(&["drop", "n"]);
+    assert!(dropped.code == 0 && dropped.stderr.contains("n: dropped with 2 records, seq "), "{dropped:?}");
+    assert!(dropped.stderr.contains("what had been written since that file's flush is gone"), "{dropped:?}");
+    assert!(!store.file("n").exists());
+    let kept = dropped.stderr.split("kept as ").nth(1).and_then(|rest| rest.split(';').next()).expect("a path");
+    assert_eq!(std::fs::read_to_string(kept).expect("it is there"), "{\n\"a\":1\n}\n");
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+    store.run(&["drop", "n"]).refused(1, &["there is no namespace n; nothing was dropped"]);
+
+    store.ok(&["put", "n", "new", "3"]);
+    daemon.kill();
+    let daemon = store.serve_with(&["--keep", "0"]);
+    assert_eq!(store.ok(&["keys", "n"]), "new\n", "what was written after a drop is there, what was before is not");
+    store.ok(&["flush"]);
+    store.ok(&["put", "never_flushed", "k", "1"]);
+    let dropped = store.run(&["drop", "never_flushed"]);
+    assert!(dropped.code == 0 && !dropped.stderr.contains("kept"), "{dropped:?}");
+    daemon.stop();
+}
+
+#[test]
+fn workspaces_are_listed_with_what_they_hold() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let empty = store.ok(&["workspaces"]);
+    assert!(empty.lines().count() <= 2, "{empty}");
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["--workspace", "租户", "put", "n", "a", "[1, 2]"]);
+    store.ok(&["flush"]);
+    let listed = store.ok(&["workspaces"]);
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["WORKSPACE", "NAMESPACES", "LOADED", "RECORDS", "BYTES", "FILES"]);
+    assert_eq!(lines[1], ["./", "1", "1", "1", "2", "B", "10", "B"]);
+    assert_eq!(lines[2], ["租户", "1", "1", "1", "6", "B", "14", "B"]);
+}
+
+#[test]
+fn a_session_is_listed_and_can_be_ended() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let listed = store.ok(&["sessions"]);
+    assert!(
+        listed.contains("REQUESTS") && listed.lines().last().is_some_and(|own| own.contains("commonhold")),
+        "{listed}"
+    );
+    // An import that waits for its input holds a session.
+    let mut worker = command(store.dir());
+    worker.args(["import", "n", "-"]).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut worker = worker.spawn().expect("the binary runs");
+    let session_of_worker = || {
+        let list = store.ok(&["--json", "sessions"]);
+        let sessions = list.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        sessions.filter(|session| session["pid"] == worker.id()).map(|session| session["id"].to_string()).next()
+    };
+    let id = common::wait_for("the worker's session", session_of_worker);
+    let ended = store.run(&["sessions", "end", &id]);
+    assert!(ended.code == 0 && ended.stderr.contains("has ended"), "{ended:?}");
+    common::wait_for("the session is gone", || session_of_worker().is_none().then_some(()));
+    store.run(&["sessions", "end", &id]).refused(1, &[&format!("no session {id}")]);
+    store.run(&["sessions", "end", "seven"]).refused(2, &["ID"]);
+    worker.kill().expect("a child of ours");
+    worker.wait().expect("a child of ours");
+}
+
+#[test]
 fn flush_writes_the_file_once_and_says_how_many() {
     let store = Store::new();
     let _daemon = store.serve();

@@ -1,6 +1,7 @@
 //! `docs/cli.md` says what the command line does: it names every command and option, and its example runs.
 
 mod common;
+mod golden_json;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -194,6 +194,7 @@ fn a_damaged_namespace_file_closes_that_namespace_and_no_other() {
     for arguments in [["get", "bad", "a"].as_slice(), &["put", "bad", "a", "1"], &["scan", "bad"], &["count", "bad"]] {
         store.run(arguments).refused(5, &["kv_store_bad.json", "line 3"]);
     }
+    store.run(&["drop", "bad"]).refused(5, &["kv_store_bad.json"]);
     let target = store.beside("out.json");
     store.run(&["export", "bad", target.to_str().expect("UTF-8")]).refused(5, &["kv_store_bad.json"]);
     assert!(!target.exists());

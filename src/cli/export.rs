@@ -1,6 +1,6 @@
 //! `export NS FILE|-`: the records of a namespace in a file that Python's `json.load` reads, or as JSON lines.
 //!
-//! Where a daemon runs, it is asked, page by page. Where none runs, the store is opened here
+//! Where a daemon runs, it is asked for all records as they are at one moment. Where none runs, the store is opened here
 //! to be read, under the owner lock, and nothing is changed in it.
 
 use std::io::{self, Write};
@@ -55,7 +55,7 @@ pub(super) fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     // The namespace is opened before the file is made, so that a refusal leaves nothing behind.
     let source = match context.namespace(&args.namespace) {
         Ok((_client, namespace)) => {
-            let mut entries = namespace.scan();
+            let mut entries = namespace.get_all();
             let first = entries.next().transpose()?;
             Source(Box::new(first.into_iter().map(Ok).chain(entries).map(|entry| {
                 let entry = entry?;

@@ -7,7 +7,7 @@
 use std::cell::LazyCell;
 
 use crate::engine::{Dropped, Record, ScanQuery, Snapshot, Store, WriteRequest};
-use crate::proto::limits::{REPLY_PART_BYTES, SCAN_PAGE_BYTES};
+use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
 use crate::proto::{Answer, Cursor, Entry, Fault, Found, NamespaceInfo, Op, Place, Space, Verb, WorkspaceInfo, Write};
 
@@ -136,6 +136,9 @@ fn scan(
     Ok(())
 }
 
+/// So many short records end a part, too: with the slice that passes it, it still is a list that may travel.
+const PART_RECORDS: usize = MAX_OPERATIONS / 2;
+
 /// Every record of one moment on its way out, in parts of about [`REPLY_PART_BYTES`]. Between them writers go on, and what
 /// is kept for a client that takes them slowly is bounded.
 struct All {
@@ -149,7 +152,7 @@ impl Parts for All {
         self.records.clear();
         let size = |record: &Record| if self.values { record.bytes() } else { record.key().len() };
         let (mut counted, mut bytes, mut more) = (0, 0, true);
-        while more && bytes < REPLY_PART_BYTES {
+        while more && bytes < REPLY_PART_BYTES && counted < PART_RECORDS {
             more = match self.snapshot.next(&mut self.records) {
                 Ok(more) => more,
                 Err(error) => return piece.last(&Answer::Fault(Fault::from(&error))),
