@@ -41,6 +41,12 @@ pub(super) struct ServeArgs {
     /// How long a flush waits for a program that holds the lock of the file.
     #[arg(long, value_name = "T", default_value = "30s", value_parser = human::parse_span)]
     flush_lock_timeout: Duration,
+    /// End when no session has been open for so long, as `10min`.
+    #[arg(long, value_name = "T", value_parser = human::parse_span)]
+    idle_exit: Option<Duration>,
+    /// Let this user in as well, by number; may be repeated. They connect at .commonhold-shared/socket.
+    #[arg(long, value_name = "U")]
+    allow_uid: Vec<u32>,
     /// Serve a store on a network file system all the same. Only this machine may use it.
     #[arg(long)]
     allow_network_fs: bool,
@@ -68,6 +74,8 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     options.store.flush_lock_timeout = args.flush_lock_timeout;
     options.preload = preload;
     options.allow_network_fs = args.allow_network_fs;
+    options.idle_exit = args.idle_exit;
+    options.allow_uids = args.allow_uid;
     Ok(daemon::run(options, Shutdown::on_signals())?)
 }
 

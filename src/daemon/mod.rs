@@ -7,12 +7,12 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `run` | one daemon from start to end, with signals: what `commonhold serve` calls |
-//! | `running` | the same without signals, for whoever has its own idea of when to stop; the threads and their end |
+//! | `running`, `ending` | the same without signals, for whoever has its own idea of when to stop; the threads and their end |
 //! | `premises` | is this directory safe to own? |
 //! | `accept`, `registry` | who is connected, who gets a thread, who is shown out |
 //! | `session` | one connection without its I/O: frames in, answers out, and what must be done in between |
 //! | `on_thread`, `on_task` | the two ways to do that: a blocking thread of its own, a task among many |
-//! | `handshake`, `inbox`, `outbox`, `replies`, `late` | its bytes: hello, frames in, answers out, answers that come later |
+//! | `handshake`, `inbox`, `outbox`, `posting`, `replies`, `late` | its bytes: hello, frames in, answers out, answers that come later |
 //! | `line`, `aside`, `helpers`, `loader` | requests that a session does not wait for: loads, and what takes long |
 //! | `large`, `budget` | what all sessions may hold together |
 //! | `dispatch`, `tables` | from a request to its answer, in one synchronous function |
@@ -30,6 +30,7 @@ mod budget;
 mod committer;
 mod crew;
 mod dispatch;
+mod ending;
 mod error;
 mod fault;
 mod flusher;
@@ -46,6 +47,7 @@ mod on_task;
 mod on_thread;
 mod options;
 mod outbox;
+mod posting;
 mod preload;
 mod premises;
 mod registry;

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::ipc::AsyncStream;
+use crate::ipc::{AsyncStream, Stream};
 
 use super::Daemon;
 use super::fault::timed_out;
 use super::handshake::{Greeting, greet_later};
 use super::inbox::{Inbox, TASK_BYTES};
-use super::outbox::{Outbox, Pushed};
+use super::outbox::Outbox;
+use super::posting::Pushed;
 use super::registry::Guest;
 use super::running::RELIEF;
 use super::session::{Session, Want};
@@ -164,10 +165,13 @@ impl<'a> Task<'a> {
 }
 
 async fn read_some(stream: &AsyncStream, inbox: &mut Inbox) -> io::Result<usize> {
-    stream
-        .read_with(|stream| {
-            let read = inbox.fill_with(|space| stream.read_now(space))?;
-            Ok((read, inbox.is_full()))
-        })
-        .await
+    let read = |stream: &Stream| {
+        let read = inbox.fill_with(|space| stream.read_now(space));
+        if read.is_err() {
+            // Woken for nothing: it goes on waiting without a buffer.
+            inbox.rest();
+        }
+        Ok((read?, inbox.is_full()))
+    };
+    stream.read_with(read).await
 }

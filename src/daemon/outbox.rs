@@ -22,11 +22,11 @@ use tokio::sync::Notify;
 use crate::ipc::Stream;
 use crate::proto::codec::encode_event;
 use crate::proto::limits::MAX_IN_FLIGHT;
-use crate::proto::{Answer, Event, Fault};
+use crate::proto::{Event, Fault};
 
 use super::budget::Budget;
 use super::late::LateAnswer;
-use super::replies::{self, Replies, frame_of};
+use super::replies;
 
 /// The stack of the threads that serve connections: nothing in them recurses over what a client sends.
 pub(super) const STACK_BYTES: usize = 512 * 1024;
@@ -44,59 +44,50 @@ const COUNTED_BYTES: usize = 16 * 1024;
 pub(super) struct Outbox {
     /// The session's number.
     pub(super) session: u64,
-    stream: Arc<Stream>,
+    pub(super) stream: Arc<Stream>,
     stall_timeout: Duration,
     budget: Arc<Budget>,
     /// Held while bytes leave, so that frames do not mix. Inside is what has been begun and not left whole: it goes
     /// before anything else.
-    turn: Mutex<Begun>,
-    late: Mutex<Late>,
-    late_changed: Condvar,
+    pub(super) turn: Mutex<Begun>,
+    pub(super) late: Mutex<Late>,
+    pub(super) late_changed: Condvar,
     /// For a session on the runtime: there is something to write, to settle, or the end.
-    task: Option<Notify>,
+    pub(super) task: Option<Notify>,
     /// Late answers that are promised and have not left.
-    owed: AtomicUsize,
+    pub(super) owed: AtomicUsize,
     /// Bytes that wait here, counted in the budget.
     queued: AtomicUsize,
     /// When the client last took something, or had nothing to take, in milliseconds since `began`.
     taken_ms: AtomicU64,
     began: Instant,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
 }
 
 /// Bytes of which some have left.
 #[derive(Default)]
-struct Begun {
-    bytes: Vec<u8>,
-    at: usize,
+pub(super) struct Begun {
+    pub(super) bytes: Vec<u8>,
+    pub(super) at: usize,
     /// How many late answers end in them.
-    late: usize,
+    pub(super) late: usize,
 }
 
 #[derive(Default)]
-struct Late {
-    waiting: VecDeque<Waiting>,
+pub(super) struct Late {
+    pub(super) waiting: VecDeque<Waiting>,
     /// What a cancel can still reach.
-    wishes: Vec<(u64, Arc<AtomicBool>)>,
+    pub(super) wishes: Vec<(u64, Arc<AtomicBool>)>,
     /// Whether the late writer runs.
-    writer: bool,
+    pub(super) writer: bool,
 }
 
 /// What waits until the client takes it.
-enum Waiting {
+pub(super) enum Waiting {
     /// Whole frames, the last ones of so many late answers.
     Frames { bytes: Vec<u8>, answers: usize },
     /// The rest of a late answer that comes in parts.
     Rest(replies::Rest),
-}
-
-/// How far [`Outbox::push`] has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// Everything has left.
-    All,
-    /// The socket takes no more for now.
-    Full,
 }
 
 impl Outbox {
@@ -159,14 +150,14 @@ impl Outbox {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn count(&self, bytes: usize) {
+    pub(super) fn count(&self, bytes: usize) {
         if self.queued.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         }
         self.budget.add(bytes);
     }
 
-    fn uncount(&self, bytes: usize) {
+    pub(super) fn uncount(&self, bytes: usize) {
         self.queued.fetch_sub(bytes, Ordering::Relaxed);
         self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         self.budget.give_back(bytes);
@@ -198,7 +189,7 @@ impl Outbox {
     }
 
     /// Writes what was begun, waiting for the client.
-    fn finish(&self, begun: &mut Begun) -> io::Result<()> {
+    pub(super) fn finish(&self, begun: &mut Begun) -> io::Result<()> {
         if begun.bytes.is_empty() {
             return Ok(());
         }
@@ -265,7 +256,7 @@ impl Outbox {
         }
     }
 
-    fn uncount_begun(&self, begun: &mut Begun) {
+    pub(super) fn uncount_begun(&self, begun: &mut Begun) {
         let left = begun.bytes.len() - begun.at;
         if left > 0 {
             self.uncount(left);
@@ -344,201 +335,6 @@ impl Outbox {
         let wish = late.wishes.iter().find(|(wished, _)| *wished == id);
         wish.inspect(|(_, wish)| wish.store(true, Ordering::Relaxed)).is_some()
     }
-
-    /// Lets a late answer leave: now if the client takes it at once, else when it does.
-    pub(super) fn post(self: &Arc<Self>, id: u64, answer: &Answer<'_>) {
-        self.post_replies(id, Replies { bytes: frame_of(id, answer), rest: None });
-    }
-
-    /// As [`post`](Self::post), for an answer that may come in parts.
-    pub(super) fn post_replies(self: &Arc<Self>, id: u64, replies: Replies) {
-        let Replies { bytes, rest } = replies;
-        let answers = usize::from(rest.is_none());
-        let mut late = self.late.lock();
-        late.wishes.retain(|(wished, _)| *wished != id);
-        let left = if self.is_closed() {
-            Left::All
-        } else if late.waiting.is_empty() {
-            self.begin(&bytes, answers)
-        } else {
-            Left::Nothing
-        };
-        if left == Left::All && (rest.is_none() || self.is_closed()) {
-            drop(late);
-            return self.settle(1);
-        }
-        if left == Left::Nothing {
-            self.count(bytes.len());
-            match late.waiting.back_mut() {
-                Some(Waiting::Frames { bytes: last, answers: of }) => {
-                    last.extend_from_slice(&bytes);
-                    *of += answers;
-                }
-                _ => late.waiting.push_back(Waiting::Frames { bytes, answers }),
-            }
-        }
-        late.waiting.extend(rest.map(Waiting::Rest));
-        self.start_late_writer(&mut late);
-        drop(late);
-        self.wake();
-    }
-
-    /// Writes what the socket takes without waiting for the client, or for whoever is writing. The rest of a frame that
-    /// has left in part is kept for whoever writes next.
-    fn begin(&self, frames: &[u8], answers: usize) -> Left {
-        let Some(mut begun) = self.turn.try_lock() else { return Left::Nothing };
-        if !begun.bytes.is_empty() {
-            return Left::Nothing;
-        }
-        match self.write_now(frames) {
-            // The session finds out as well, and ends.
-            Err(_) => Left::All,
-            Ok(sent) if sent == frames.len() => Left::All,
-            Ok(0) => Left::Nothing,
-            Ok(sent) => {
-                self.count(frames.len() - sent);
-                *begun = Begun { bytes: frames[sent..].to_vec(), at: 0, late: answers };
-                Left::Part
-            }
-        }
-    }
-
-    /// Writes as much as the socket takes. An error means that nobody will read any more.
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match self.stream.write_now(&bytes[sent..]) {
-                Ok(written) => sent += written,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.stream.shutdown();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(sent)
-    }
-
-    /// Writes what the socket takes: what was begun, then the session's own answers, then late ones. What has left in part
-    /// is kept here, so that `replies` is empty when this returns [`Pushed::All`], and its bytes are always taken over.
-    pub(super) fn push(&self, replies: &mut Replies) -> io::Result<Pushed> {
-        let mut begun = self.turn.lock();
-        let outcome = self.push_in_turn(&mut begun, replies);
-        if outcome.is_err() {
-            self.uncount_begun(&mut begun);
-            drop(begun);
-            self.close();
-        }
-        outcome
-    }
-
-    fn push_in_turn(&self, begun: &mut Begun, replies: &mut Replies) -> io::Result<Pushed> {
-        loop {
-            if self.is_closed() {
-                return Err(io::ErrorKind::NotConnected.into());
-            }
-            if begun.at < begun.bytes.len() {
-                let sent = self.write_now(&begun.bytes[begun.at..])?;
-                begun.at += sent;
-                self.uncount(sent);
-                if begun.at < begun.bytes.len() {
-                    return Ok(Pushed::Full);
-                }
-            }
-            let done = std::mem::take(begun);
-            self.settle(done.late);
-            if !replies.bytes.is_empty() {
-                let sent = self.write_now(&replies.bytes)?;
-                if sent < replies.bytes.len() {
-                    self.count(replies.bytes.len() - sent);
-                    *begun = Begun { bytes: std::mem::take(&mut replies.bytes), at: sent, late: 0 };
-                    return Ok(Pushed::Full);
-                }
-                replies.sent();
-            }
-            match self.next_late() {
-                None => return Ok(Pushed::All),
-                Some((bytes, late)) => *begun = Begun { bytes, at: 0, late },
-            }
-        }
-    }
-
-    /// What waits longest, or its next piece, and how many late answers end in it. It is counted.
-    fn next_late(&self) -> Option<(Vec<u8>, usize)> {
-        let waiting = self.late.lock().waiting.pop_front()?;
-        Some(match waiting {
-            Waiting::Frames { bytes, answers } => (bytes, answers),
-            Waiting::Rest(rest) => {
-                let mut bytes = Vec::new();
-                let more = rest.pull(&mut bytes);
-                self.count(bytes.len());
-                let is_last = more.is_none();
-                if let Some(more) = more {
-                    self.late.lock().waiting.push_front(Waiting::Rest(more));
-                }
-                (bytes, usize::from(is_last))
-            }
-        })
-    }
-
-    /// So many late answers have left.
-    fn settle(&self, answers: usize) {
-        if answers > 0 {
-            self.owed.fetch_sub(answers, Ordering::Relaxed);
-            // Whoever looked before this waits by the time the lock is free, and is woken.
-            drop(self.late.lock());
-            self.wake();
-        }
-    }
-
-    fn start_late_writer(self: &Arc<Self>, late: &mut Late) {
-        if late.writer || self.task.is_some() {
-            return;
-        }
-        let outbox = Arc::clone(self);
-        let builder = std::thread::Builder::new().name("late-answers".to_owned()).stack_size(STACK_BYTES);
-        match builder.spawn(move || outbox.write_late_answers()) {
-            Ok(_) => late.writer = true,
-            Err(error) => {
-                tracing::error!(session = self.session, "no thread for late answers, the session ends: {error}");
-                self.closed.store(true, Ordering::Release);
-                self.stream.shutdown();
-            }
-        }
-    }
-
-    /// The late writer: ends when nothing is left to write, or the session is over.
-    fn write_late_answers(&self) {
-        loop {
-            let mut late = self.late.lock();
-            // Whoever has the turn now writes what was begun, before anything of its own.
-            let is_idle = || late.waiting.is_empty() && self.turn.try_lock().is_none_or(|begun| begun.bytes.is_empty());
-            if self.is_closed() || is_idle() {
-                late.writer = false;
-                break;
-            }
-            drop(late);
-            let (bytes, answers) = self.next_late().unwrap_or_default();
-            let mut begun = self.turn.lock();
-            if self.finish(&mut begun).is_err() {
-                // The session is closed, which ends this loop.
-                self.uncount(bytes.len());
-                continue;
-            }
-            *begun = Begun { bytes, at: 0, late: answers };
-            let _ = self.finish(&mut begun);
-        }
-        self.late_changed.notify_all();
-    }
-}
-
-/// How much of a frame has left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
-    All,
-    Part,
-    Nothing,
 }
 
 impl Waiting {

@@ -26,14 +26,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::{self, Store, Surroundings, WriteRequest, Written};
 use crate::ipc::{Listener, own_uid};
+use crate::proto::Place;
 use crate::proto::limits::{MAX_QUEUED_BYTES, MAX_WAITING_BYTES};
-use crate::proto::{Answer, Fault, Place};
 
 use super::budget::Budget;
 use super::committer::{self, Committer};
 use super::crew::Crew;
 use super::fault::with_causes;
-use super::flusher::{Done, Flusher, Wish};
+use super::flusher::Flusher;
 use super::handshake::Host;
 use super::helpers::Helpers;
 use super::large::LargeFrames;
@@ -46,12 +46,6 @@ use super::{Error, premises};
 
 /// How often the engine does its chores.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How long the end waits for sessions that were told to end; one that is still in the engine then is left behind.
-const SESSIONS_END: Duration = Duration::from_secs(10);
-
-/// How long a client that asked for the stop may take to be told that it is done.
-const STOP_ANSWER: Duration = Duration::from_secs(1);
 
 /// Descriptors that connections leave to the journal, to namespaces' files and to their locks; of fewer than twice as
 /// many, half.
@@ -74,30 +68,30 @@ pub(super) type Outcomes = Option<Vec<Result<Written, engine::Error>>>;
 
 /// What all threads of a daemon share.
 pub struct Daemon {
-    store: Arc<Store>,
-    options: ServeOptions,
-    host: Host,
-    started: Instant,
-    since_unix_ms: u64,
+    pub(super) store: Arc<Store>,
+    pub(super) options: ServeOptions,
+    pub(super) host: Host,
+    pub(super) started: Instant,
+    pub(super) since_unix_ms: u64,
     /// Namespaces that were to be loaded at the start are not loaded yet.
     pub(super) preloading: AtomicBool,
     /// True while writes are taken.
-    open_gate: AtomicBool,
+    pub(super) open_gate: AtomicBool,
     /// Held shared by writes that run, so that a stop can wait for them.
-    gate: RwLock<()>,
-    syncer: Arc<Syncer>,
-    flusher: Arc<Flusher>,
-    large_frames: Arc<LargeFrames>,
+    pub(super) gate: RwLock<()>,
+    pub(super) syncer: Arc<Syncer>,
+    pub(super) flusher: Arc<Flusher>,
+    pub(super) large_frames: Arc<LargeFrames>,
     /// Serves the sessions that have no thread of their own, and keeps the time for all.
-    runtime: Handle,
-    committer: Committer,
-    loads: Arc<Helpers>,
-    loader: Arc<Loader>,
-    aside: Arc<Helpers>,
+    pub(super) runtime: Handle,
+    pub(super) committer: Committer,
+    pub(super) loads: Arc<Helpers>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) aside: Arc<Helpers>,
     /// Answers that clients have not taken.
     pub(super) queued: Arc<Budget>,
     /// Requests that wait to be carried out.
-    waiting_requests: Arc<Budget>,
+    pub(super) waiting_requests: Arc<Budget>,
     pub(super) sessions: Mutex<Sessions>,
     /// A session has ended, or no more are taken.
     pub(super) session_ended: Condvar,
@@ -111,16 +105,16 @@ pub struct Daemon {
 /// A daemon in this process, until it is stopped. Dropped without [`stop`](Self::stop) or [`wait`](Self::wait) it ends
 /// like a killed one: nothing is flushed, its socket stays behind.
 pub struct Running {
-    daemon: Arc<Daemon>,
+    pub(super) daemon: Arc<Daemon>,
     /// The socket, and that for other users if there is one.
-    listeners: Vec<Arc<Listener>>,
+    pub(super) listeners: Vec<Arc<Listener>>,
     /// None once it was told to end.
-    runtime: Option<Runtime>,
-    stop_requests: UnboundedReceiver<Option<LateAnswer>>,
+    pub(super) runtime: Option<Runtime>,
+    pub(super) stop_requests: UnboundedReceiver<Option<LateAnswer>>,
     /// Dropped to end the ticks.
-    ticking: Option<mpsc::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
-    ended: bool,
+    pub(super) ticking: Option<mpsc::Sender<()>>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) ended: bool,
 }
 
 impl Daemon {
@@ -346,66 +340,6 @@ impl Daemon {
         // When nobody listens any more the daemon is ending already, and the answer, dropped, says so.
         let _ = self.stop_requests.send(Some(answer));
     }
-
-    /// No write is taken from here on; those that run are waited for. Then everything is synced and flushed.
-    fn settle(&self) -> Result<(), Fault> {
-        self.close_gate();
-        self.flusher.hurry();
-        self.store.sync_through(self.store.applied()).map_err(|error| Fault::from(&error))?;
-        let (sender, outcome) = mpsc::channel();
-        let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
-        // Should the receiver be gone there is nobody to tell, which cannot be: it waits below.
-        let waiter = move |done: Result<Done, Fault>| drop(sender.send(done));
-        self.flusher.flush(None, wish, Box::new(waiter));
-        match outcome.recv() {
-            Ok(Ok(Done { rewritten, .. })) => {
-                // With nothing left to write all of that succeeds; but who looks at the exit code must learn of it.
-                if let Some(reason) = self.store.refuses_writes() {
-                    return Err(Fault::Unavailable { reason: reason.to_owned() });
-                }
-                let list = self.store.namespaces().unwrap_or_default();
-                let closed = list.iter().filter(|info| info.closed.is_some());
-                for info in closed {
-                    tracing::warn!(
-                        workspace = info.workspace,
-                        namespace = info.namespace,
-                        "closed: its file was left alone, and what waits for it is kept; `commonhold check` tells how to repair it"
-                    );
-                }
-                tracing::info!(rewritten, "all open namespaces are flushed");
-                Ok(())
-            }
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(Fault::Stopping),
-        }
-    }
-
-    /// No write is begun from here on, and none runs when this returns.
-    fn close_gate(&self) {
-        self.open_gate.store(false, Ordering::Release);
-        drop(self.gate.write());
-    }
-
-    fn end_sessions(&self, say: Option<&Fault>) {
-        let open = self.sessions.lock().all();
-        for guest in &open {
-            if let Some(fault) = say {
-                guest.outbox.say_closing(fault.clone());
-            }
-            guest.outbox.close();
-        }
-        drop(open);
-        if !self.crew.wait_until_empty(Instant::now() + SESSIONS_END) {
-            tracing::warn!(sessions = self.session_count(), "some sessions are still busy and are left behind");
-        }
-        self.committer.close();
-        self.loader.close();
-        let deadline = Instant::now() + SESSIONS_END;
-        if !self.loads.close(deadline) || !self.aside.close(deadline) {
-            tracing::warn!("some namespaces are still being loaded and are left behind");
-        }
-        self.loader.close();
-    }
 }
 
 impl Running {
@@ -445,69 +379,10 @@ impl Running {
         self.stop_requests.recv().await.flatten()
     }
 
-    /// As [`stop`](Self::stop), and tells these, and whoever asks meanwhile, how it went.
-    pub(super) fn end(&mut self, askers: &mut Vec<LateAnswer>) -> Result<(), Error> {
-        tracing::info!("stopping");
-        self.ended = true;
-        self.daemon.stop_accepting(&self.listeners);
-        let settled = self.daemon.settle();
-        self.stop_requests.close();
-        while let Ok(asker) = self.stop_requests.try_recv() {
-            askers.extend(asker);
-        }
-        for asker in askers.drain(..) {
-            let answer = settled.clone().map_or_else(Answer::Fault, |()| Answer::Done);
-            asker.give_and_wait(&answer, STOP_ANSWER);
-        }
-        self.end_threads(Some(&Fault::Stopping));
-        for listener in &self.listeners {
-            if let Err(error) = listener.unlink_own() {
-                tracing::warn!("{}", with_causes(&error));
-            }
-        }
-        let outcome = settled.map_err(|fault| match fault {
-            Fault::FlushFailed { places, reason } => Error::FlushFailed { places, reason },
-            Fault::Unavailable { reason } => Error::Unavailable { reason },
-            other => Error::Unavailable { reason: other.to_string() },
-        });
-        match &outcome {
-            Ok(()) => tracing::info!("stopped; every open namespace is up to date in its file"),
-            Err(error) => tracing::error!("stopped: {error}"),
-        }
-        outcome
-    }
-
-    fn end_threads(&mut self, say: Option<&Fault>) {
-        self.daemon.flusher.hurry();
-        self.daemon.flusher.wait_until_idle();
-        self.daemon.syncer.close();
-        self.ticking = None;
-        self.daemon.end_sessions(say);
-        for thread in self.threads.drain(..) {
-            // A panic there has ended the process, or is the test's own.
-            let _ = thread.join();
-        }
-        if let Some(runtime) = self.runtime.take() {
-            // Its sessions have ended, or are left behind.
-            runtime.shutdown_background();
-        }
-    }
-
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         self.threads.push(thread.map_err(Error::system("start a thread"))?);
         Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        self.daemon.stop_accepting(&self.listeners);
-        self.daemon.close_gate();
-        self.end_threads(None);
     }
 }
 

@@ -202,8 +202,8 @@ impl Store {
 
     /// The namespaces that are being loaded right now, in order of name: bytes of the file that are done, and of how many.
     pub fn loading(&self) -> Vec<(Place, u64, u64)> {
-        let is_loading = |slot: &Arc<Slot>| slot.state.try_read().is_none() && slot.progress.get().1 > 0;
-        let mut loading: Vec<_> = self.slots().into_iter().filter(is_loading).collect();
+        let mut loading = self.slots();
+        loading.retain(|slot| slot.state.try_read().is_none());
         loading.sort_unstable_by(|one, other| one.place.cmp(&other.place));
         loading
             .iter()

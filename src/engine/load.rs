@@ -192,7 +192,7 @@ impl Store {
             other => other.map_err(Error::disk("look at", path))?,
         };
         match found.kind {
-            Kind::File => {}
+            Kind::File => progress.begin(found.bytes),
             Kind::Link => {
                 let target = self.disk.read_link(path).map_err(Error::disk("read the link", path))?;
                 return Ok(Err(Why::Link { target }));
@@ -203,7 +203,6 @@ impl Store {
         }
         let file = self.disk.open(path, &How::READ).map_err(Error::disk("open", path))?;
         let stat = file.stat().map_err(Error::disk("look at", path))?;
-        progress.begin(stat.bytes);
         let bytes = file.read_all().map_err(Error::disk("read", path))?;
         Ok(Ok((Some(stat), bytes)))
     }

@@ -57,7 +57,10 @@ impl Listener {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_shared(dir: &Path) -> Result<Self, IpcError> {
-        Self::bind_to(SocketName::for_others(dir)?, SHARED_SOCKET_MODE)
+        let listener = Self::bind_to(SocketName::for_others(dir)?, SHARED_SOCKET_MODE)?;
+        // This process's umask has taken bits away.
+        listener.name.open_socket_to_all()?;
+        Ok(listener)
     }
 
     fn bind_to(name: SocketName, mode: u32) -> Result<Self, IpcError> {

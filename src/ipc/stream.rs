@@ -39,7 +39,8 @@ impl Stream {
         Self::connect_to(&SocketName::for_store(dir)?, deadline)
     }
 
-    /// As [`connect`](Self::connect), through a name that is already there.
+    /// As [`connect`](Self::connect), through a name that is already there. Where the socket is another user's and may
+    /// not be reached, the one for others beside it is.
     ///
     /// # Errors
     /// As for [`connect`](Self::connect).
@@ -50,6 +51,14 @@ impl Stream {
             match try_connect(name, deadline.saturating_duration_since(Instant::now())) {
                 Ok(stream) => return Ok(stream),
                 Err(e) if is_full_backlog(&e) => {}
+                // Another user's store: its daemon may have a socket for others.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !name.is_for_others() => {
+                    let at_others = name.others().and_then(|name| Self::connect_to(&name, deadline));
+                    return match at_others {
+                        Err(IpcError::NoDaemon { .. }) => Err(name.error("connect to", e)),
+                        other => other,
+                    };
+                }
                 Err(e) => {
                     return Err(match nobody_listens(&e) {
                         Some(reason) => IpcError::NoDaemon { dir: name.dir().to_owned(), reason },

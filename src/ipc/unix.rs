@@ -51,6 +51,17 @@ impl SocketName {
         Self::of(dir, SHARED_SOCKET)
     }
 
+    pub(super) fn is_for_others(&self) -> bool {
+        self.socket == SHARED_SOCKET
+    }
+
+    /// The socket for other users in the very directory that this one names.
+    pub(super) fn others(&self) -> Result<Self, IpcError> {
+        let directory = self.directory.try_clone().map_err(|e| self.error("open the directory of", e))?;
+        let address = address(&self.dir, &directory, SHARED_SOCKET)?;
+        Ok(Self { dir: self.dir.clone(), directory, socket: SHARED_SOCKET, address })
+    }
+
     fn of(dir: &Path, socket: &'static str) -> Result<Self, IpcError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(dir, flags, Mode::empty())
@@ -104,6 +115,13 @@ impl SocketName {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("look at", errno.into())),
         }
+    }
+
+    /// Lets everybody connect to the socket: mode 0666.
+    pub(super) fn open_socket_to_all(&self) -> Result<(), IpcError> {
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+        rustix::fs::chmodat(&self.directory, self.socket, mode, AtFlags::empty())
+            .map_err(|errno| self.error("set the mode of", errno.into()))
     }
 
     pub(super) fn unlink_socket(&self) -> Result<(), IpcError> {

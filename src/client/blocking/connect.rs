@@ -109,6 +109,9 @@ fn check_owner(name: &SocketName, stream: &Stream) -> Result<(), NotConnected> {
         Some(uid) if uid == own || uid == 0 => Ok(()),
         // Root works on anybody's store, as with any file.
         Some(_) if own == 0 => Ok(()),
+        // Another user's store, served by that user: its own socket cannot be reached by others, only the one that was
+        // made for them, and whoever owns the directory decides what is in it anyway.
+        Some(uid) if name.owner().is_ok_and(|owner| owner == uid) => Ok(()),
         Some(uid) => Err(NotConnected::for_good(Error::ForeignDaemon { dir: name.dir().to_owned(), uid, own })),
     }
 }
