@@ -253,7 +253,8 @@ fn a_long_answer_comes_in_parts_of_one_moment(place: &Place) {
     let mut asked: Vec<&str> = keys.iter().map(String::as_str).collect();
     asked.insert(50, "missing");
     let id = peer.ask(Verb::GetMany { space: space("big"), keys: asked });
-    // Another client changes everything before the first part was read.
+    // Another client changes everything when the first part is on its way, before it is read.
+    assert!(peer.stream.wait(commonhold::ipc::Wanted::Read, Some(PATIENCE)).unwrap().read);
     let mut other = place.connect();
     other.call(write("big", vec![Op::Clear { space: 0 }]));
     let (mut found_all, mut parts) = (Vec::new(), 0);
