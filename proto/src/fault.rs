@@ -87,7 +87,7 @@ pub enum Fault {
     },
     /// The namespace is closed because its file could not be read or does not belong to the journal.
     #[error(
-        "namespace {place} is closed: {reason}. Its file {file} was not changed; stop the daemon, put the right file back, and start it again; what waits for it is kept in the journal"
+        "namespace {place} is closed: {reason}. Its file {file} was not changed and what waits for it is kept; with the daemon stopped, `commonhold check` tells how to repair it"
     )]
     NeedsRepair {
         /// Workspace and namespace.

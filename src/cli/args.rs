@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    append, clear, completions, count, del, drop, export, flush, get, import, increment, merge, put, scan, serve,
-    sessions, status,
+    append, check, clear, completions, count, del, drop, export, flush, get, import, increment, merge, put, repair,
+    scan, serve, sessions, status,
 };
 use crate::proto::Durability;
 
@@ -142,6 +142,10 @@ pub(super) enum Command {
     Import(import::ImportArgs),
     /// Write the records of a namespace to a file.
     Export(export::ExportArgs),
+    /// Tell what is wrong with a store that no daemon owns, and what can be done.
+    Check(check::CheckArgs),
+    /// Settle what keeps a namespace closed or a store from starting.
+    Repair(repair::RepairArgs),
     /// Stop the daemon, after it has flushed everything.
     Stop,
     /// Print a completion script.

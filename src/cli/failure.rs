@@ -169,6 +169,8 @@ fn exit_of_engine(error: &engine::Error) -> Exit {
         | engine::Error::NameClash { .. }
         | engine::Error::CursorExpired
         | engine::Error::Owned { .. }
+        | engine::Error::NothingToRepair { .. }
+        | engine::Error::CannotRepair { .. }
         | engine::Error::Lock(LockError::NotAllowed { .. } | LockError::Link { .. }) => Exit::Refused,
         engine::Error::Disk { source, .. } => exit_of_disk(source),
         engine::Error::NeedsRepair { .. } | engine::Error::Damage { .. } => Exit::Damage,

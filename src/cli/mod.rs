@@ -7,6 +7,7 @@
 
 mod append;
 mod args;
+mod check;
 mod clear;
 mod commit;
 mod completions;
@@ -29,6 +30,7 @@ mod offline;
 mod output;
 mod put;
 mod records;
+mod repair;
 mod scan;
 mod serve;
 mod sessions;
@@ -86,6 +88,8 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Flush(args) => flush::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Export(args) => export::run(&args, context),
+        Command::Check(args) => check::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
         Command::Stop => stop::run(context),
         Command::Completions(args) => completions::run(&args),
     }

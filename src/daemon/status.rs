@@ -293,6 +293,11 @@ fn opened(opening: &Opening) -> Opened {
 }
 
 fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
+    if opening.journal_is_gone {
+        warnings.push(
+            "the journal of an earlier owner was gone at the start: the files were taken as they are, and what only the journal held is lost; put its files back if you have them, and start again".to_owned(),
+        );
+    }
     if let Some(tail) = &opening.set_aside {
         warnings.push(format!(
             "the start set aside the last {} bytes of {}: they had not been synced when the machine stopped; they are kept in .commonhold/journal/aside",
@@ -306,6 +311,6 @@ fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
         } else {
             &format!("{} namespaces are closed", totals.closed)
         };
-        warnings.push(format!("{what}: see each reason, put the right file back and start the daemon again"));
+        warnings.push(format!("{what}: see each reason; put the right file back and start the daemon again, or let `commonhold check` tell what can be done"));
     }
 }

@@ -57,38 +57,51 @@ pub enum Why {
     },
 }
 
-impl fmt::Display for Closing {
+impl Closing {
+    /// What is wrong, without what waits and what can be done.
+    pub fn what(&self) -> String {
+        self.why.to_string()
+    }
+}
+
+impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
-            Why::NotJson(error) => write!(f, "its file is not a JSON object: {error}")?,
-            Why::Link { target } => {
-                write!(f, "its file is a symbolic link to {}: put the file itself there", target.display())?;
+        match self {
+            Self::NotJson(error) => write!(f, "its file is not a JSON object: {error}"),
+            Self::Link { target } => {
+                write!(f, "its file is a symbolic link to {}: put the file itself there", target.display())
             }
-            Why::NotAFile => f.write_str("what has its file's name is not a regular file")?,
-            Why::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to")?,
-            Why::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to")?,
-            Why::Gap { cut: Some(cut), through } => write!(
+            Self::NotAFile => f.write_str("what has its file's name is not a regular file"),
+            Self::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to"),
+            Self::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to"),
+            Self::Gap { cut: Some(cut), through } => write!(
                 f,
                 "its file holds the writes up to sequence number {cut}, but journal segments with later ones, up to {through}, are missing"
-            )?,
-            Why::Gap { cut: None, through } => write!(
+            ),
+            Self::Gap { cut: None, through } => write!(
                 f,
                 "it has no file, and journal segments with its writes up to sequence number {through} are missing"
-            )?,
-            Why::Quarantine { file, offset, reason } => {
+            ),
+            Self::Quarantine { file, offset, reason } => {
                 write!(
                     f,
                     "the file with its waiting records, {}, is damaged at byte {offset}: {reason}",
                     file.display()
-                )?;
+                )
             }
-            Why::OtherJournal { file } => {
-                write!(f, "the journal that its waiting records in {} come from is gone", file.display())?;
+            Self::OtherJournal { file } => {
+                write!(f, "the journal that its waiting records in {} come from is gone", file.display())
             }
         }
+    }
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.why)?;
         if let Some((first, last)) = self.waiting {
             write!(f, " (sequence numbers {first} to {last} wait and are kept)")?;
         }
-        f.write_str("; `commonhold check`, with the daemon stopped, tells how to repair it")
+        Ok(())
     }
 }

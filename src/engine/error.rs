@@ -79,7 +79,7 @@ pub enum Error {
         field: String,
     },
     /// The namespace is closed: its file could not be read, or is not the one that the journal's records belong to.
-    #[error("namespace {place} is closed: {reason}; its file {file} was not changed", file = .file.display())]
+    #[error("namespace {place} is closed: {reason}. Its file {file} was not changed; with the daemon stopped, `commonhold check` tells how to repair it", file = .file.display())]
     NeedsRepair {
         /// Workspace and namespace.
         place: String,
@@ -144,7 +144,7 @@ pub enum Error {
     #[error(transparent)]
     Lock(LockError),
     /// Bytes that had reached the platter are not what was written. The store does not start.
-    #[error("{file}, byte {offset}: {reason}. This is damage and not an interrupted write; nothing was changed. Keep a copy of the whole directory before anything else is tried", file = .file.display())]
+    #[error("{file}, byte {offset}: {reason}. This is damage and not an interrupted write; nothing was changed. Keep a copy of the whole directory, then let `commonhold check` tell what is left and `commonhold repair --cut-journal` what it would do", file = .file.display())]
     Damage {
         /// The damaged file.
         file: PathBuf,
@@ -162,6 +162,20 @@ pub enum Error {
         version: u32,
         /// The newest version this release reads.
         known: u32,
+    },
+    /// A repair was asked for where none is needed.
+    #[error("nothing to repair: {what}; `commonhold check` tells what is")]
+    NothingToRepair {
+        /// What is as it should be.
+        what: String,
+    },
+    /// A repair that was asked for cannot be done.
+    #[error("namespace {place} cannot be repaired so: {reason}. Nothing was changed")]
+    CannotRepair {
+        /// Workspace and namespace.
+        place: String,
+        /// Why not, and what else can be done.
+        reason: String,
     },
     /// The path given as a store is not a directory.
     #[error("{path} is not a directory: name the directory that holds, or shall hold, the kv_store_*.json files", path = .path.display())]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::catalogue::LoadProgress;
 use super::closing::{Closing, Why};
@@ -24,14 +23,16 @@ use super::table::{FileState, Table};
 use crate::json;
 
 /// A namespace on its way into memory.
-struct Base {
-    map: Map,
-    file: FileState,
-    covered: Seq,
+pub(super) struct Base {
+    pub(super) map: Map,
+    pub(super) file: FileState,
+    pub(super) covered: Seq,
     /// How much of that the journal knows to be in the file.
     completed: Seq,
     /// The last write to it, in file or journal.
-    last: Seq,
+    pub(super) last: Seq,
+    /// What was noticed in the file.
+    pub(super) report: json::LoadReport,
     /// The last drop of it that was replayed, or what stands for one where there is no file.
     dropped: Seq,
 }
@@ -124,7 +125,7 @@ impl Store {
     }
 
     /// What the file holds, and from where on the journal counts. The outer error is one that may pass.
-    fn base(&self, place: &Place, progress: Option<&LoadProgress>) -> Result<Result<Base, Closing>, Error> {
+    pub(super) fn base(&self, place: &Place, progress: Option<&LoadProgress>) -> Result<Result<Base, Closing>, Error> {
         let unseen = LoadProgress::default();
         let progress = progress.unwrap_or(&unseen);
         let path = self.layout.namespace_file(place);
@@ -138,7 +139,7 @@ impl Store {
         if let Some(why) = self.flaw_of_quarantine(place) {
             return closing(why);
         }
-        let file = stat.map(|_| Fingerprint { hash: xxh3_128(&bytes), bytes: bytes.len() as u64 });
+        let file = stat.map(|_| Fingerprint::of(&bytes));
         let cut = match self.cut_of(place, &known, file) {
             Ok(cut) => cut,
             Err(Why::OtherFile) => {
@@ -161,12 +162,12 @@ impl Store {
             record.set_seq(covered);
             map.put(record);
         });
-        match report {
+        let report = match report {
+            Ok(report) => report,
             Err(error) => return closing(Why::NotJson(error)),
-            Ok(report) if report.surrogates_removed > 0 => {
-                tracing::warn!(file = %path.display(), removed = report.surrogates_removed, "lone surrogates were removed at load");
-            }
-            Ok(_) => {}
+        };
+        if report.surrogates_removed > 0 {
+            tracing::warn!(file = %path.display(), removed = report.surrogates_removed, "lone surrogates were removed at load");
         }
         let last = known.last.max(covered);
         // A flush that died after its rename: the file has what the journal still waits for. That the name is on the
@@ -174,7 +175,7 @@ impl Store {
         let completed = if known.is_waiting() { covered.min(known.covered) } else { covered };
         // A drop that died after it had removed the file: the next flush is not to make an empty one.
         let dropped = if stat.is_none() && covered >= last { last } else { Seq::ZERO };
-        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, completed, last, dropped }))
+        Ok(Ok(Base { map, file: FileState { stat, unannounced }, covered, completed, last, report, dropped }))
     }
 
     /// The file and its bytes; nothing and no bytes if there is none.
@@ -182,7 +183,7 @@ impl Store {
         clippy::type_complexity,
         reason = "what was read, or why not; the outer error may pass, the inner may not"
     )]
-    fn read_namespace_file(
+    pub(super) fn read_namespace_file(
         &self,
         path: &Path,
         progress: &LoadProgress,
@@ -213,16 +214,20 @@ impl Store {
             // A namespace that was only ever written to the journal began without a file.
             (file.is_none() && known.entries.is_empty()).then_some(Seq::ZERO)
         });
-        let Some(cut) = cut.filter(|cut| *cut > Seq::ZERO || known.last > Seq::ZERO) else {
+        let through = self.complete_above(place);
+        let had_a_file = known.entries.iter().any(|entry| entry.file.is_some());
+        // That there was none once does not say that it may be missing now, when what it was replaced with is known.
+        let is_missing = |cut: Seq| file.is_none() && had_a_file && through > cut;
+        let cut = cut.filter(|cut| (*cut > Seq::ZERO || known.last > Seq::ZERO) && !is_missing(*cut));
+        let Some(cut) = cut else {
             if known.is_waiting() {
                 return Err(if file.is_some() { Why::OtherFile } else { Why::Missing });
             }
-            if file.is_none() && known.entries.iter().any(|entry| entry.file.is_some()) {
+            if file.is_none() && had_a_file {
                 tracing::warn!(%place, "the namespace's file is gone; nothing waited for it, so the namespace is empty");
             }
             return Ok(None);
         };
-        let through = self.complete_above(place);
         if through > cut {
             return Err(Why::Gap { cut: file.map(|_| cut), through });
         }
@@ -230,7 +235,7 @@ impl Store {
     }
 }
 
-fn replay(map: &mut Map, seq: Seq, effect: EffectRef<'_>) {
+pub(super) fn replay(map: &mut Map, seq: Seq, effect: EffectRef<'_>) {
     let record = || {
         let record = Record::new(effect.key, effect.value);
         record.set_seq(seq);

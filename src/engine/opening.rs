@@ -11,6 +11,8 @@ pub struct Opening {
     pub recovered: Vec<Place>,
     /// Records that were copied into the new journal segment, because they were not known to be on the platter.
     pub copied_records: u64,
+    /// An owner before has been here, and its journal is not: what only the journal held is lost.
+    pub journal_is_gone: bool,
     /// The unsynced end of an interrupted write, set aside.
     pub set_aside: Option<SetAside>,
     /// Namespaces that would not open, and why.

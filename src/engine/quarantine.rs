@@ -51,7 +51,8 @@ impl Store {
 
     /// Every write to the namespace above this Seq is in its quarantine file or in the journal.
     pub(super) fn complete_above(&self, place: &Place) -> Seq {
-        let gone = self.gone.get(place).copied().unwrap_or(Seq::ZERO);
+        let released = self.turn.exclusive(|writer| writer.appender.released(place));
+        let gone = self.gone.get(place).copied().unwrap_or(Seq::ZERO).max(released);
         match self.quarantine_of(place) {
             Some(quarantine) if quarantine.through >= gone => quarantine.from.min(gone),
             _ => gone,

@@ -17,7 +17,9 @@ use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Progress, Quarantine, Range, Spare, Tail, continue_journal, read_journal};
+use super::journal::{
+    Fresh, Losses, OpenJournal, Progress, Quarantine, Range, Reading, Spare, Tail, continue_journal, read_journal,
+};
 use super::layout::Layout;
 use super::opening::{Opening, SetAside};
 use super::ownership::Ownership;
@@ -116,6 +118,10 @@ pub struct Store {
     pub(super) gone: HashMap<Place, Seq>,
     /// Waiting records that lie outside the journal.
     pub(super) quarantines: Mutex<HashMap<Place, Quarantine>>,
+    /// What was cut off a damaged journal, if it was to be.
+    pub(super) losses: Option<Losses>,
+    /// The end of the journal that a reader does not read and a start would set aside.
+    pub(super) tail: Option<Tail>,
     pub(super) foreign_files: AtomicU64,
     /// Workspaces whose directories are known to be on the platter.
     pub(super) durable_workspaces: Mutex<HashSet<Workspace>>,
@@ -150,6 +156,16 @@ impl Store {
     /// [`Error::Owned`] by another, [`Error::Damage`] in the journal, [`Error::NewerFormat`], [`Error::NotADirectory`],
     /// [`Error::Disk`]. After an error nothing that was readable before is gone.
     pub fn open(dir: &Path, options: StoreOptions, around: Surroundings) -> Result<Self, Error> {
+        Self::open_reading(dir, options, around, Reading::Strict)
+    }
+
+    /// As [`open`](Self::open); a damaged journal is cut at its last good record where `reading` says so.
+    pub(super) fn open_reading(
+        dir: &Path,
+        options: StoreOptions,
+        around: Surroundings,
+        reading: Reading,
+    ) -> Result<Self, Error> {
         let layout = Layout::new(dir);
         let disk = Arc::clone(&around.disk);
         let stat = stat_of_directory(&*disk, dir)?;
@@ -167,20 +183,23 @@ impl Store {
             room_bytes: options.room_bytes,
             clock: Arc::clone(&around.clock),
             ownership: Arc::clone(&ownership),
+            reading,
         };
         let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
-        if earlier.is_some() && journal.appender.boot() == 1 {
+        let journal_is_gone = earlier.is_some() && journal.appender.boot() == 1;
+        if journal_is_gone {
             let journal = layout.journal();
             tracing::warn!(journal = %journal.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
         }
         let set_aside = |tail: Tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes };
         let opening = Opening {
             copied_records: journal.copied,
+            journal_is_gone,
             set_aside: journal.tail.take().map(set_aside),
             temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
             ..Opening::default()
         };
-        Self::assemble(options, around, Found { layout, stat, ownership, poison, journal, opening })
+        Self::assemble(options, around, Found { layout, stat, ownership, poison, journal, opening }, reading)
     }
 
     /// Opens the store at `dir` to read it, and changes nothing on the disk but what taking the owner lock writes into
@@ -193,6 +212,11 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_read_only(dir: &Path, around: Surroundings) -> Result<Self, Error> {
+        Self::open_read_only_reading(dir, around, Reading::Strict)
+    }
+
+    /// As [`open_read_only`](Self::open_read_only); a damaged journal counts up to its last good record where `reading` says so.
+    pub(super) fn open_read_only_reading(dir: &Path, around: Surroundings, reading: Reading) -> Result<Self, Error> {
         let layout = Layout::new(dir);
         let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(Arc::clone(&around.disk)));
         let stat = stat_of_directory(&*disk, dir)?;
@@ -206,16 +230,16 @@ impl Store {
         let poison = Arc::new(Poison::from_the_start("the store was opened read-only"));
         let ownership = Arc::new(Ownership::new(owner, layout.owner_lock(), Arc::clone(&poison)));
         let (clock, owned) = (Arc::clone(&around.clock), Arc::clone(&ownership));
-        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned)?;
+        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned, reading)?;
         let found = Found { layout, stat, ownership, poison, journal, opening: Opening::default() };
-        let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found)?;
+        let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found, reading)?;
         store.read_only = true;
         Ok(store)
     }
 
-    fn assemble(options: StoreOptions, around: Surroundings, found: Found) -> Result<Self, Error> {
+    fn assemble(options: StoreOptions, around: Surroundings, found: Found, reading: Reading) -> Result<Self, Error> {
         let Found { layout, stat, ownership, poison, journal, mut opening } = found;
-        let OpenJournal { appender, progress, ranges, gone, quarantines, .. } = journal;
+        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, tail, .. } = journal;
         opening.last = appender.last_given();
         let mut waiting: Vec<Place> =
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
@@ -237,6 +261,8 @@ impl Store {
             ranges,
             gone,
             quarantines: Mutex::new(quarantines),
+            losses,
+            tail,
             foreign_files: AtomicU64::new(0),
             durable_workspaces: Mutex::new(HashSet::new()),
             namespaces: RwLock::new(HashMap::new()),
@@ -255,6 +281,10 @@ impl Store {
         }
         waiting.retain(|place| store.known(place).is_waiting() || store.flaw_of_quarantine(place).is_some());
         store.recover(waiting)?;
+        if reading == Reading::Strict && store.poison.reason().is_none() {
+            // Once more, after what waits for closed namespaces has been quarantined.
+            store.turn.exclusive(|writer| writer.appender.release_segments());
+        }
         Ok(store)
     }
 

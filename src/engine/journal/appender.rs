@@ -76,6 +76,8 @@ pub(crate) struct Appender {
     pub(super) last_done: Seq,
     /// The ceiling that the group raises, once it is written.
     pub(super) group_ceiling: Option<Seq>,
+    /// The last write to each namespace in segments that were let go of.
+    pub(super) released: HashMap<Place, Seq>,
     /// Writes through this Seq lie in a quarantine file, durably: no segment need keep them for the namespace.
     pub(super) quarantined: HashMap<Place, Seq>,
 }
@@ -130,6 +132,11 @@ impl Appender {
             Some(through) => drop(self.quarantined.insert(place.clone(), through)),
             None => drop(self.quarantined.remove(place)),
         }
+    }
+
+    /// The last write to the namespace in segments that were let go of since the start.
+    pub(crate) fn released(&self, place: &Place) -> Seq {
+        self.released.get(place).copied().unwrap_or(Seq::ZERO)
     }
 
     /// Whether the namespace's file holds everything through this Seq, and the record that says so is on the platter.
@@ -372,6 +379,7 @@ impl Appender {
     fn let_go_of_oldest(&mut self) {
         if let Some(segment) = self.segments.pop_front() {
             self.table.forget(segment.last);
+            self.released.extend(segment.writes);
         }
     }
 

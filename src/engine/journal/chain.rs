@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
+use super::losses::Losses;
 use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
 use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
@@ -54,6 +55,17 @@ pub(crate) struct Tail {
     pub(crate) bytes: u64,
 }
 
+/// What is to be done where the journal is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It is refused.
+    Strict,
+    /// It is refused; and where it is whole, nothing is let go of that a repair may want.
+    Whole,
+    /// It counts up to its last good record, and what is behind that is told as [`Losses`].
+    Cut,
+}
+
 /// What an earlier owner left.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
@@ -72,6 +84,8 @@ pub(crate) struct Chain {
     pub(super) superseded: Vec<PathBuf>,
     /// Waiting records that lie outside the journal.
     pub(super) quarantines: HashMap<Place, Quarantine>,
+    /// What lies behind the place where it was cut, if it was to be.
+    pub(super) losses: Option<Losses>,
     /// The greatest number that any file has.
     pub(super) greatest: u64,
 }
@@ -91,7 +105,7 @@ impl Chain {
 }
 
 /// Finds the chain. Reads only; nothing is changed on the disk.
-pub(super) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Chain, Error> {
+pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result<Chain, Error> {
     let directory = layout.journal();
     let mut files = Vec::new();
     for entry in disk.list(&directory).map_err(Error::disk("list", &directory))? {
@@ -120,8 +134,16 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Chain, Error> {
         };
         headers.insert(*number, header);
     }
-    let mut reader = Reader { disk, files, headers, quarantines };
+    let mut reader = Reader { disk, files, headers, quarantines, cut: reading == Reading::Cut, skip_bad: false };
     let mut chain = reader.chain()?;
+    if let Some(losses) = &chain.losses {
+        // A file that is newer than what is left of the journal stays known, and no Seq is given again.
+        for (place, entry) in &losses.entries {
+            chain.table.intends(place, *entry);
+        }
+        let ceilings = reader.headers.values().flatten().map(|(header, _)| header.ceiling).max();
+        chain.ceiling = chain.ceiling.max(losses.greatest).max(ceilings.unwrap_or(Seq::ZERO));
+    }
     chain.greatest = greatest;
     Ok(chain)
 }
@@ -135,6 +157,9 @@ struct Reader<'a> {
     files: Vec<(u64, PathBuf)>,
     headers: HashMap<u64, Result<(SegmentHeader, usize), &'static str>>,
     quarantines: HashMap<Place, Quarantine>,
+    cut: bool,
+    /// Segments with bad headers are taken as if they were gone.
+    skip_bad: bool,
 }
 
 impl Reader<'_> {
@@ -153,6 +178,11 @@ impl Reader<'_> {
             let Some(newest) =
                 self.files.iter().rev().map(|(n, _)| *n).find(|n| *n < below && self.whole(*n).is_some())
             else {
+                if self.cut {
+                    let mut chain = self.chain_without_bad_headers()?;
+                    chain.losses.get_or_insert_default();
+                    return Ok(chain);
+                }
                 let (number, path) = &self.files[0];
                 let reason = self.headers[number].as_ref().err().copied().unwrap_or("no segment before it can be read");
                 return Err(Error::Damage { file: path.clone(), offset: 0, reason: reason.to_owned() });
@@ -178,6 +208,32 @@ impl Reader<'_> {
         }
     }
 
+    /// Where no chain is whole, what comes after the bad headers may still be read: what the segments before it
+    /// held is gone then, and namespaces that wait for it will be closed.
+    fn chain_without_bad_headers(&mut self) -> Result<Chain, Error> {
+        let bad: Vec<_> = self.files.iter().filter(|(number, _)| self.whole(*number).is_none()).cloned().collect();
+        self.skip_bad = true;
+        let mut chain = if bad.len() == self.files.len() {
+            Chain { quarantines: self.quarantines.clone(), ..Chain::default() }
+        } else {
+            self.chain()?
+        };
+        let mut losses = chain.losses.take().unwrap_or_default();
+        for (number, path) in bad {
+            if let Some(read) = chain.segments.first() {
+                losses.search(&read_file(self.disk, &path)?, salt(read.header.store, number), Seq::ZERO);
+            }
+            if !chain.cut_off.iter().any(|(known, ..)| *known == number) {
+                chain.superseded.push(path.clone());
+                chain.cut_off.push((number, path, 0));
+            }
+        }
+        chain.superseded.sort_unstable();
+        chain.superseded.dedup();
+        chain.losses = Some(losses);
+        Ok(chain)
+    }
+
     /// The numbers of the chain that ends with `newest`, oldest first; or the number of a bad one in it.
     fn numbers_back_from(&self, newest: u64) -> Result<Vec<u64>, u64> {
         let mut numbers = vec![newest];
@@ -185,6 +241,7 @@ impl Reader<'_> {
         while let Some(before) = self.whole(at).and_then(|(header, _)| header.predecessor) {
             match self.headers.get(&before.segment) {
                 None => break,
+                Some(Err(_)) if self.skip_bad => break,
                 Some(Err(_)) => return Err(before.segment),
                 Some(Ok(_)) => numbers.push(before.segment),
             }
@@ -243,7 +300,7 @@ impl Reader<'_> {
             }
             unread.is_none()
         });
-        if let Some((offset, kind)) = unread {
+        if let Some((offset, kind)) = unread.filter(|_| !self.cut) {
             let reason = format!("a record of kind {kind:?} cannot be read by this release");
             return Err(Error::Damage { file: path, offset, reason });
         }
@@ -264,7 +321,10 @@ impl Reader<'_> {
             let bytes = read_file(self.disk, path)?;
             evidence = evidence.max(greatest_synced(&bytes, salt(read.header.store, *number), end.seq));
         }
-        if evidence > end.seq {
+        if self.cut {
+            let losses = self.losses_behind(read, bytes, &later, evidence)?;
+            chain.losses = Some(losses);
+        } else if evidence > end.seq {
             let reason = format!(
                 "the journal breaks off after sequence number {}, although it had been synced through {evidence}",
                 end.seq
@@ -276,6 +336,25 @@ impl Reader<'_> {
         }
         chain.cut_off.extend(later.into_iter().map(|(number, path)| (*number, path.clone(), 0)));
         Ok(())
+    }
+}
+
+impl Reader<'_> {
+    /// What is behind the last good record of the chain.
+    fn losses_behind(
+        &self,
+        read: &Read,
+        bytes: &[u8],
+        later: &[&(u64, PathBuf)],
+        synced: Seq,
+    ) -> Result<Losses, Error> {
+        let after = read.end.seq;
+        let mut losses = Losses { after, synced, ..Losses::default() };
+        losses.search(&bytes[read.end.byte as usize..], read.header.salt(), after);
+        for (number, path) in later {
+            losses.search(&read_file(self.disk, path)?, salt(read.header.store, *number), after);
+        }
+        Ok(losses)
     }
 }
 

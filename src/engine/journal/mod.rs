@@ -10,6 +10,7 @@
 mod appender;
 mod bytes;
 mod chain;
+mod losses;
 mod opening;
 mod payload;
 mod quarantine;
@@ -21,7 +22,8 @@ mod sync;
 mod table;
 
 pub(crate) use appender::{Appender, Reach, Spare};
-pub(crate) use chain::{Range, Tail, for_each_effect};
+pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
+pub(crate) use losses::Losses;
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
 pub(crate) use payload::{
     EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_drop, encode_write,

@@ -13,9 +13,11 @@ use hashbrown::HashMap;
 
 use super::CEILING_STEP;
 use super::appender::{Appender, Segment};
-use super::chain::{self, Chain, Link, Range, Tail};
+use super::chain::{self, Chain, Link, Range, Reading, Tail};
+use super::losses::Losses;
+use super::payload::encode_file;
 use super::quarantine::Quarantine;
-use super::record::{self, Stamp};
+use super::record::{self, Kind, Stamp};
 use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
@@ -40,6 +42,8 @@ pub(crate) struct OpenJournal {
     /// Waiting records that lie outside the journal.
     pub(crate) quarantines: HashMap<Place, Quarantine>,
     pub(crate) tail: Option<Tail>,
+    /// What was cut off a damaged journal, if it was to be.
+    pub(crate) losses: Option<Losses>,
     /// Records that were copied because they were not known to be on the platter.
     pub(crate) copied: u64,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Fresh {
     pub(crate) room_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ownership: Arc<Ownership>,
+    /// What is to be done where the journal is damaged.
+    pub(crate) reading: Reading,
 }
 
 /// Reads what an earlier owner left and begins the next segment.
@@ -64,7 +70,7 @@ pub(crate) fn continue_journal(
     poison: Arc<Poison>,
     fresh: &Fresh,
 ) -> Result<OpenJournal, Error> {
-    let chain = chain::read(&**disk, layout)?;
+    let chain = chain::read(&**disk, layout, fresh.reading)?;
     // Not before: where the chain is refused, nothing is to be changed.
     remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)?;
@@ -90,6 +96,14 @@ pub(crate) fn continue_journal(
     let mut copy = Copy { salt: header.salt(), crc: start.crc, last: start.seq, count: 0, writes: HashMap::new() };
     if let Some((index, before)) = base {
         copy.records_beyond(&**disk, &chain, index, before, &mut bytes)?;
+    }
+    // What records behind a cut knew of files goes on as records of this segment, so that newer files stay known.
+    let mut next = given.next();
+    for (place, entry) in chain.losses.iter().flat_map(|losses| &losses.entries) {
+        let stamp = Stamp { seq: next, synced: chain.synced, previous_crc: copy.crc, kind: Kind::Intent };
+        copy.crc = record::encode(&mut bytes, copy.salt, stamp, |out| encode_file(out, place, entry));
+        copy.last = next;
+        next = next.next();
     }
 
     let (path, new) = (layout.segment(number), layout.new_segment(number));
@@ -133,7 +147,6 @@ pub(crate) fn continue_journal(
     });
 
     // Seqs begin above everything that the owners before may have given out, acknowledged or not.
-    let next = given.next();
     let file: Arc<dyn crate::engine::disk::DiskFile> = Arc::from(file);
     let current = (path, Arc::clone(&file));
     let (clock, poisoned) = (Arc::clone(&fresh.clock), Arc::clone(&poison));
@@ -162,9 +175,12 @@ pub(crate) fn continue_journal(
         group_last: copy.last,
         last_done: Seq::ZERO,
         group_ceiling: None,
+        released: HashMap::new(),
         quarantined: HashMap::new(),
     };
-    appender.release_segments();
+    if fresh.reading == Reading::Strict {
+        appender.release_segments();
+    }
     Ok(OpenJournal {
         appender,
         progress,
@@ -172,6 +188,7 @@ pub(crate) fn continue_journal(
         gone: chain.gone,
         quarantines: chain.quarantines,
         tail,
+        losses: chain.losses,
         copied: copy.count,
     })
 }

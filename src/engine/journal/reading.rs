@@ -12,7 +12,7 @@ use commonhold_proto::Seq;
 use hashbrown::HashMap;
 
 use super::appender::{Appender, Segment};
-use super::chain::{self, Chain, Link, Range};
+use super::chain::{self, Chain, Link, Range, Reading, Tail};
 use super::opening::{Next, OpenJournal, base_of};
 use super::quarantine;
 use super::room::Room;
@@ -31,17 +31,19 @@ pub(crate) fn read_journal(
     poison: Arc<Poison>,
     clock: Arc<dyn Clock>,
     ownership: Arc<Ownership>,
+    reading: Reading,
 ) -> Result<OpenJournal, Error> {
     let directory = layout.journal();
     let chain = match disk.lstat(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Chain { quarantines: quarantine::read_all(&**disk, layout)?, ..Chain::default() }
         }
-        _ => chain::read(&**disk, layout)?,
+        _ => chain::read(&**disk, layout, reading)?,
     };
     if let Some((_, segment, offset)) = chain.cut_off.first() {
         tracing::warn!(segment = %segment.display(), offset, "the journal has an unsynced tail; it is not read");
     }
+    let tail = tail_of(&**disk, &chain)?;
     // Through here the segments stay at a start, until nothing waits for them; the later ones are copied.
     let kept = base_of(&**disk, &chain)?.map_or(0, |base| base.index + 1);
     // A store's id is only needed to write a segment, so it does not matter here.
@@ -93,16 +95,30 @@ pub(crate) fn read_journal(
         group_last: end.seq,
         last_done: Seq::ZERO,
         group_ceiling: None,
+        released: HashMap::new(),
         quarantined: HashMap::new(),
     };
-    appender.forget_unneeded(kept);
+    if reading == Reading::Strict {
+        appender.forget_unneeded(kept);
+    }
     Ok(OpenJournal {
         appender,
         progress,
         ranges,
         gone: chain.gone,
         quarantines: chain.quarantines,
-        tail: None,
+        tail,
+        losses: chain.losses,
         copied: 0,
     })
+}
+
+/// What a start would set aside.
+fn tail_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Tail>, Error> {
+    let Some((_, segment, offset)) = chain.cut_off.first() else { return Ok(None) };
+    let mut bytes = 0;
+    for (_, path, offset) in &chain.cut_off {
+        bytes += disk.lstat(path).map_err(Error::disk("look at", path))?.bytes - offset;
+    }
+    Ok(Some(Tail { segment: segment.clone(), offset: *offset, bytes }))
 }

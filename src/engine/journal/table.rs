@@ -10,6 +10,7 @@
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::bytes::Fields;
 
@@ -18,6 +19,13 @@ use super::bytes::Fields;
 pub(crate) struct Fingerprint {
     pub(crate) hash: u128,
     pub(crate) bytes: u64,
+}
+
+impl Fingerprint {
+    /// That of a file with these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { hash: xxh3_128(bytes), bytes: bytes.len() as u64 }
+    }
 }
 
 /// A file, or its absence, that holds every write to a namespace up to the cut.

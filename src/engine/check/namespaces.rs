@@ -1,0 +1,266 @@
+//! What is to be said of the namespaces: of their files, and of the records that wait for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use commonhold_proto::{Place, Workspace};
+
+use super::super::closing::{Closing, Why};
+use super::super::disk::{Entry, Kind};
+use super::super::error::Error;
+use super::super::layout::{namespace_of_file, pid_of_temporary};
+use super::super::load::Base;
+use super::super::store::Store;
+use super::{Check, Finding, Severity, generations_of};
+use crate::json;
+
+impl Check<'_> {
+    pub(super) fn namespaces(&mut self, store: &Store) -> Result<(), Error> {
+        let mut places = BTreeSet::new();
+        let mut linked = BTreeSet::new();
+        let root = self.layout.root().to_owned();
+        let mut workspaces = vec![Workspace::root()];
+        for entry in self.disk.list(&root).map_err(Error::disk("list", &root))? {
+            let Some(workspace) = entry.name.to_str().and_then(|name| Workspace::new(name).ok()) else { continue };
+            match entry.kind {
+                Kind::Dir => workspaces.push(workspace),
+                Kind::Link if self.is_meant_as_a_workspace(store, &workspace) => {
+                    self.linked_workspace(&workspace);
+                    linked.insert(workspace);
+                }
+                _ => {}
+            }
+        }
+        for workspace in &workspaces {
+            let directory = self.layout.workspace(workspace);
+            let listed = self.disk.list(&directory).map_err(Error::disk("list", &directory))?;
+            self.directory(workspace, &directory, &listed, &mut places);
+        }
+        let known = store.turn.exclusive(|writer| {
+            let places = writer.appender.table().iter().map(|(place, _)| place.clone());
+            places.collect::<Vec<_>>()
+        });
+        places.extend(known);
+        places.extend(store.quarantined());
+        for place in places.iter().filter(|place| !linked.contains(&place.workspace)) {
+            self.namespace(store, place)?;
+        }
+        Ok(())
+    }
+
+    /// A link of any other kind is none of the store's business.
+    fn is_meant_as_a_workspace(&self, store: &Store, workspace: &Workspace) -> bool {
+        let listed = self.disk.list(&self.layout.workspace(workspace)).unwrap_or_default();
+        listed.iter().any(|entry| entry.name.to_str().is_some_and(|name| namespace_of_file(name).is_some()))
+            || store
+                .turn
+                .exclusive(|writer| writer.appender.table().iter().any(|(place, _)| place.workspace == *workspace))
+    }
+
+    fn linked_workspace(&mut self, workspace: &Workspace) {
+        let path = self.layout.workspace(workspace);
+        let target = self.disk.read_link(&path).unwrap_or_default();
+        let what = format!("the workspace is a symbolic link to {}", target.display());
+        let finding = Finding::new(Severity::Error, "workspace_link", path, what)
+            .so("no namespace in it is served; nothing of it is lost")
+            .remedy("put the directory itself there, or serve the directory it leads to as a store of its own");
+        self.report.findings.push(finding);
+    }
+
+    fn directory(&mut self, workspace: &Workspace, path: &Path, listed: &[Entry], places: &mut BTreeSet<Place>) {
+        let mut by_folded: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for name in listed.iter().filter_map(|entry| entry.name.to_str()) {
+            if let Some(place) = namespace_of_file(name).and_then(|name| Place::new(workspace.as_str(), name).ok()) {
+                by_folded.entry(place.namespace.as_str().to_ascii_lowercase()).or_default().push(place.clone());
+                places.insert(place);
+            } else if pid_of_temporary(name).is_some() {
+                let finding = Finding::new(
+                    Severity::Note,
+                    "temporary",
+                    path.join(name),
+                    "it is the unfinished file of a flush that died",
+                )
+                .so("a later start removes it when it is an hour old; the namespace's file is whole without it");
+                self.report.findings.push(finding);
+            }
+        }
+        for clashing in by_folded.values().filter(|places| places.len() > 1) {
+            let names: Vec<String> = clashing.iter().map(|place| place.namespace.file_name()).collect();
+            let what = format!("{} differ only in letter case", names.join(" and "));
+            let finding = Finding::new(Severity::Error, "case_clash", path.join(&names[0]), what)
+                .of(&clashing[0])
+                .so("none of these namespaces is served; their files are not touched")
+                .remedy("merge them by hand into one, and move the others out of the store");
+            self.report.findings.push(finding);
+        }
+    }
+
+    fn namespace(&mut self, store: &Store, place: &Place) -> Result<(), Error> {
+        self.report.namespaces += 1;
+        let path = self.layout.namespace_file(place);
+        let known = store.known(place);
+        let found = self.disk.lstat(&path).ok();
+        let size_is_known =
+            |bytes| known.entries.iter().any(|entry| entry.file.is_some_and(|file| file.bytes == bytes));
+        let looks_right = found.is_some_and(|found| found.kind == Kind::File && size_is_known(found.bytes));
+        let waits = known.is_waiting() || store.flaw_of_quarantine(place).is_some();
+        if !self.deep && !waits && looks_right {
+            return Ok(());
+        }
+        match store.base(place, None) {
+            Ok(Ok(base)) => self.opens(store, place, &path, &base, waits),
+            Ok(Err(closing)) => {
+                self.closed(store, place, &path, &closing);
+                Ok(())
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                let finding = Finding::new(Severity::Error, "unreadable", &path, format!("{error}{cause}"))
+                    .of(place)
+                    .so("requests to the namespace fail; nothing of it was changed")
+                    .remedy("let the daemon's user read it, or mend the disk, and check again");
+                self.report.findings.push(finding);
+                Ok(())
+            }
+        }
+    }
+
+    fn opens(&mut self, store: &Store, place: &Place, path: &Path, base: &Base, waits: bool) -> Result<(), Error> {
+        let known = store.known(place);
+        if base.file.unannounced.is_some() && known.entries.iter().any(|entry| entry.file.is_some()) {
+            let finding = if base.file.stat.is_some() {
+                Finding::new(
+                    Severity::Warning,
+                    "foreign_file",
+                    path,
+                    "another program wrote it, or it was put back from somewhere: the journal does not know it",
+                )
+                .so("the namespace is what this file holds; nothing waits in the journal for another one")
+            } else {
+                Finding::new(
+                    Severity::Warning,
+                    "file_gone",
+                    path,
+                    "it is gone, and the journal knows that there was one",
+                )
+                .so("the namespace is empty; nothing waits in the journal for the file")
+            };
+            self.report.findings.push(Self::with_generations(store, place, finding.of(place))?);
+        }
+        let inside = base.report.duplicate_keys_inside;
+        let twice = base.report.records_seen.saturating_sub(base.map.len() as u64) + inside;
+        for (kind, count, what, consequence) in [
+            (
+                "duplicate_keys",
+                twice,
+                "keys are there twice in one object",
+                "the last value of each counts, at the place of the first",
+            ),
+            (
+                "lone_surrogates",
+                base.report.surrogates_removed,
+                "lone surrogates, half a character each, are in it",
+                "they are removed when it is loaded",
+            ),
+        ] {
+            if count > 0 {
+                let finding = Finding::new(Severity::Note, kind, path, format!("{count} {what}"));
+                self.report.findings.push(finding.of(place).so(consequence));
+            }
+        }
+        if let Some(records) = &mut self.report.records {
+            // The journal is applied as a start would do it; where nothing waits there is nothing to apply.
+            let loaded = if waits { store.load(std::slice::from_ref(place), None)?.pop() } else { None };
+            *records += loaded.and_then(Result::ok).map_or(base.map.len() as u64, |table| table.len());
+        }
+        Ok(())
+    }
+
+    /// The file that is there is taken as it is; whoever wants an earlier one back may find it here.
+    fn with_generations(store: &Store, place: &Place, finding: Finding) -> Result<Finding, Error> {
+        let kept = generations_of(store, place)?;
+        let newest = kept.iter().find(|kept| !kept.foreign);
+        Ok(match newest {
+            Some(kept) => {
+                let rest = format!("repair {} --generation {}", place.namespace, kept.name());
+                finding.command(
+                    format!(
+                        "go back to the file of sequence number {}, and apply the later writes that are left",
+                        kept.number
+                    ),
+                    super::command(store.dir(), Some(place), &rest),
+                )
+            }
+            None => finding,
+        })
+    }
+
+    fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) {
+        let kind = match &closing.why {
+            Why::NotJson(_) => "not_json",
+            Why::Link { .. } => "link",
+            Why::NotAFile => "not_a_file",
+            Why::OtherFile => "other_file",
+            Why::Missing => "missing_file",
+            Why::Gap { .. } => "missing_segments",
+            Why::Quarantine { .. } => "quarantine_damage",
+            Why::OtherJournal { .. } => "quarantine_of_another_journal",
+        };
+        let mut finding = Finding::new(Severity::Error, kind, path, closing.what()).of(place);
+        match &closing.why {
+            Why::NotJson(error) => {
+                finding.offset = Some(error.offset as u64);
+                finding.line = Some((error.line, error.column));
+            }
+            Why::Quarantine { file, offset, .. } => {
+                finding.file.clone_from(file);
+                finding.offset = Some(*offset);
+            }
+            Why::OtherJournal { file } => finding.file.clone_from(file),
+            _ => {}
+        }
+        let mut consequence = "the namespace is closed and the others are served; nothing of it is changed".to_owned();
+        if let Some((first, last)) = closing.waiting {
+            let quarantine = store.quarantine_of(place).map(|quarantine| quarantine.path.display().to_string());
+            let kept = quarantine.unwrap_or_else(|| "the journal".to_owned());
+            consequence = format!("{consequence}. Its writes from {first} to {last} wait and are kept in {kept}");
+        }
+        self.closed.push((self.report.findings.len(), place.clone(), closing.clone()));
+        self.report.findings.push(finding.so(consequence));
+    }
+
+    /// Reads a kept generation in a deep check, and compares it with what the journal knows of it.
+    pub(super) fn generation(&mut self, store: &Store, place: &Place, kept: &super::Kept) -> Result<(), Error> {
+        let bytes = self.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
+        *self.report.generations.get_or_insert_default() += 1;
+        if let Err(error) = json::load_object(&bytes, &mut |_, _| {}) {
+            let mut finding = Finding::new(
+                Severity::Warning,
+                "generation_damage",
+                &kept.path,
+                format!("it is not a JSON object: {error}"),
+            )
+            .of(place)
+            .so("this kept file cannot be gone back to; the namespace's own file is another");
+            finding.offset = Some(error.offset as u64);
+            finding.line = Some((error.line, error.column));
+            self.report.findings.push(finding);
+            return Ok(());
+        }
+        let found = super::super::journal::Fingerprint::of(&bytes);
+        let known = store.known(place);
+        let expected = known.entries.iter().find(|entry| entry.cut == kept.number).and_then(|entry| entry.file);
+        if !kept.foreign && expected.is_some_and(|expected| expected != found) {
+            let finding = Finding::new(
+                Severity::Warning,
+                "generation_damage",
+                &kept.path,
+                "its bytes are not those that were flushed at its sequence number",
+            )
+            .of(place)
+            .so("it parses, but something in it was changed since");
+            self.report.findings.push(finding);
+        }
+        Ok(())
+    }
+}

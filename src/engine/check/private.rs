@@ -1,0 +1,125 @@
+//! What lies in `.commonhold` beside the journal's segments: kept files, quarantine, and what dead owners left.
+
+use std::path::{Path, PathBuf};
+
+use commonhold_proto::Place;
+
+use super::super::disk::{Entry, Kind};
+use super::super::error::Error;
+use super::super::store::Store;
+use super::{Check, Finding, Severity, generations_of};
+
+impl Check<'_> {
+    pub(super) fn private_files(&mut self, store: &Store) -> Result<(), Error> {
+        for place in self.rooms("generations", Kind::Dir) {
+            for kept in generations_of(store, &place)? {
+                if kept.foreign {
+                    let finding = Finding::new(
+                        Severity::Note,
+                        "foreign_generation",
+                        &kept.path,
+                        "another program had written this file when a flush or a repair replaced it, and it was kept",
+                    )
+                    .of(&place)
+                    .so("it stays until you delete it");
+                    self.report.findings.push(finding);
+                }
+                if self.deep {
+                    self.generation(store, &place, &kept)?;
+                }
+            }
+        }
+        for entry in self.list(&self.layout.journal()) {
+            let path = self.layout.journal().join(&entry.name);
+            if entry.name.to_str().is_some_and(|name| name.ends_with(".log.new")) {
+                let finding = Finding::new(
+                    Severity::Note,
+                    "unfinished_segment",
+                    path,
+                    "it is a journal segment that a start had not finished when it died",
+                )
+                .so("it does not count, and the next start removes it");
+                self.report.findings.push(finding);
+            }
+        }
+        for entry in self.list(&self.layout.aside()) {
+            let finding = Finding::new(
+                Severity::Note,
+                "aside",
+                self.layout.aside().join(&entry.name),
+                "it was cut off the end of the journal",
+            )
+            .so("it does not count; it stays until you delete it");
+            self.report.findings.push(finding);
+        }
+        self.quarantine(store);
+        Ok(())
+    }
+
+    fn quarantine(&mut self, store: &Store) {
+        for (workspace, room) in self.rooms_of("quarantine") {
+            for entry in self.list(&room) {
+                let Some(name) = entry.name.to_str() else { continue };
+                let path = room.join(name);
+                let place = name.strip_suffix(".records").and_then(|name| Place::new(&workspace, name).ok());
+                let waits = place.as_ref().filter(|place| store.quarantine_of(place).is_some());
+                let finding = match (place.as_ref(), waits) {
+                    (_, Some(place)) => Finding::new(
+                        Severity::Note,
+                        "quarantine",
+                        path,
+                        "it holds writes that wait for the namespace's file",
+                    )
+                    .of(place)
+                    .so(
+                        "it is needed: they are applied when the right file is there, and it goes after the next flush",
+                    ),
+                    (Some(place), None) => Finding::new(
+                        Severity::Note,
+                        "quarantine_settled",
+                        path,
+                        "everything in it is in the namespace's file",
+                    )
+                    .of(place)
+                    .so("the next start removes it"),
+                    (None, None) => Finding::new(
+                        Severity::Note,
+                        "quarantine_aside",
+                        path,
+                        "a repair set these writes aside, or died while it wrote them",
+                    )
+                    .so("they do not count; the file stays until you delete it"),
+                };
+                self.report.findings.push(finding);
+            }
+        }
+    }
+
+    /// The namespaces that have a directory or a file in a room of `.commonhold`.
+    fn rooms(&self, room: &str, kind: Kind) -> Vec<Place> {
+        let mut places = Vec::new();
+        for (workspace, path) in self.rooms_of(room) {
+            let names = self.list(&path).into_iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
+            places.extend(names.filter_map(|name| Place::new(&workspace, name.to_str()?).ok()));
+        }
+        places
+    }
+
+    /// The directory of the root and of each workspace in a room of `.commonhold`.
+    fn rooms_of(&self, room: &str) -> Vec<(String, PathBuf)> {
+        let room = self.layout.private().join(room);
+        let workspaces = room.join("w");
+        let mut rooms = vec![(String::new(), room.join("@"))];
+        for entry in self.list(&workspaces) {
+            if let Some(name) = entry.name.to_str() {
+                rooms.push((name.to_owned(), workspaces.join(name)));
+            }
+        }
+        rooms
+    }
+
+    /// The names in a directory; of one that is not there, or cannot be read, there is nothing to tell.
+    fn list(&self, path: &Path) -> Vec<Entry> {
+        self.disk.list(path).unwrap_or_default()
+    }
+}

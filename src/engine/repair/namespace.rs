@@ -1,0 +1,272 @@
+//! Settling one namespace: what it is to hold is worked out in memory, and then either the journal is told that the file
+//! is right as it is, or a flush writes the file anew and keeps the old one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use commonhold_proto::{Place, Seq};
+
+use super::super::catalogue::LoadProgress;
+use super::super::check::{Kept, generations_of};
+use super::super::closing::{Closing, Why};
+use super::super::error::Error;
+use super::super::flush::FlushHow;
+use super::super::journal::{Contents, Entry, Fingerprint, for_each_effect};
+use super::super::load::replay;
+use super::super::map::{Map, Record};
+use super::super::store::Store;
+use super::super::table::{FileState, Table};
+use super::{Plan, Settle, format_of, refuse_what_is_no_file};
+use crate::json::{self, FileFormat};
+
+/// A repair that is worked out and not done yet.
+pub(in crate::engine) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) format: FileFormat,
+    work: Work,
+}
+
+enum Work {
+    /// The journal is told that this is the namespace's file.
+    Keep(Option<Fingerprint>),
+    /// The file is written anew, with these records.
+    Write { map: Box<Map>, last: Seq },
+}
+
+/// What the new content begins with.
+struct Start {
+    bytes: Vec<u8>,
+    /// It holds every write up to this one.
+    cut: Seq,
+}
+
+impl Store {
+    /// Works out what settling the namespace so comes to. Changes nothing.
+    pub(super) fn prepare(&self, place: &Place, settle: Settle) -> Result<Prepared, Error> {
+        let closing = self.base(place, None)?.err();
+        if let Some(closing) = &closing {
+            refuse_what_is_no_file(place, closing)?;
+        } else if !matches!(settle, Settle::Generation { .. }) {
+            return Err(Error::NothingToRepair { what: format!("namespace {place} opens") });
+        }
+        let path = self.layout.namespace_file(place);
+        let (stat, bytes) = match self.read_namespace_file(&path, &LoadProgress::default())? {
+            Ok(read) => read,
+            Err(why) => return Err(cannot(place, &why.to_string())),
+        };
+        let found = stat.map(|_| Fingerprint::of(&bytes));
+        let known = self.known(place);
+        let cut = known.cut_of(found).unwrap_or(known.covered);
+        let mut plan = Plan::default();
+        let start = match settle {
+            Settle::KeepFile => return self.prepare_keeping(place, closing, &bytes, found),
+            Settle::ApplyJournal => {
+                parses(place, &bytes, found)?;
+                let from =
+                    if found.is_some() { path.display().to_string() } else { "nothing: there is no file".to_owned() };
+                plan.steps.push(format!("begin with {from}"));
+                Start { bytes, cut }
+            }
+            Settle::SetAside => {
+                plan.steps.push("begin with nothing".to_owned());
+                plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
+                Start { bytes: Vec::new(), cut: Seq::ZERO }
+            }
+            Settle::Generation { number, foreign } => {
+                let kept = self.kept(place, number, foreign)?;
+                let bytes = self.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
+                let print = Fingerprint::of(&bytes);
+                parses(place, &bytes, Some(print))?;
+                plan.steps.push(format!("begin with {}", kept.path.display()));
+                let named = if foreign { known.covered } else { number };
+                Start { bytes, cut: known.cut_of(Some(print)).unwrap_or(named) }
+            }
+        };
+        let format = format_of(&start.bytes);
+        let (map, applied, last) = self.content(place, &start)?;
+        plan.steps.push(match applied {
+            0 => "apply no writes: none is left that it lacks".to_owned(),
+            1 => format!("apply 1 change that it lacks, up to sequence number {last}"),
+            _ => format!("apply {applied} changes that it lacks, up to sequence number {last}"),
+        });
+        let records = map.len();
+        if found.is_some() {
+            let directory = self.layout.generations(place);
+            plan.steps.push(format!("keep the present file in {} as foreign", directory.display()));
+        }
+        plan.steps.push(format!("write {} with {records} records", path.display()));
+        self.note_gap(place, start.cut, &mut plan);
+        if let Some(flaw) = self.flaw_of_quarantine(place) {
+            plan.losses.push(format!("{flaw}; what can be read of it is applied, and the file is set aside"));
+        }
+        Ok(Prepared { plan, format, work: Work::Write { map: Box::new(map), last } })
+    }
+
+    fn prepare_keeping(
+        &self,
+        place: &Place,
+        closing: Option<Closing>,
+        bytes: &[u8],
+        found: Option<Fingerprint>,
+    ) -> Result<Prepared, Error> {
+        parses(place, bytes, found)?;
+        let path = self.layout.namespace_file(place);
+        let mut plan = Plan::default();
+        let shown = path.display();
+        plan.steps.push(match found {
+            Some(_) => format!("keep {shown} as it is, and tell the journal that it is right"),
+            None => format!("begin without a file: there is no {shown}"),
+        });
+        if let Some((first, last)) = closing.and_then(|closing| closing.waiting) {
+            let room = self.layout.quarantine(place).with_file_name("");
+            plan.steps.push(format!("set the writes from {first} to {last} aside in {}", room.display()));
+            plan.losses.push("the writes that are set aside do not count any more".to_owned());
+        }
+        Ok(Prepared { plan, format: format_of(bytes), work: Work::Keep(found) })
+    }
+
+    fn note_gap(&self, place: &Place, cut: Seq, plan: &mut Plan) {
+        let complete = self.complete_above(place);
+        if complete > cut {
+            plan.losses
+                .push(format!("writes to it from sequence number {} to {complete} are nowhere any more", cut.next()));
+        }
+    }
+
+    fn kept(&self, place: &Place, number: Seq, foreign: bool) -> Result<Kept, Error> {
+        let all = generations_of(self, place)?;
+        let names: Vec<String> = all.iter().map(Kept::name).collect();
+        all.into_iter().find(|kept| kept.number == number && kept.foreign == foreign).ok_or_else(|| {
+            let there =
+                if names.is_empty() { "none is kept".to_owned() } else { format!("kept are {}", names.join(", ")) };
+            cannot(place, &format!("there is no such generation; {there}"))
+        })
+    }
+
+    /// The records of the start with every write above its cut that is left; how many changes those are, and the last.
+    fn content(&self, place: &Place, start: &Start) -> Result<(Map, u64, Seq), Error> {
+        let mut map = Map::expecting(json::expected_records(&start.bytes));
+        json::load_object(&start.bytes, &mut |key, value| {
+            let record = Record::new(key, value);
+            record.set_seq(start.cut);
+            map.put(record);
+        })
+        .map_err(|error| cannot(place, &error.to_string()))?;
+        let (mut applied, mut last, mut above) = (0_u64, start.cut, start.cut);
+        if let Some(quarantine) = self.quarantine_of(place) {
+            // Those of a journal that is gone have numbers of their own; they come before all that is in this one.
+            let other = self.turn.exclusive(|writer| writer.appender.store()) != quarantine.store;
+            Contents::read(&*self.disk, &quarantine.path)?.for_each_effect(|seq, effect| {
+                if other || seq > start.cut {
+                    replay(&mut map, seq, effect);
+                    applied += 1;
+                    last = last.max(seq);
+                }
+            });
+            if !other && quarantine.flaw.is_none() {
+                above = above.max(quarantine.through);
+            } else if !other {
+                above = last;
+            }
+        }
+        for_each_effect(&*self.disk, &self.ranges_beyond(&[(place, above)]), |seq, of, effect| {
+            if of == place && seq > above {
+                replay(&mut map, seq, effect);
+                applied += 1;
+                last = last.max(seq);
+            }
+        })?;
+        Ok((map, applied, last))
+    }
+
+    /// Does it. The store is open to be written, and nobody else has it.
+    pub(super) fn settle(&self, place: &Place, prepared: Prepared) -> Result<Plan, Error> {
+        let Prepared { plan, work, .. } = prepared;
+        let flawed = self.flaw_of_quarantine(place).is_some();
+        match work {
+            Work::Keep(found) => {
+                if flawed {
+                    // It goes first: what waits in the journal itself is quarantined only where no bad file is in the way.
+                    self.set_quarantine_aside(place)?;
+                    self.forget_quarantine(place)?;
+                    self.quarantine(place);
+                }
+                let waits = self.known(place).is_waiting();
+                if waits && self.quarantine_of(place).is_none() {
+                    let reason =
+                        "the waiting writes could not be put into quarantine; see the log above, and try again";
+                    return Err(cannot(place, reason));
+                }
+                self.set_quarantine_aside(place)?;
+                let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
+                let entry = Entry { file: found, cut };
+                let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(place, entry))?;
+                self.progress.sync_through(seq)?;
+                // From here on the journal knows the file, and what was set aside is not needed under its old name.
+                self.forget_quarantine(place)?;
+            }
+            Work::Write { map, last } => {
+                if flawed {
+                    self.set_quarantine_aside(place)?;
+                }
+                // Above everything that waits, so that the file that is written settles all of it.
+                let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
+                let table = Table::new(
+                    place.clone(),
+                    self.next_load(),
+                    *map,
+                    (cut.max(last), Seq::ZERO),
+                    FileState::default(),
+                    self.activity(place),
+                );
+                table.set_completed(Seq::ZERO);
+                self.flush_table(&Arc::new(table), FlushHow { rewrite: true, lock_timeout: None })?;
+                self.progress.sync_through(self.progress.written())?;
+                if flawed {
+                    self.forget_quarantine(place)?;
+                }
+            }
+        }
+        self.tick()?;
+        Ok(plan)
+    }
+
+    /// Gives the quarantine file a second name under which it does not count and stays.
+    fn set_quarantine_aside(&self, place: &Place) -> Result<(), Error> {
+        let Some(quarantine) = self.quarantine_of(place) else { return Ok(()) };
+        let mut number = quarantine.through.0;
+        loop {
+            let aside: PathBuf = quarantine.path.with_file_name(format!("{}.{number:020}.aside", place.namespace));
+            match self.disk.link(&quarantine.path, &aside) {
+                Ok(()) => return self.sync_private_above(&aside),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(_) => {
+                    self.disk.copy(&quarantine.path, &aside).map_err(Error::disk("set aside as", &aside))?;
+                    return self.sync_private_above(&aside);
+                }
+            }
+        }
+    }
+
+    fn forget_quarantine(&self, place: &Place) -> Result<(), Error> {
+        let removed = self.quarantines.lock().remove(place);
+        self.turn.exclusive(|writer| writer.appender.set_quarantined(place, None));
+        if let Some(quarantine) = removed {
+            self.disk.remove(&quarantine.path).map_err(Error::disk("remove", &quarantine.path))?;
+        }
+        Ok(())
+    }
+}
+
+fn parses(place: &Place, bytes: &[u8], found: Option<Fingerprint>) -> Result<(), Error> {
+    match json::load_object(bytes, &mut |_, _| {}) {
+        Err(error) if found.is_some() => {
+            Err(cannot(place, &format!("{}; mend it by hand, or choose another way", Why::NotJson(error))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cannot(place: &Place, reason: &str) -> Error {
+    Error::CannotRepair { place: place.to_string(), reason: reason.to_owned() }
+}
