@@ -174,6 +174,8 @@ impl Storm {
         let scratch = self.spaces[SPACES.len() - 1].clone();
         let request = self.note_begun("drop", &[Step::Clear(scratch.clone())], None)?;
         match scratch.drop_namespace() {
+            // Where there is nothing to drop, nothing is written, and the Seq is that of the write before.
+            Ok(dropped) if dropped.records == 0 => self.note_outcome(request, &Outcome::Refused),
             Ok(dropped) => self.note_outcome(request, &Outcome::Acknowledged(dropped.seq)),
             Err(error) if error.outcome_is_unknown() => Ok(()),
             Err(error) => Err(error.into()),
