@@ -261,6 +261,10 @@ class Loop:
         stop = subprocess.run([self.options.daemon, "--quiet", "--store", self.store, "stop"], check=False)
         if stop.returncode != 0 or self.daemon.wait(DEADLINE_S) != 0:
             raise Failure(f"stop ended with {stop.returncode}, the daemon with {self.daemon.returncode}")
+        check = [self.options.daemon, "--store", self.store, "check", "--deep"]
+        checked = subprocess.run(check, capture_output=True, text=True, check=False)
+        if checked.returncode != 0:
+            raise Failure(f"check --deep ended with {checked.returncode}: {checked.stdout}{checked.stderr}")
         for workspace, namespace in SPACES:
             path = self.store / workspace / f"kv_store_{namespace}.json"
             # The last thing that was done to it may have been a drop.
