@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -126,6 +126,45 @@ fn ten_thousand_connections_are_held_at_once_and_each_is_served() {
 /// A user who is neither this one nor root.
 const STRANGER: u32 = 65_534;
 
+/// A user of whom nothing else runs: its limit of threads counts all that does.
+const BUSY_USER: u32 = 65_533;
+
+/// The binary where any user can reach it.
+fn reachable_binary() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = directory.path().join("commonhold");
+    std::fs::copy(BINARY, &binary).unwrap();
+    eventually("the copy can be run", || Command::new(&binary).arg("--version").stdout(Stdio::null()).status().is_ok());
+    (directory, binary)
+}
+
+#[test]
+fn a_connection_for_which_no_thread_can_be_had_is_served_all_the_same() {
+    if commonhold::ipc::own_uid() != 0 {
+        let _ = writeln!(std::io::stderr(), "NOT TRIED WITHOUT THREADS: only root can run a daemon as a user with few");
+        return;
+    }
+    let place = Place::new();
+    let (_directory, binary) = reachable_binary();
+    std::os::unix::fs::chown(place.path(), Some(BUSY_USER), Some(BUSY_USER)).unwrap();
+    let log = std::fs::File::create(place.path().join("log")).unwrap();
+    // Its own threads fit, and those of some sessions, but not of all. Shells differ in the name of that limit.
+    let limit = "(ulimit -u 32) 2>/dev/null && ulimit -u 32 || ulimit -p 32";
+    let script = format!("{limit}; exec {} serve {}", binary.display(), place.path().display());
+    let mut command = Command::new("sh");
+    command.uid(BUSY_USER).gid(BUSY_USER).arg("-c").arg(script).stdout(Stdio::null()).stderr(log);
+    let daemon = Killed(command.spawn().unwrap());
+    eventually("the daemon serves", || Stream::connect(place.path(), Instant::now()).is_ok());
+    let mut peers: Vec<Peer> = (0..60).map(|_| place.connect()).collect();
+    for (n, peer) in peers.iter_mut().enumerate() {
+        assert!(matches!(peer.call(put("few", &n.to_string(), "1")).answer(), Answer::Written { .. }), "client {n}");
+    }
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    assert!(log.contains("it shares one with others"), "{log}");
+    assert!(daemon.status("Threads") <= 32);
+}
+
 /// Runs the binary, from where a stranger can reach it, as that user.
 fn as_stranger(binary: &Path, store: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(binary);
@@ -150,11 +189,7 @@ fn other_users_come_in_where_they_are_allowed_and_nowhere_else() {
         let _ = writeln!(std::io::stderr(), "NOT TRIED AS ANOTHER USER: that takes root, and this is user {own}");
         return;
     }
-    let reachable = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(reachable.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = reachable.path().join("commonhold");
-    std::fs::copy(BINARY, &binary).unwrap();
-    eventually("the copy can be run", || Command::new(&binary).arg("--version").stdout(Stdio::null()).status().is_ok());
+    let (_directory, binary) = reachable_binary();
     assert_eq!(as_stranger(&binary, place.path(), &["get", "s", "a"]), (0, "1\n".to_owned(), String::new()));
     drop((peer, daemon));
     // The same socket is still there; the next daemon lets nobody else in.
