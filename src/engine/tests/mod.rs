@@ -16,6 +16,7 @@ mod promises;
 mod quarantine;
 mod read_only;
 mod real;
+mod repair;
 mod rig;
 mod segments;
 mod snapshots;
