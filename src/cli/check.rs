@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::human::{counted, number};
+use super::human::counted;
 use super::output::{BAD, FAINT, GOOD, NOTE, print_json, print_styled};
 use crate::engine::{self, Finding, Report, Severity, Surroundings};
 
@@ -91,10 +91,10 @@ fn told(report: &Report, quiet: bool) -> String {
     let verdict = if is_clean { "no damage" } else { "see above" };
     let _ = writeln!(
         text,
-        "{style}{verdict}{style:#}: {} errors, {} warnings, {} notes in {looked}{read}",
-        number(report.count(Severity::Error) as u64),
-        number(report.count(Severity::Warning) as u64),
-        number(report.count(Severity::Note) as u64),
+        "{style}{verdict}{style:#}: {}, {}, {} in {looked}{read}",
+        counted(report.count(Severity::Error) as u64, "error", "errors"),
+        counted(report.count(Severity::Warning) as u64, "warning", "warnings"),
+        counted(report.count(Severity::Note) as u64, "note", "notes"),
     );
     text
 }
