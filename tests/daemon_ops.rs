@@ -6,8 +6,11 @@ mod daemon_support;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use commonhold::proto::frame::FrameKind;
-use commonhold::proto::limits::REPLY_PART_BYTES;
-use commonhold::proto::{Answer, Condition, Fault, Kind, Number, Op, Seq, Space, Verb};
+use commonhold::proto::limits::{
+    MAX_CHANGED_VALUE_BYTES, MAX_FRAME_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_RECORD_BYTES, MAX_VALUE_BYTES,
+    REPLY_PART_BYTES,
+};
+use commonhold::proto::{Answer, Condition, Cursor, Fault, Kind, Number, Op, Seq, Space, Verb};
 use daemon_support::{Peer, Place, flush, get, put, space, write};
 
 const ALWAYS: Condition = Condition::Always;
@@ -244,4 +247,220 @@ fn workspaces_are_those_that_have_or_had_a_namespace() {
     assert_eq!(found, [("", 0, 0, 0, 0), ("by_file", 1, 0, 0, 0), ("emptied", 0, 0, 0, 0), ("tenant", 1, 1, 1, 3)]);
     assert_eq!(list[1].file_bytes, 8);
     daemon.stop().unwrap();
+}
+
+fn volatile(namespace: &str) -> Space<'_> {
+    Space { kind: Kind::Volatile, workspace: "", namespace }
+}
+
+/// The verb, to the volatile namespace of that name.
+fn in_volatile<'a>(namespace: &'a str, mut verb: Verb<'a>) -> Verb<'a> {
+    match &mut verb {
+        Verb::Write(write) => write.spaces = vec![volatile(namespace)],
+        Verb::Get { space, .. } | Verb::Flush { space: Some(space), .. } | Verb::Drop { space } => {
+            *space = volatile(namespace);
+        }
+        other => panic!("{other:?}"),
+    }
+    verb
+}
+
+#[test]
+fn a_volatile_namespace_is_read_and_written_as_any_other_and_ends_with_the_daemon() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let (mut peer, mut other) = (place.connect(), place.connect());
+    peer.call(in_volatile("v", put("v", "k", "1")));
+    assert_eq!(other.call(in_volatile("v", get("v", "k"))).value().as_deref(), Some("1"));
+    let fault = other.call(get("v", "k")).fault();
+    assert!(matches!(&fault, Fault::KindMismatch { place, kind: Kind::Volatile } if place == "v"), "{fault:?}");
+    other.call(put("kept", "k", "1"));
+    let fault = peer.call(in_volatile("kept", get("kept", "k"))).fault();
+    assert!(matches!(&fault, Fault::KindMismatch { kind: Kind::Persistent, .. }), "{fault:?}");
+    let fault = peer.call(in_volatile("v", flush("v"))).fault();
+    assert!(matches!(&fault, Fault::Volatile { what, .. } if what == "flushed"), "{fault:?}");
+    let mut mixed = write("v", vec![Op::Clear { space: 0 }, Op::Clear { space: 1 }]);
+    if let Verb::Write(write) = &mut mixed {
+        write.spaces = vec![volatile("v"), space("kept")];
+    }
+    assert_eq!(peer.call(mixed).fault(), Fault::MixedKinds);
+    assert_eq!(peer.call(in_volatile("v", get("v", "k"))).value().as_deref(), Some("1"), "nothing was cleared");
+    // Another session drops it; who has used it before finds the new one.
+    let dropped = other.call(in_volatile("v", Verb::Drop { space: space("v") }));
+    assert!(matches!(dropped.answer(), Answer::Dropped { records: 1, .. }));
+    other.call(in_volatile("v", put("v", "new", "2")));
+    assert_eq!(peer.call(in_volatile("v", get("v", "new"))).value().as_deref(), Some("2"));
+    let flush_all = Verb::Flush { space: None, rewrite: true, wait: true };
+    assert!(matches!(peer.call(flush_all).answer(), Answer::Flushed { rewritten: 1, .. }));
+    daemon.stop().unwrap();
+    assert!(!place.file("v").exists() && place.file("kept").exists());
+    let _daemon = place.serve();
+    assert_eq!(place.connect().call(in_volatile("v", get("v", "new"))).value(), None);
+}
+
+/// The keys of a page, and where it ended.
+fn page(peer: &mut Peer, cursor: Option<&(u64, u64, String)>, limit: u32) -> Result<Page, Fault> {
+    let cursor = cursor.map(|(load, ordinal, key)| Cursor { load: *load, ordinal: *ordinal, key });
+    let reply = peer.call(Verb::Scan { space: space("s"), cursor, prefix: "", limit, values: false });
+    match reply.answer() {
+        Answer::Page { entries, next, .. } => {
+            let next = next.map(|next| (next.load, next.ordinal, next.key.to_owned()));
+            Ok((entries.iter().map(|entry| entry.key.to_owned()).collect(), next))
+        }
+        Answer::Fault(fault) => Err(fault),
+        other => panic!("{other:?}"),
+    }
+}
+
+type Page = (Vec<String>, Option<(u64, u64, String)>);
+
+#[test]
+fn a_scan_that_spans_a_restart_goes_on_behind_its_key_or_says_that_it_cannot() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let mut peer = place.connect();
+    for key in ["a", "b", "gone", "c", "d"] {
+        peer.call(put("s", key, "1"));
+    }
+    // Ordinals after the restart are other ones than before.
+    peer.call(write("s", vec![Op::Delete { space: 0, key: "a", condition: ALWAYS }]));
+    peer.call(put("s", "a", "1"));
+    let (first, at_b) = page(&mut peer, None, 1).unwrap();
+    let (_, at_gone) = page(&mut peer, None, 2).unwrap();
+    assert_eq!(first, ["b"]);
+    daemon.stop().unwrap();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let (rest, end) = page(&mut peer, at_b.as_ref(), 0).unwrap();
+    assert_eq!((rest, end), (["gone", "c", "d", "a"].map(str::to_owned).to_vec(), None));
+    peer.call(write("s", vec![Op::Delete { space: 0, key: "gone", condition: ALWAYS }]));
+    assert_eq!(page(&mut peer, at_gone.as_ref(), 0), Err(Fault::CursorExpired));
+    let (rest, _) = page(&mut peer, at_b.as_ref(), 0).unwrap();
+    assert_eq!(rest, ["c", "d", "a"]);
+}
+
+#[test]
+fn a_write_above_the_memory_limit_is_refused_and_reads_deletes_and_flushes_go_on() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.store.max_memory = Some(8 << 20);
+    let _daemon = commonhold::daemon::Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(1 << 20));
+    let mut done = 0;
+    let fault = loop {
+        let reply = peer.call(put("m", &format!("k{done}"), &value));
+        match reply.answer() {
+            Answer::Written { .. } => done += 1,
+            Answer::Fault(fault) => break fault,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!((3..8).contains(&done), "{done} MiB fit into 8 beside the journal's buffer");
+    assert!(
+        matches!(fault, Fault::MemoryFull { limit, needed, .. } if limit == 8 << 20 && needed > 1 << 20),
+        "{fault:?}"
+    );
+    assert_eq!(peer.call(get("m", "k0")).value().as_ref(), Some(&value));
+    assert!(matches!(peer.call(flush("m")).answer(), Answer::Flushed { rewritten: 1, .. }));
+    assert!(matches!(peer.call(put("m", "k0", "1")).answer(), Answer::Written { .. }), "smaller is no growth");
+    assert!(matches!(peer.call(put("m", "again", "2")).answer(), Answer::Written { .. }));
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{reply:?}") };
+    let status: serde_json::Value = serde_json::from_str(json).unwrap();
+    let used = status["memory"]["used_bytes"].as_u64().unwrap();
+    assert!(used > 2 << 20 && used < 8 << 20, "{used}");
+    assert_eq!(status["memory"]["limit_bytes"], 8 << 20);
+}
+
+/// The request is refused as too large, with the words and the limit; the session goes on.
+fn too_large(peer: &mut Peer, verb: Verb<'_>, words: &str, at_most: usize) {
+    match peer.call(verb).fault() {
+        Fault::TooLarge { what, got, limit } => {
+            assert!(what.contains(words), "{what}");
+            assert!(got > limit && limit == at_most as u64, "{got} of {limit}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_value_may_have_32_mib_and_no_byte_more() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let most = format!("\"{}\"", "v".repeat(MAX_VALUE_BYTES - 2));
+    assert!(matches!(peer.call(put("l", "k", &most)).answer(), Answer::Written { .. }));
+    let more = format!("\"{}\"", "w".repeat(MAX_VALUE_BYTES - 1));
+    too_large(&mut peer, put("l", "k", &more), "bytes in the value of key \"k\"", MAX_VALUE_BYTES);
+    assert_eq!(peer.call(get("l", "k")).value(), Some(most), "what was there is still there");
+}
+
+#[test]
+fn a_key_may_have_64_kib_and_no_byte_more() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let most = "k".repeat(MAX_KEY_BYTES);
+    assert!(matches!(peer.call(put("l", &most, "1")).answer(), Answer::Written { .. }));
+    assert_eq!(peer.call(get("l", &most)).value().as_deref(), Some("1"));
+    let more = "k".repeat(MAX_KEY_BYTES + 1);
+    too_large(&mut peer, put("l", &more, "1"), "bytes in a key", MAX_KEY_BYTES);
+    too_large(&mut peer, get("l", &more), "bytes in a key", MAX_KEY_BYTES);
+    assert!(matches!(peer.call(Verb::Len { space: space("l") }).answer(), Answer::Len { records: 1 }));
+}
+
+#[test]
+fn a_request_may_have_10_000_operations_and_none_more() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let keys: Vec<String> = (0..=MAX_OPERATIONS).map(|number| number.to_string()).collect();
+    let put = |key| Op::Put { space: 0, key, value: "1", condition: ALWAYS };
+    let all: Vec<_> = keys.iter().map(|key| put(key)).collect();
+    too_large(&mut peer, write("l", all.clone()), "operations", MAX_OPERATIONS);
+    assert!(matches!(peer.call(Verb::Len { space: space("l") }).answer(), Answer::Len { records: 0 }));
+    assert!(matches!(peer.call(write("l", all[1..].to_vec())).answer(), Answer::Written { new: 10_000, .. }));
+}
+
+#[test]
+fn changes_are_for_values_of_at_most_1_mib_and_a_request_changes_at_most_128_mib() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let value = |bytes: usize| format!("{{\"p\":\"{}\"}}", "x".repeat(bytes - 8));
+    peer.call(put("l", "most", &value(MAX_CHANGED_VALUE_BYTES)));
+    let merge = |fields| Op::Merge { space: 0, key: "most", fields, condition: ALWAYS };
+    too_large(&mut peer, write("l", vec![merge("{\"q\":1}")]), "key \"most\"", MAX_CHANGED_VALUE_BYTES);
+    assert!(matches!(peer.call(write("l", vec![merge("{\"p\":1}")])).answer(), Answer::Written { found: 1, .. }));
+    assert_eq!(peer.call(get("l", "most")).value().as_deref(), Some("{\"p\":1}"));
+
+    peer.call(put("l", "k", &value(1_000_000)));
+    let increment = Op::Increment { space: 0, key: "k", field: "n", by: Number::Int(1), condition: ALWAYS };
+    too_large(
+        &mut peer,
+        write("l", vec![increment; 200]),
+        "bytes of values that one request changes",
+        MAX_RECORD_BYTES,
+    );
+    assert_eq!(peer.call(get("l", "k")).value(), Some(value(1_000_000)), "nothing of it is done");
+    assert!(matches!(peer.call(write("l", vec![increment; 100])).answer(), Answer::Written { found: 100, .. }));
+}
+
+#[test]
+fn a_frame_of_more_than_64_mib_ends_its_session_and_no_other() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let (mut peer, mut other) = (place.connect(), place.connect());
+    peer.call(put("l", "k", "1"));
+    let mut frame = daemon_support::frame_of(900, put("l", "k", "2"));
+    frame[..4].copy_from_slice(&(MAX_FRAME_BYTES as u32 + 1).to_le_bytes());
+    peer.send(&frame);
+    let fault = peer.next().closing();
+    assert!(
+        matches!(&fault, Fault::Malformed { reason } if reason.contains(&format!("the limit is {MAX_FRAME_BYTES}"))),
+        "{fault:?}"
+    );
+    assert!(peer.try_next().is_none(), "the daemon has closed the connection");
+    assert_eq!(other.call(get("l", "k")).value().as_deref(), Some("1"), "what was there is still there");
 }

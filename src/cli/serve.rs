@@ -47,6 +47,10 @@ pub(super) struct ServeArgs {
     /// Let this user in as well, by number; may be repeated. They connect at .commonhold-shared/socket.
     #[arg(long, value_name = "U")]
     allow_uid: Vec<u32>,
+    /// Most memory that records, indexes and old versions may take, as 512M or 2G; a write that would need more is
+    /// refused.
+    #[arg(long, value_name = "S", value_parser = human::parse_size)]
+    max_memory: Option<u64>,
     /// Serve a store on a network file system all the same. Only this machine may use it.
     #[arg(long)]
     allow_network_fs: bool,
@@ -72,6 +76,7 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     options.store.file_format = args.file_format;
     options.store.keep = args.keep;
     options.store.flush_lock_timeout = args.flush_lock_timeout;
+    options.store.max_memory = args.max_memory;
     options.preload = preload;
     options.allow_network_fs = args.allow_network_fs;
     options.idle_exit = args.idle_exit;

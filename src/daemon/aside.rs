@@ -5,7 +5,7 @@ use crate::proto::codec::decode_request;
 use crate::proto::{Answer, Fault, Place, Request, Verb};
 
 use super::Daemon;
-use super::dispatch::{drop_records, prepare_write, read};
+use super::dispatch::{drop_records, place_to_flush, prepare_write, read};
 use super::fault::timed_out;
 use super::late::LateAnswer;
 use super::later;
@@ -57,7 +57,7 @@ fn try_carry_out(
         }
         Verb::Commit => return Ok(Some(Outcome::Commit)),
         Verb::Flush { space, rewrite, wait } => {
-            let place = space.map(|space| space.place()).transpose()?;
+            let place = space.as_ref().map(place_to_flush).transpose()?;
             return Ok(Some(Outcome::Flush { place, rewrite, wait }));
         }
         Verb::Drop { space } => {

@@ -9,7 +9,9 @@ use std::cell::LazyCell;
 use crate::engine::{Dropped, Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
-use crate::proto::{Answer, Cursor, Entry, Fault, Found, NamespaceInfo, Op, Place, Space, Verb, WorkspaceInfo, Write};
+use crate::proto::{
+    Answer, Cursor, Entry, Fault, Found, Kind, NamespaceInfo, Op, Place, Space, Verb, WorkspaceInfo, Write,
+};
 
 use super::Daemon;
 use super::fault::check_count;
@@ -246,8 +248,18 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
 /// Drops the records of a namespace; its file is for the flush that is to follow.
 pub(super) fn drop_records(daemon: &Daemon, space: &Space<'_>) -> Result<(Place, Dropped), Fault> {
     let place = space.place()?;
-    let dropped = daemon.drop_records(&place).ok_or(Fault::Stopping)?.map_err(|error| Fault::from(&error))?;
+    let dropped =
+        daemon.drop_records(&place, space.kind).ok_or(Fault::Stopping)?.map_err(|error| Fault::from(&error))?;
     Ok((place, dropped))
+}
+
+/// The one namespace that a flush means.
+pub(super) fn place_to_flush(space: &Space<'_>) -> Result<Place, Fault> {
+    let place = space.place()?;
+    match space.kind {
+        Kind::Persistent => Ok(place),
+        Kind::Volatile => Err(Fault::Volatile { place: place.to_string(), what: "flushed".to_owned() }),
+    }
 }
 
 /// The namespaces that must be in memory before a request can be served.

@@ -46,6 +46,12 @@ impl From<&engine::Error> for Fault {
             Error::FlushLockTimeout { place, lock_file, waited } => {
                 flush_lock_timeout(place.clone(), lock_file, *waited)
             }
+            Error::KindMismatch { place, kind } => Self::KindMismatch { place: place.clone(), kind: *kind },
+            Error::Volatile { place, what } => Self::Volatile { place: place.clone(), what: what.clone() },
+            Error::MixedKinds => Self::MixedKinds,
+            Error::MemoryFull { used, limit, needed } => {
+                Self::MemoryFull { used: *used, limit: *limit, needed: *needed }
+            }
             Error::CursorExpired => Self::CursorExpired,
             Error::SnapshotExpired => Self::SnapshotExpired,
             // The others end or prevent a start. Should one come up while serving, its own words say most.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::engine::{self, FlushHow, Store};
-use crate::proto::{Fault, Place, Seq};
+use crate::proto::{Fault, Kind, Place, Seq};
 
 use super::crew::Crew;
 use super::fault::{flush_lock_timeout, timed_out, with_causes};
@@ -160,7 +160,11 @@ impl Flusher {
             return Ok(self.store.dirty());
         }
         let known = self.store.namespaces()?;
-        Ok(known.iter().filter_map(|info| Place::new(&info.workspace, &info.namespace).ok()).collect())
+        Ok(known
+            .iter()
+            .filter(|info| info.kind == Kind::Persistent)
+            .filter_map(|info| Place::new(&info.workspace, &info.namespace).ok())
+            .collect())
     }
 
     /// Somebody no longer wants what they asked for: those who wait in line for a rewrite are looked through at once. One

@@ -58,8 +58,8 @@ pub(super) fn flush(daemon: &Daemon, answer: LateAnswer, place: Option<Place>, w
 
 /// Answers when the file of a namespace whose records were dropped has gone too.
 pub(super) fn dropped(daemon: &Daemon, answer: LateAnswer, place: Place, dropped: Dropped, since: Instant) {
-    let Dropped { seq, records, was_there } = dropped;
-    if !was_there {
+    let Dropped { seq, records, needs_flush } = dropped;
+    if !needs_flush {
         return answer.give(&Answer::Dropped { seq, records });
     }
     let name = place.to_string();

@@ -26,8 +26,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::{self, Store, Surroundings, WriteRequest, Written};
 use crate::ipc::{Listener, own_uid};
-use crate::proto::Place;
 use crate::proto::limits::{MAX_QUEUED_BYTES, MAX_WAITING_BYTES};
+use crate::proto::{Kind, Place};
 
 use super::budget::Budget;
 use super::committer::{self, Committer};
@@ -329,9 +329,12 @@ impl Daemon {
     }
 
     /// Drops the records of a namespace; its file goes with the next flush. None if the daemon is stopping.
-    pub(super) fn drop_records(&self, place: &Place) -> Option<Result<engine::Dropped, engine::Error>> {
+    pub(super) fn drop_records(&self, place: &Place, kind: Kind) -> Option<Result<engine::Dropped, engine::Error>> {
         let _gate = self.gate.read();
-        self.takes_writes().then(|| self.store.drop_namespace(place))
+        self.takes_writes().then(|| match kind {
+            Kind::Persistent => self.store.drop_namespace(place),
+            Kind::Volatile => self.store.drop_volatile(place),
+        })
     }
 
     /// Asks for the daemon's end; the answer is given when all is flushed.

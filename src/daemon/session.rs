@@ -16,7 +16,7 @@ use crate::proto::frame::FrameKind;
 use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
-use super::dispatch::{drop_records, may_take_long, prepare_write, read, spaces, touches};
+use super::dispatch::{drop_records, may_take_long, place_to_flush, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
 use super::inbox::Inbox;
 use super::later::{self, FlushWish};
@@ -242,12 +242,12 @@ impl Session {
         let (since, deadline) = (asker.read_at, asker.deadline());
         match verb {
             Verb::Commit => later::commit(&self.daemon, self.outbox.promise(id), since, deadline),
-            Verb::Flush { space, rewrite, wait } => match space.map(|space| space.place()).transpose() {
+            Verb::Flush { space, rewrite, wait } => match space.as_ref().map(place_to_flush).transpose() {
                 Ok(place) => {
                     let wish = FlushWish { rewrite, wait, since, deadline };
                     later::flush(&self.daemon, self.outbox.promise(id), place, wish);
                 }
-                Err(error) => self.replies.refuse(id, error.into()),
+                Err(fault) => self.replies.refuse(id, fault),
             },
             Verb::Drop { space } => match drop_records(&self.daemon, &space) {
                 Ok((place, dropped)) => {

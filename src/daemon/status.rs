@@ -35,11 +35,20 @@ struct Status<'a> {
     boot: u64,
     seq: Seqs,
     sessions: usize,
+    memory: Memory,
     journal: Journal,
     opening: Opened,
     foreign_files: u64,
     totals: Totals,
     namespaces: Vec<OneNamespace<'a>>,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    /// Records, indexes, old versions that somebody still reads, and the journal's buffer.
+    used_bytes: u64,
+    /// The most that may be, if there is a limit.
+    limit_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -178,6 +187,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
         store.stats();
     let options = store.options();
+    let (used_bytes, limit_bytes) = store.memory();
     let status = Status {
         refuses_writes: store.refuses_writes(),
         warnings,
@@ -199,6 +209,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         boot: store.boot(),
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),
+        memory: Memory { used_bytes, limit_bytes },
         journal: Journal {
             segments,
             bytes: journal_bytes,

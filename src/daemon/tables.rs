@@ -31,7 +31,7 @@ impl Tables {
     /// Whether [`get`](Self::get) would answer at once: the namespace is in memory, or known not to open.
     pub(super) fn is_ready(&mut self, space: &Space<'_>) -> bool {
         let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
-        if space.kind != Kind::Persistent || self.noted.iter().any(here) {
+        if space.kind == Kind::Volatile || self.noted.iter().any(here) {
             return true;
         }
         space.place().is_err() || self.store.is_open(space.workspace, space.namespace)
@@ -39,10 +39,12 @@ impl Tables {
 
     /// The namespace that a request means. Waits while it is being loaded.
     pub(super) fn get(&mut self, space: &Space<'_>) -> Result<&Arc<Table>, Fault> {
-        if space.kind != Kind::Persistent {
-            return Err(Fault::Unsupported { what: "kind of namespace".to_owned(), tag: 1 });
-        }
-        let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
+        self.noted.retain(|noted| !noted.table.is_gone());
+        let here = |noted: &Noted| {
+            *noted.namespace == *space.namespace
+                && *noted.workspace == *space.workspace
+                && noted.table.kind() == space.kind
+        };
         if let Some(at) = self.noted.iter().position(here) {
             // One step forward each time: the list sorts itself by use, and two that take turns do not jump about.
             let at = if at > 0 {
@@ -55,11 +57,15 @@ impl Tables {
         }
         let place = space.place()?;
         self.blank = None;
-        let table = self.store.namespace(&place).map_err(|error| Fault::from(&error))?;
+        let found = match space.kind {
+            Kind::Persistent => self.store.namespace(&place),
+            Kind::Volatile => self.store.volatile(&place),
+        };
+        let table = found.map_err(|error| Fault::from(&error))?;
         if self.noted.len() == MOST_NOTED {
             self.noted.pop();
         }
-        if table.is_blank() {
+        if table.is_blank() && !table.is_volatile() {
             // Not held on to: a name that was only asked for costs memory no longer than it must.
             return Ok(self.blank.insert(table));
         }

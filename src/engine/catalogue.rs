@@ -44,6 +44,12 @@ pub(super) enum State {
     Closed(Closing),
 }
 
+impl State {
+    pub(super) fn is_volatile(&self) -> bool {
+        matches!(self, Self::Loaded(table) if table.is_volatile())
+    }
+}
+
 impl LoadProgress {
     fn get(&self) -> (u64, u64) {
         (self.done_bytes.load(Ordering::Relaxed), self.total_bytes.load(Ordering::Relaxed))
@@ -106,7 +112,7 @@ impl Store {
         let known = self.namespaces.read().get(place).cloned();
         let slot = match known {
             Some(slot) => slot,
-            None => self.new_slot(place)?,
+            None => self.new_slot(place, || State::Unloaded)?,
         };
         self.table(&slot)
     }
@@ -114,6 +120,9 @@ impl Store {
     fn table(&self, slot: &Slot) -> Result<Arc<Table>, Error> {
         let opened = |state: &State| match state {
             State::Unloaded => None,
+            State::Loaded(table) if table.is_volatile() => {
+                Some(Err(Error::KindMismatch { place: slot.place.to_string(), kind: table.kind() }))
+            }
             State::Loaded(table) => Some(Ok(Arc::clone(table))),
             State::Closed(closing) => Some(Err(Error::NeedsRepair {
                 place: slot.place.to_string(),
@@ -140,8 +149,14 @@ impl Store {
         opened(&state).expect("it was just opened or closed")
     }
 
-    fn new_slot(&self, place: &Place) -> Result<Arc<Slot>, Error> {
+    /// A slot in this state, unless somebody else is first; a volatile namespace is not to have a file's name.
+    pub(super) fn new_slot(&self, place: &Place, state: impl FnOnce() -> State) -> Result<Arc<Slot>, Error> {
         let on_disk = self.namespaces_in(&place.workspace)?;
+        let mut state = state();
+        if state.is_volatile() && on_disk.iter().any(|name| *name == place.namespace.as_str()) {
+            // As if it had been opened: the file decides.
+            state = State::Unloaded;
+        }
         let mut namespaces = self.namespaces.write();
         let mut folded = self.folded.lock();
         let in_memory = folded.get(&fold(place)).map(Namespace::as_str);
@@ -155,8 +170,7 @@ impl Store {
             return Err(Error::NameClash { namespace, existing });
         }
         folded.insert(fold(place), place.namespace.clone());
-        let slot =
-            namespaces.entry(place.clone()).or_insert_with(|| Arc::new(Slot::new(place.clone(), State::Unloaded)));
+        let slot = namespaces.entry(place.clone()).or_insert_with(|| Arc::new(Slot::new(place.clone(), state)));
         Ok(Arc::clone(slot))
     }
 
@@ -334,6 +348,7 @@ impl Store {
         let slot = self.namespaces.read().get(place).cloned();
         match slot.as_ref().and_then(|slot| slot.state.try_read()).as_deref() {
             Some(State::Loaded(table)) => {
+                info.kind = table.kind();
                 info.records = Some(table.len());
                 info.bytes = table.bytes();
                 info.dirty = table.is_dirty();
@@ -341,8 +356,11 @@ impl Store {
             Some(State::Closed(closing)) => info.closed = Some(closing.to_string()),
             Some(State::Unloaded) | None => {}
         }
-        let is_something =
-            info.file_bytes.is_some() || info.records.unwrap_or(0) > 0 || info.dirty || info.closed.is_some();
+        let is_something = info.file_bytes.is_some()
+            || info.records.unwrap_or(0) > 0
+            || info.dirty
+            || info.closed.is_some()
+            || info.kind == commonhold_proto::message::Kind::Volatile;
         is_something.then_some(info)
     }
 }

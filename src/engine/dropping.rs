@@ -24,8 +24,8 @@ pub struct Dropped {
     pub seq: Seq,
     /// How many records there were.
     pub records: u64,
-    /// Whether there was anything to drop. If there was, a flush is to follow, which removes the file.
-    pub was_there: bool,
+    /// Whether a flush is to follow, which removes the file. Of a namespace that was not there none is, nor of a volatile one.
+    pub needs_flush: bool,
 }
 
 impl Store {
@@ -43,13 +43,13 @@ impl Store {
             other => other.map(|_| true).map_err(Error::disk("look at", &path))?,
         };
         if !has_file && table.is_empty() && !table.is_dirty() {
-            return Ok(Dropped { seq: self.applied(), records: 0, was_there: false });
+            return Ok(Dropped { seq: self.applied(), records: 0, needs_flush: false });
         }
         // The drop builds on the file that was loaded, as any write does.
         self.announce(&table, &mut file)?;
         drop(file);
         let (seq, records) = self.turn.exclusive(|writer| writer.drop_records(&table))?;
-        Ok(Dropped { seq, records, was_there: true })
+        Ok(Dropped { seq, records, needs_flush: true })
     }
 
     /// Removes a dropped namespace's file. Only who holds the flush lock can ask for it.
@@ -89,6 +89,7 @@ impl Writer {
         let cleared = {
             let mut map = table.map.write();
             let cleared = map.clear();
+            map.settle();
             table.applied(seq);
             table.set_dropped(seq);
             cleared

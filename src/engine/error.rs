@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use commonhold_proto::message::Kind;
 use commonhold_proto::{NameError, Seq};
 
 use crate::lock::{Holder, LockError};
@@ -129,6 +130,39 @@ pub enum Error {
     /// The cursor is of an earlier load and its key is gone.
     #[error("the cursor has expired: the namespace was loaded anew since; begin the scan again")]
     CursorExpired,
+    /// The namespace is of another kind than is asked for: who opened it first has decided.
+    #[error("namespace {place} is {}: open it as that, or choose another name", if *.kind == Kind::Volatile { "volatile" } else { "persistent" })]
+    KindMismatch {
+        /// Workspace and namespace.
+        place: String,
+        /// The kind that it is of.
+        kind: Kind,
+    },
+    /// Not possible for a volatile namespace.
+    #[error("namespace {place} is volatile and has no file: it cannot be {what}")]
+    Volatile {
+        /// Workspace and namespace.
+        place: String,
+        /// What cannot be done, as `flushed`.
+        what: String,
+    },
+    /// One request writes to namespaces of both kinds.
+    #[error(
+        "the request writes to both persistent and volatile namespaces, which cannot be one atomic write; nothing was changed"
+    )]
+    MixedKinds,
+    /// The write would take more memory than the store may.
+    #[error(
+        "the store's memory is used up: {used} of {limit} bytes, and the write needs {needed} more; nothing was changed"
+    )]
+    MemoryFull {
+        /// Bytes in use.
+        used: u64,
+        /// The limit.
+        limit: u64,
+        /// About how many bytes the write needs.
+        needed: u64,
+    },
     /// More was changed while a snapshot was read than is kept for it.
     #[error("the snapshot has expired: more was changed during the reading than is kept for it; read it again")]
     SnapshotExpired,

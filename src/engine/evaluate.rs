@@ -15,7 +15,8 @@ use super::change::Refused;
 use super::error::Error;
 use super::journal::{EffectKind, EffectRef, WriteHead};
 use super::map::Record;
-use super::request::{Op, What, WriteRequest};
+use super::memory::Memory;
+use super::request::{Op, What, WriteRequest, Written};
 use super::table::Table;
 use std::hash::BuildHasher;
 
@@ -38,6 +39,8 @@ pub(super) struct Evaluated {
     pub(super) surrogates_removed: u64,
     /// Bytes of the values that its changes made, those that later ones replaced included.
     changed_bytes: usize,
+    /// How much more memory its records take than those that they replace.
+    growth: i64,
     /// Given when it is journaled.
     pub(super) seq: Seq,
 }
@@ -102,18 +105,28 @@ struct Touched {
 }
 
 /// The group's requests that will be done, and what they come to.
-#[derive(Default)]
-pub(super) struct Evaluation {
+pub(super) struct Evaluation<'a> {
     pub(super) requests: Vec<Evaluated>,
     overlay: Overlay,
     /// Bytes of the values that changes made.
     changed_bytes: usize,
+    memory: &'a Memory,
+    /// Memory that the requests will take when they are applied.
+    growth: u64,
 }
 
 /// A group takes no further request once its changes have made values of so many bytes.
 const GROUP_CHANGED_BYTES: usize = 32 << 20;
 
-impl Evaluation {
+/// About what index and order take for a record.
+const INDEX_BYTES: usize = 24;
+
+impl<'a> Evaluation<'a> {
+    /// Of no request yet; those that would take the memory above its limit are refused.
+    pub(super) fn within(memory: &'a Memory) -> Self {
+        Self { requests: Vec::new(), overlay: Overlay::default(), changed_bytes: 0, memory, growth: 0 }
+    }
+
     /// Evaluates a request after those before it.
     ///
     /// `alone`: it is the only request of its group, so that a single operation needs no overlay.
@@ -128,10 +141,12 @@ impl Evaluation {
             effects: Vec::with_capacity(request.ops.len()),
             surrogates_removed: request.surrogates_removed,
             changed_bytes: 0,
+            growth: 0,
             seq: Seq::ZERO,
         };
         if alone && request.ops.len() == 1 {
             evaluated.single(&request.ops[0])?;
+            self.growth += self.memory.admit(evaluated.growth, self.growth)?;
             evaluated.drop_unused_tables();
             self.changed_bytes += evaluated.changed_bytes;
             self.requests.push(evaluated);
@@ -145,6 +160,13 @@ impl Evaluation {
             }
         }
         let evaluated = self.requests.last_mut().expect("it was just pushed");
+        match self.memory.admit(evaluated.growth, self.growth) {
+            Ok(growth) => self.growth += growth,
+            Err(error) => {
+                self.take_back();
+                return Err(error);
+            }
+        }
         evaluated.drop_unused_tables();
         self.changed_bytes += evaluated.changed_bytes;
         Ok(())
@@ -197,6 +219,7 @@ impl Evaluation {
         let current = current.and_then(|(_, record)| record);
         let record = evaluated.result(&op.what, current.as_ref())?;
         let is_put = !matches!(op.what, What::Delete(_));
+        evaluated.weigh(is_put.then_some(&record), current.as_ref());
         evaluated.count(is_put, exists.is_some());
         // An earlier effect of this very request on this key is absorbed, so that only the last result is kept.
         let mut existed_before = exists.is_some();
@@ -250,13 +273,15 @@ impl Evaluation {
             present = present + u64::from(touched.exists) - u64::from(in_map);
         }
         drop(map);
-        overlay.cleared = true;
+        let was_cleared = std::mem::replace(&mut overlay.cleared, true);
         overlay.keys.clear();
         let evaluated = &mut self.requests[at];
         for effect in evaluated.effects.iter_mut().filter(|effect| effect.table == index) {
             effect.kind = None;
         }
         evaluated.head.found += present;
+        // What the group itself has put since is not taken off: it counts a little too much, never too little.
+        evaluated.growth -= if was_cleared { 0 } else { (table.bytes() + table.overhead_bytes()).cast_signed() };
         evaluated.effects.push(Effect { table: index, kind: Some(EffectKind::Clear), record: None });
     }
 
@@ -315,6 +340,7 @@ impl Evaluated {
         let record = self.result(&op.what, current.as_ref()).map_err(|refused| refused.in_operation(0))?;
         let is_put = !matches!(op.what, What::Delete(_));
         let kind = if is_put { EffectKind::Put } else { EffectKind::Delete };
+        self.weigh(is_put.then_some(&record), current.as_ref());
         self.count(is_put, exists.is_some());
         let kind = (is_put || exists.is_some()).then_some(kind);
         self.effects.push(Effect { table: op.table, kind, record: Some(record) });
@@ -340,6 +366,17 @@ impl Evaluated {
             });
         }
         Ok(record)
+    }
+
+    /// What was answered when it is done.
+    pub(super) fn written(&self) -> Written {
+        let WriteHead { new, found, .. } = self.head;
+        Written { seq: self.seq, new, found, surrogates_removed: self.surrogates_removed }
+    }
+
+    fn weigh(&mut self, new: Option<&Record>, old: Option<&Record>) {
+        let takes = |record: &Record| (record.bytes() + record.overhead_bytes() + INDEX_BYTES).cast_signed() as i64;
+        self.growth += new.map_or(0, takes) - old.map_or(0, takes);
     }
 
     fn count(&mut self, is_put: bool, exists: bool) {

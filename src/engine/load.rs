@@ -67,7 +67,14 @@ impl Store {
             if base.last > base.completed {
                 activity.wrote(true);
             }
-            let table = Table::new(place.clone(), load, base.map, (base.last, base.covered), base.file, activity);
+            let table = Table::new(
+                place.clone(),
+                load,
+                base.map.measured(&self.shared.memory.gauge),
+                (base.last, base.covered),
+                base.file,
+                activity,
+            );
             table.set_completed(base.completed);
             table.set_dropped(base.dropped);
             Ok(Arc::new(table))

@@ -31,6 +31,7 @@ mod journal;
 mod layout;
 mod load;
 pub mod map;
+mod memory;
 mod opening;
 mod ownership;
 mod poison;
@@ -44,6 +45,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod volatile;
 mod writer;
 
 pub use activity::{Costs, LastFlush};

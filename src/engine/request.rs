@@ -210,7 +210,15 @@ impl WriteRequest {
         self.push(table, What::Clear, Condition::Always)
     }
 
+    /// Whether it is to volatile namespaces.
+    pub fn is_volatile(&self) -> bool {
+        self.tables.first().is_some_and(|table| table.is_volatile())
+    }
+
     fn push(&mut self, table: &Arc<Table>, what: What, condition: Condition) -> Result<(), Error> {
+        if self.tables.first().is_some_and(|first| first.kind() != table.kind()) {
+            return Err(Error::MixedKinds);
+        }
         if self.ops.len() == MAX_OPERATIONS {
             return Err(Error::TooLarge {
                 what: "operations in one request".to_owned(),

@@ -18,7 +18,8 @@ use super::error::Error;
 use super::flush::{FlushHow, Flushed};
 use super::housekeeping::{make_private_directories, remove_temporaries};
 use super::journal::{
-    Fresh, Losses, OpenJournal, Progress, Quarantine, Range, Reading, Spare, Tail, continue_journal, read_journal,
+    Fresh, Losses, Numbers, OpenJournal, Progress, Quarantine, Range, Reading, Spare, Tail, continue_journal,
+    read_journal,
 };
 use super::layout::Layout;
 use super::opening::{Opening, SetAside};
@@ -52,6 +53,9 @@ pub struct StoreOptions {
     /// How many bytes of old records are kept for one reader of all records ([`Table::snapshot`](super::Table::snapshot))
     /// before its snapshot expires.
     pub snapshot_bytes: usize,
+    /// Most bytes that records, indexes, old versions and the journal's buffer may take; a write that would need more is
+    /// refused.
+    pub max_memory: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -65,6 +69,7 @@ impl Default for StoreOptions {
             buffer_bytes: 4 << 20,
             room_bytes: 4 << 20,
             snapshot_bytes: 64 << 20,
+            max_memory: None,
         }
     }
 }
@@ -111,6 +116,7 @@ pub struct Store {
     pub(super) poison: Arc<Poison>,
     pub(super) progress: Arc<Progress>,
     pub(super) shared: Arc<Shared>,
+    pub(super) numbers: Arc<Numbers>,
     pub(super) turn: Turn<Writer, Batch, Results>,
     /// What the journal held at the start: namespaces that are loaded later may need it.
     pub(super) ranges: Vec<Range>,
@@ -245,7 +251,8 @@ impl Store {
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
-        let shared = Arc::new(Shared::default());
+        let numbers = appender.numbers();
+        let shared = Arc::new(Shared::within(options.max_memory));
         let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
         let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
         let mut store = Self {
@@ -257,6 +264,7 @@ impl Store {
             poison,
             progress,
             shared,
+            numbers,
             turn: Turn::new(writer),
             ranges,
             gone,
@@ -295,6 +303,13 @@ impl Store {
     ///
     /// While the disk is so slow that a record has been unsynced for more than two seconds, it waits for that first.
     pub fn write(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
+        if requests.iter().any(WriteRequest::is_volatile) {
+            return self.write_mixed(requests);
+        }
+        self.write_persistent(requests)
+    }
+
+    fn write_persistent(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
         if let Err(error) = self.progress.wait_while_behind() {
             return requests.iter().map(|_| Err(error.repeat())).collect();
         }
@@ -326,7 +341,7 @@ impl Store {
     /// is it the first to a namespace that was loaded.
     pub fn needs_no_sync_of_its_own(&self, request: &WriteRequest) -> bool {
         let asks_more = request.durability == Some(Durability::Synced) && self.options.durability != Durability::Synced;
-        !asks_more && request.tables.iter().all(|table| table.is_announced())
+        request.is_volatile() || !asks_more && request.tables.iter().all(|table| table.is_announced())
     }
 
     /// Loads the namespaces for which the journal holds something that their files lack.
@@ -437,12 +452,20 @@ impl Store {
     /// the file is as it was or as it was to become, and nothing is lost.
     pub fn flush(&self, place: &Place, how: FlushHow) -> Result<Flushed, Error> {
         self.refuse_if_read_only()?;
+        if self.is_volatile(place) {
+            return Err(Error::Volatile { place: place.to_string(), what: "flushed".to_owned() });
+        }
         self.flush_table(&self.namespace(place)?, how)
     }
 
     /// Why writes are refused, if they are.
     pub fn refuses_writes(&self) -> Option<&str> {
         self.poison.reason()
+    }
+
+    /// What the data takes in memory, and the most that it may.
+    pub fn memory(&self) -> (u64, Option<u64>) {
+        (self.shared.memory.gauge.bytes(), self.shared.memory.limit)
     }
 
     /// Numbers for `status`.

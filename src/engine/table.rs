@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use commonhold_proto::limits::MAX_SCAN_VISITS;
+use commonhold_proto::message::Kind;
 use commonhold_proto::{Cursor, Place, Seq};
 use parking_lot::{Mutex, RwLock};
 
@@ -36,6 +37,11 @@ pub struct Table {
     completed: AtomicU64,
     pub(super) file: Mutex<FileState>,
     pub(super) activity: Arc<Activity>,
+    kind: Kind,
+    /// Of a volatile namespace: held by whoever writes to it, as the turn is for the persistent ones.
+    pub(super) order: Mutex<()>,
+    /// Of a volatile namespace: it was dropped, and another may have its name.
+    pub(super) gone: AtomicBool,
 }
 
 /// What is known of a namespace's file. Its lock is held while the file is replaced.
@@ -102,7 +108,31 @@ impl Table {
             completed: AtomicU64::new(covered.0),
             file: Mutex::new(file),
             activity,
+            kind: Kind::Persistent,
+            order: Mutex::new(()),
+            gone: AtomicBool::new(false),
         }
+    }
+
+    /// An empty volatile one.
+    pub(super) fn volatile(place: Place, load: u64, map: Map, activity: Arc<Activity>) -> Self {
+        let none = (Seq::ZERO, Seq::ZERO);
+        Self { kind: Kind::Volatile, ..Self::new(place, load, map, none, FileState::default(), activity) }
+    }
+
+    /// What becomes of it when the daemon ends.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it is in memory only.
+    pub fn is_volatile(&self) -> bool {
+        self.kind == Kind::Volatile
+    }
+
+    /// Whether it is volatile and was dropped: whoever holds it is to look its name up again.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Which namespace this is.
@@ -123,7 +153,7 @@ impl Table {
     /// Whether its file lacks something that it holds, or has it all but the flush did not get to tell the journal so:
     /// until another one does, the journal keeps what it need not.
     pub fn is_dirty(&self) -> bool {
-        self.last() > Seq(self.completed.load(Ordering::Acquire))
+        !self.is_volatile() && self.last() > Seq(self.completed.load(Ordering::Acquire))
     }
 
     pub(super) fn set_completed(&self, cut: Seq) {
@@ -156,6 +186,9 @@ impl Table {
 
     /// Whether there is nothing that would be missed: no record, no file, and no write since it was loaded.
     pub fn is_blank(&self) -> bool {
+        if self.is_volatile() {
+            return self.last() == Seq::ZERO;
+        }
         !self.is_announced()
             && self.is_empty()
             && !self.is_dirty()

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
 use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
 use super::map::{Cleared, Record};
+use super::memory::{Held, Memory};
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
 use super::turn::Weight;
@@ -33,6 +34,8 @@ pub(super) struct Writer {
     progress: Arc<Progress>,
     durability: Durability,
     pub(super) shared: Arc<Shared>,
+    /// What the journal's buffer takes.
+    buffer_memory: Held,
 }
 
 /// What others may look at while a writer works.
@@ -42,12 +45,18 @@ pub(super) struct Shared {
     applied: AtomicU64,
     /// Maps that were cleared, to be freed where nobody waits for it.
     garbage: Mutex<Vec<Cleared>>,
+    /// What all of it takes.
+    pub(super) memory: Memory,
 }
 
 /// A cleared map that is no larger than this is freed at once.
 const FREED_AT_ONCE: usize = 1_000;
 
 impl Shared {
+    pub(super) fn within(max_memory: Option<u64>) -> Self {
+        Self { memory: Memory { limit: max_memory, ..Memory::default() }, ..Self::default() }
+    }
+
     pub(super) fn applied(&self) -> Seq {
         Seq(self.applied.load(Ordering::Acquire))
     }
@@ -79,7 +88,8 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         shared.applied.store(appender.last_given().0, Ordering::Release);
-        Self { appender, poison, progress, durability, shared }
+        let buffer_memory = Held::of(&shared.memory.gauge);
+        Self { appender, poison, progress, durability, shared, buffer_memory }
     }
 
     /// Commits a group: the consecutive writes of one or more sessions. Where changes make many bytes of few, it is done
@@ -98,7 +108,8 @@ impl Writer {
     fn commit_some(&mut self, group: &mut [Batch]) -> Vec<Results> {
         let alone = group.iter().map(|batch| batch.0.len()).sum::<usize>() == 1;
         let reach = self.reach(group);
-        let mut evaluation = Evaluation::default();
+        let shared = Arc::clone(&self.shared);
+        let mut evaluation = Evaluation::within(&shared.memory);
         let mut outcomes = Vec::with_capacity(group.len());
         // An earlier failed sync ended all writing.
         if let Err(error) = self.poison.check().and_then(|()| self.appender.begin()) {
@@ -132,18 +143,18 @@ impl Writer {
         let answer = |outcome: Result<usize, Error>| {
             let request = &requests[outcome?];
             done.as_ref().map_err(Error::repeat)?;
-            Ok(Written {
-                seq: request.seq,
-                new: request.head.new,
-                found: request.head.found,
-                surrogates_removed: request.surrogates_removed,
-            })
+            Ok(request.written())
         };
         outcomes.into_iter().map(|batch| batch.into_iter().map(answer).collect()).collect()
     }
 
     /// Evaluates one request and adds it to the journal's group; returns its index among those that will be done.
-    fn evaluate(&mut self, evaluation: &mut Evaluation, request: WriteRequest, alone: bool) -> Result<usize, Error> {
+    fn evaluate(
+        &mut self,
+        evaluation: &mut Evaluation<'_>,
+        request: WriteRequest,
+        alone: bool,
+    ) -> Result<usize, Error> {
         evaluation.add(request, alone)?;
         let index = evaluation.requests.len() - 1;
         let evaluated = &evaluation.requests[index];
@@ -183,51 +194,57 @@ impl Writer {
     }
 
     fn apply(&mut self, requests: &mut [Evaluated]) {
-        for request in requests {
-            self.apply_one(request);
+        for request in requests.iter_mut() {
+            apply_one(&self.shared, request);
             for table in &request.tables {
                 self.appender.wrote(table.place(), request.seq);
             }
         }
-        self.shared.set_applied(self.appender.last_given());
-    }
-
-    /// Makes one request visible, all of it in one hold of the namespaces that it touches.
-    fn apply_one(&self, request: &mut Evaluated) {
-        let tables = std::mem::take(&mut request.tables);
-        // What is replaced is freed after the hold. Locks are taken in any order: only the turn's holder takes several.
-        let mut replaced: Vec<Option<Record>> = Vec::new();
-        let mut cleared = Vec::new();
-        let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
-        for effect in &mut request.effects {
-            let Some(kind) = effect.kind else { continue };
-            let map = &mut maps[usize::from(effect.table)];
-            match (kind, effect.record.take()) {
-                (EffectKind::Put, Some(record)) => {
-                    record.set_seq(request.seq);
-                    replaced.push(map.put(record));
-                }
-                (EffectKind::PutAtEnd, Some(record)) => {
-                    record.set_seq(request.seq);
-                    replaced.push(map.remove(record.key()));
-                    map.put(record);
-                }
-                (EffectKind::Delete, Some(record)) => replaced.push(map.remove(record.key())),
-                (EffectKind::Clear | EffectKind::Drop, _) => cleared.push(map.clear()),
-                (_, None) => unreachable!("every effect on a key has a record"),
-            }
+        if let Some(last) = requests.last() {
+            self.shared.set_applied(last.seq);
         }
-        for table in &tables {
-            table.applied(request.seq);
-        }
-        drop(maps);
-        request.tables = tables;
-        for cleared in cleared {
-            self.shared.discard(cleared);
-        }
+        self.buffer_memory.set(self.appender.buffer_capacity());
     }
 }
 
+/// Makes one request visible, all of it in one hold of the namespaces that it touches.
+pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
+    let tables = std::mem::take(&mut request.tables);
+    // What is replaced is freed after the hold. Locks are taken in any order: only the turn's
+    // holder takes several, and whoever has the orders of the volatile namespaces that it takes several of.
+    let mut replaced: Vec<Option<Record>> = Vec::new();
+    let mut cleared = Vec::new();
+    let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
+    for effect in &mut request.effects {
+        let Some(kind) = effect.kind else { continue };
+        let map = &mut maps[usize::from(effect.table)];
+        match (kind, effect.record.take()) {
+            (EffectKind::Put, Some(record)) => {
+                record.set_seq(request.seq);
+                replaced.push(map.put(record));
+            }
+            (EffectKind::PutAtEnd, Some(record)) => {
+                record.set_seq(request.seq);
+                replaced.push(map.remove(record.key()));
+                map.put(record);
+            }
+            (EffectKind::Delete, Some(record)) => replaced.push(map.remove(record.key())),
+            (EffectKind::Clear | EffectKind::Drop, _) => cleared.push(map.clear()),
+            (_, None) => unreachable!("every effect on a key has a record"),
+        }
+    }
+    for table in &tables {
+        table.applied(request.seq);
+    }
+    for map in &mut maps {
+        map.settle();
+    }
+    drop(maps);
+    request.tables = tables;
+    for cleared in cleared {
+        shared.discard(cleared);
+    }
+}
 fn weight(group: &[Batch]) -> usize {
     group.iter().map(Weight::weight).sum()
 }

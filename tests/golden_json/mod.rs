@@ -94,7 +94,7 @@ const SESSION: [(&str, &[Line]); 23] = [
 ];
 
 /// Members whose values differ from run to run.
-const VARYING: [&str; 26] = [
+const VARYING: [&str; 27] = [
     "applied",
     "boot",
     "client",
@@ -117,6 +117,7 @@ const VARYING: [&str; 26] = [
     "uid",
     "unix_ms",
     "unwritten_bytes",
+    "used_bytes",
     "uptime_s",
     "version",
     "waiting_ms",

@@ -15,6 +15,7 @@ use commonhold_proto::limits::MAX_RECORD_BYTES;
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
+use super::numbers::Numbers;
 use super::record::{self, Kind, Stamp};
 use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
@@ -57,8 +58,7 @@ pub(crate) struct Appender {
     /// The buffer is written once it holds more than this.
     pub(super) buffer_bytes: usize,
     pub(super) ceiling: Seq,
-    /// The next Seq to be given out.
-    pub(super) next: Seq,
+    pub(super) numbers: Arc<Numbers>,
     pub(super) table: FileTable,
     /// Oldest first; the last one is appended to.
     pub(super) segments: VecDeque<Segment>,
@@ -111,14 +111,22 @@ impl Appender {
 
     /// Gives out the next Seq.
     pub(crate) fn take_seq(&mut self) -> Seq {
-        let seq = self.next;
-        self.next = seq.next();
-        seq
+        self.numbers.take()
+    }
+
+    /// Where the Seqs come from.
+    pub(crate) fn numbers(&self) -> Arc<Numbers> {
+        Arc::clone(&self.numbers)
+    }
+
+    /// What the buffer takes in memory.
+    pub(crate) fn buffer_capacity(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// The last Seq that was given out.
     pub(crate) fn last_given(&self) -> Seq {
-        Seq(self.next.0 - 1)
+        Seq(self.numbers.next().0 - 1)
     }
 
     /// The store's id.
@@ -172,8 +180,9 @@ impl Appender {
         self.buffer.truncate(self.group_at);
         self.group_crc = self.last_crc;
         self.group_ceiling = None;
-        if self.next.0 + CEILING_STEP / 2 > self.ceiling.0 {
-            let raised = Seq(self.next.0 + CEILING_STEP);
+        let next = self.numbers.next();
+        if next.0 + CEILING_STEP / 2 > self.ceiling.0 {
+            let raised = Seq(next.0 + CEILING_STEP);
             self.record(Kind::Ceiling, |out| out.extend_from_slice(&raised.0.to_le_bytes()))?;
             self.group_ceiling = Some(raised);
         }
@@ -236,7 +245,10 @@ impl Appender {
         segment.last = self.group_last;
         segment.durable_from = segment.durable_from.or(Some(self.group_last));
         self.last_crc = self.group_crc;
-        self.ceiling = self.group_ceiling.unwrap_or(self.ceiling);
+        if let Some(raised) = self.group_ceiling {
+            self.ceiling = raised;
+            self.numbers.raise_ceiling(raised);
+        }
         self.progress.appended_through(self.group_last);
         if writes {
             self.buffer_is_written();

@@ -11,6 +11,7 @@ mod appender;
 mod bytes;
 mod chain;
 mod losses;
+mod numbers;
 mod opening;
 mod payload;
 mod quarantine;
@@ -24,6 +25,7 @@ mod table;
 pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
 pub(crate) use losses::Losses;
+pub(crate) use numbers::Numbers;
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
 pub(crate) use payload::{
     EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_drop, encode_write,

@@ -15,6 +15,7 @@ use super::CEILING_STEP;
 use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
 use super::losses::Losses;
+use super::numbers::Numbers;
 use super::payload::encode_file;
 use super::quarantine::Quarantine;
 use super::record::{self, Kind, Stamp};
@@ -163,7 +164,7 @@ pub(crate) fn continue_journal(
         room: Room::new(fresh.room_bytes),
         buffer_bytes: fresh.buffer_bytes,
         ceiling: header.ceiling,
-        next,
+        numbers: Arc::new(Numbers::new(next, header.ceiling)),
         table: chain.table,
         segments,
         file,

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use super::appender::{Appender, Segment};
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
+use super::numbers::Numbers;
 use super::opening::{Next, OpenJournal, base_of};
 use super::quarantine;
 use super::room::Room;
@@ -83,7 +84,7 @@ pub(crate) fn read_journal(
         room: Room::new(0),
         buffer_bytes: 0,
         ceiling: next.given,
-        next: next.given.next(),
+        numbers: Arc::new(Numbers::new(next.given.next(), next.given)),
         table: chain.table,
         segments,
         file,

@@ -22,6 +22,7 @@ mod tests;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::memory::{Gauge, Held};
 use index::Index;
 use order::Order;
 pub use record::Record;
@@ -36,6 +37,7 @@ pub struct Map {
     records: usize,
     bytes: usize,
     record_overhead: usize,
+    held: Held,
 }
 
 /// Where a [`Map::scan`] ended.
@@ -57,12 +59,25 @@ impl Map {
     /// An empty map, with a hash seed of its own.
     pub fn new() -> Self {
         let (index, order) = (Index::new(), Order::starting_at(0));
-        Self { index, order, views: Vec::new(), records: 0, bytes: 0, record_overhead: 0 }
+        Self { index, order, views: Vec::new(), records: 0, bytes: 0, record_overhead: 0, held: Held::default() }
     }
 
     /// An empty map that is laid out for about this many records. More or fewer may come; more cost what they always do.
     pub fn expecting(records: usize) -> Self {
         Self { index: Index::expecting(records), ..Self::new() }
+    }
+
+    /// This map, with what it holds counted in a sum, brought up to date by [`settle`](Self::settle).
+    #[must_use]
+    pub(crate) fn measured(mut self, gauge: &Gauge) -> Self {
+        self.held = Held::of(gauge);
+        self.settle();
+        self
+    }
+
+    /// Brings the sum up to date, in O(1). To be called once after some changes.
+    pub(crate) fn settle(&mut self) {
+        self.held.set(self.bytes + self.overhead_bytes());
     }
 
     /// The record under `key`.
@@ -131,7 +146,11 @@ impl Map {
     pub fn clear(&mut self) -> Cleared {
         let fresh = Order::starting_at(self.order.bound());
         let all_bytes = self.bytes + self.record_overhead;
-        let order = Arc::new(std::mem::replace(&mut self.order, fresh));
+        let mut order = std::mem::replace(&mut self.order, fresh);
+        // It is held until the last view of it is gone.
+        let beside = self.held.beside();
+        order.hold(std::mem::replace(&mut self.held, beside));
+        let order = Arc::new(order);
         for state in self.views.drain(..).filter_map(|view| view.upgrade()) {
             state.lock().hand_over(&order, all_bytes);
         }

@@ -10,6 +10,7 @@ use std::iter::{Copied, Enumerate, Zip};
 use std::slice;
 
 use super::Record;
+use crate::engine::memory::Held;
 
 /// Ordinals of one chunk.
 const CHUNK: u64 = 1_024;
@@ -25,6 +26,8 @@ pub(super) struct Order {
     chunks: BTreeMap<u64, Chunk>,
     next: u64,
     allocated: usize,
+    /// What a cleared map held: counted until its order is freed.
+    held: Held,
 }
 
 enum Chunk {
@@ -37,7 +40,12 @@ enum Chunk {
 impl Order {
     /// An empty order whose first ordinal is at least `first`.
     pub(super) fn starting_at(first: u64) -> Self {
-        Self { chunks: BTreeMap::new(), next: first.next_multiple_of(CHUNK), allocated: 0 }
+        Self { chunks: BTreeMap::new(), next: first.next_multiple_of(CHUNK), allocated: 0, held: Held::default() }
+    }
+
+    /// Counts this until the order is freed.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = held;
     }
 
     /// The ordinal that the next record gets: above every one given so far.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::order::Order;
 use super::{Index, Map, Record};
+use crate::engine::memory::Held;
 
 /// The exact content of a map when [`Map::view`] was called. Dropping it ends it.
 pub struct View {
@@ -39,6 +40,7 @@ pub(super) struct State {
     /// Once it holds on to more bytes than this, it gives up.
     limit: usize,
     expired: bool,
+    held: Held,
 }
 
 /// What an old record costs a view beside key and value: its head, and its place in the side list.
@@ -54,6 +56,7 @@ impl View {
             cleared: None,
             limit,
             expired: false,
+            held: map.held.beside(),
         };
         Self { state: Arc::new(Mutex::new(state)), records: map.len(), bytes: map.bytes() }
     }
@@ -139,6 +142,7 @@ impl View {
             }
         }
         let more = !state.saved.is_empty() || present.peek().is_some();
+        state.held.set(state.saved_bytes + state.saved.len() * SAVED_OVERHEAD);
         if !more {
             // A cleared order is kept until the view is dropped: freeing it here would hold up the caller's lock.
             state.position = bound;
@@ -154,6 +158,7 @@ impl Drop for View {
             let mut state = self.state.lock();
             state.bound = 0;
             state.saved_bytes = 0;
+            state.held.set(0);
             (std::mem::take(&mut state.saved), state.cleared.take())
         };
         drop((saved, cleared));
@@ -179,7 +184,9 @@ impl State {
                 old.clone()
             });
             // What it holds is freed by its reader, and not here under the lock.
-            self.expired = self.saved_bytes + self.saved.len() * SAVED_OVERHEAD > self.limit;
+            let bytes = self.saved_bytes + self.saved.len() * SAVED_OVERHEAD;
+            self.held.set(bytes);
+            self.expired = bytes > self.limit;
         }
         !self.expired
     }

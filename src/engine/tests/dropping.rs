@@ -150,7 +150,7 @@ fn another_programs_file_is_kept_as_foreign_when_its_namespace_is_dropped() {
     // Of a namespace that we have nothing of, too.
     rig.table("b");
     rig.disk.write_file(file("b"), b"{\"theirs\": 1}");
-    assert!(rig.drop_records("b").unwrap().was_there);
+    assert!(rig.drop_records("b").unwrap().needs_flush);
     rig.flush("b").unwrap();
     assert!(!rig.has_file("b") && rig.generations("b").len() == 1);
 }
@@ -160,7 +160,7 @@ fn dropping_what_is_not_there_does_nothing_and_what_is_closed_is_refused() {
     let mut rig = before_a_drop(Durability::Buffered, "a");
     let (before, last) = (rig.files(), rig.store().applied());
     let dropped = rig.drop_records("missing").unwrap();
-    assert_eq!((dropped.seq, dropped.records, dropped.was_there), (last, 0, false));
+    assert_eq!((dropped.seq, dropped.records, dropped.needs_flush), (last, 0, false));
     assert!(rig.files() == before);
     rig.close();
     rig.disk.write_file(file("a"), b"{\"torn");

@@ -378,7 +378,7 @@ impl Run {
         match self.rig.drop_records(name) {
             Ok(dropped) => {
                 assert_eq!(dropped.records, records);
-                if dropped.was_there {
+                if dropped.needs_flush {
                     assert!(dropped.seq > self.greatest, "a Seq was given twice, or out of order");
                     self.greatest = dropped.seq;
                     self.states.push(next);

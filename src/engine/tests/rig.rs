@@ -35,6 +35,7 @@ pub(super) fn options(durability: Durability) -> StoreOptions {
         buffer_bytes: 4 << 20,
         room_bytes: 0,
         snapshot_bytes: 64 << 10,
+        max_memory: None,
     }
 }
 

@@ -1,0 +1,106 @@
+//! How much memory the store's data takes, and how much it may.
+//!
+//! Whoever holds much (a map, a view's old records, the journal's buffer) keeps a [`Held`] and sets it when what it holds
+//! changes, once a request; so the sum is there at any time for one load. What a session has in flight is bounded by
+//! limits of its own and not counted here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::Error;
+
+/// A sum of bytes, kept by all who hold some.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
+
+impl Gauge {
+    /// The sum.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of the sum, taken off when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    gauge: Gauge,
+    bytes: u64,
+}
+
+impl Held {
+    /// Nothing yet, of this sum.
+    pub(crate) fn of(gauge: &Gauge) -> Self {
+        Self { gauge: gauge.clone(), bytes: 0 }
+    }
+
+    /// Another part of the same sum, nothing yet.
+    pub(crate) fn beside(&self) -> Self {
+        Self::of(&self.gauge)
+    }
+
+    /// This much is held from now on.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => return,
+            Some(more) => self.gauge.0.fetch_add(more, Ordering::Relaxed),
+            None => self.gauge.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        };
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// What the data takes, and its limit.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) gauge: Gauge,
+    pub(super) limit: Option<u64>,
+}
+
+impl Memory {
+    /// Refuses what would take it above the limit. What takes nothing more passes even there.
+    ///
+    /// `promised` is what writes before this one will take that are not counted yet.
+    pub(super) fn admit(&self, needed: i64, promised: u64) -> Result<u64, Error> {
+        let needed = u64::try_from(needed).unwrap_or(0);
+        let Some(limit) = self.limit.filter(|_| needed > 0) else { return Ok(needed) };
+        let used = self.gauge.bytes() + promised;
+        if used + needed > limit { Err(Error::MemoryFull { used, limit, needed }) } else { Ok(needed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_what_is_held() {
+        let gauge = Gauge::default();
+        let mut one = Held::of(&gauge);
+        let mut other = one.beside();
+        one.set(10);
+        other.set(5);
+        one.set(7);
+        assert_eq!(gauge.bytes(), 12);
+        drop(one);
+        assert_eq!(gauge.bytes(), 5);
+    }
+
+    #[test]
+    fn growth_beyond_the_limit_is_refused_and_nothing_else() {
+        let memory = Memory { gauge: Gauge::default(), limit: Some(100) };
+        let mut held = Held::of(&memory.gauge);
+        held.set(90);
+        assert_eq!(memory.admit(10, 0).unwrap(), 10);
+        assert!(matches!(memory.admit(10, 1), Err(Error::MemoryFull { used: 91, limit: 100, needed: 10 })));
+        held.set(500);
+        assert!(memory.admit(0, 0).is_ok() && memory.admit(-5, 0).is_ok());
+        assert!(memory.admit(1, 0).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Volatile namespaces: in memory only, never in the journal, never a file, gone with the daemon.
+//!
+//! Each has its own order, a lock that whoever writes to it holds from evaluation to visibility; the writer's turn is not
+//! taken, so nobody waits for a disk. A request over several takes their locks in one order for all. The Seqs are the
+//! store's. Who opens a name first decides its kind, until the daemon ends or the volatile namespace is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use commonhold_proto::{Place, Seq};
+
+use super::catalogue::{Slot, State, fold};
+use super::dropping::Dropped;
+use super::error::Error;
+use super::evaluate::Evaluation;
+use super::map::Map;
+use super::request::{WriteRequest, Written};
+use super::store::Store;
+use super::table::Table;
+use super::writer::apply_one;
+
+impl Store {
+    /// The volatile namespace at `place`, made if there is none.
+    ///
+    /// # Errors
+    /// [`Error::KindMismatch`] where there is a persistent one, [`Error::NameClash`], [`Error::Disk`].
+    pub fn volatile(&self, place: &Place) -> Result<Arc<Table>, Error> {
+        let known = self.namespaces.read().get(place).cloned();
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.new_slot(place, || self.new_volatile(place))?,
+        };
+        let volatile = match &*slot.state.read() {
+            State::Loaded(table) if table.is_volatile() => Some(Arc::clone(table)),
+            _ => None,
+        };
+        volatile.ok_or_else(|| Error::KindMismatch {
+            place: place.to_string(),
+            kind: commonhold_proto::message::Kind::Persistent,
+        })
+    }
+
+    fn new_volatile(&self, place: &Place) -> State {
+        let map = Map::new().measured(&self.shared.memory.gauge);
+        let table = Table::volatile(place.clone(), self.next_load(), map, self.activity(place));
+        State::Loaded(Arc::new(table))
+    }
+
+    /// Requests of both kinds, in their order: each run of persistent ones is committed together.
+    pub(super) fn write_mixed(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut run = Vec::new();
+        for request in requests {
+            if !request.is_volatile() {
+                run.push(request);
+                continue;
+            }
+            if !run.is_empty() {
+                results.extend(self.write(std::mem::take(&mut run)));
+            }
+            results.push(self.write_volatile(request));
+        }
+        if !run.is_empty() {
+            results.extend(self.write(run));
+        }
+        results
+    }
+
+    /// Whether the name is that of a volatile namespace.
+    pub(super) fn is_volatile(&self, place: &Place) -> bool {
+        let slot = self.namespaces.read().get(place).cloned();
+        slot.and_then(|slot| slot.state.try_read().map(|state| state.is_volatile())).unwrap_or(false)
+    }
+
+    /// Does a request to volatile namespaces.
+    fn write_volatile(&self, mut request: WriteRequest) -> Result<Written, Error> {
+        loop {
+            let mut tables = request.tables.clone();
+            tables.sort_unstable_by_key(|table| Arc::as_ptr(table).addr());
+            let orders: Vec<_> = tables.iter().map(|table| table.order.lock()).collect();
+            if tables.iter().any(|table| table.is_gone()) {
+                // Dropped since the request was built: the write brings it back, as with any namespace.
+                drop(orders);
+                for table in request.tables.iter_mut().filter(|table| table.is_gone()) {
+                    *table = self.volatile(table.place())?;
+                }
+                continue;
+            }
+            let mut evaluation = Evaluation::within(&self.shared.memory);
+            evaluation.add(request, true)?;
+            let mut evaluated = evaluation.requests.pop().expect("the request was just evaluated");
+            evaluated.seq = self.take_volatile_seq()?;
+            apply_one(&self.shared, &mut evaluated);
+            return Ok(evaluated.written());
+        }
+    }
+
+    fn take_volatile_seq(&self) -> Result<Seq, Error> {
+        let reason = || "the journal takes no records, so no more sequence numbers can be given out".to_owned();
+        self.numbers.take_below_ceiling().ok_or_else(|| Error::Unavailable { reason: reason() })
+    }
+
+    /// Drops a volatile namespace; its name is free again.
+    ///
+    /// # Errors
+    /// [`Error::KindMismatch`] for a persistent one.
+    pub fn drop_volatile(&self, place: &Place) -> Result<Dropped, Error> {
+        if !self.namespaces.read().contains_key(place) {
+            return Ok(Dropped { seq: self.applied(), records: 0, needs_flush: false });
+        }
+        let table = self.volatile(place)?;
+        let order = table.order.lock();
+        let seq = self.take_volatile_seq()?;
+        let mut namespaces = self.namespaces.write();
+        let is_this = |slot: &Arc<Slot>| {
+            slot.state
+                .try_read()
+                .is_some_and(|state| matches!(&*state, State::Loaded(known) if Arc::ptr_eq(known, &table)))
+        };
+        if namespaces.get(place).is_some_and(is_this) {
+            namespaces.remove(place);
+            self.folded.lock().remove(&fold(place));
+            self.activities.lock().remove(place);
+        }
+        drop(namespaces);
+        table.gone.store(true, Ordering::Release);
+        let mut map = table.map.write();
+        let cleared = map.clear();
+        table.applied(seq);
+        drop((map, order));
+        let records = cleared.len() as u64;
+        self.shared.discard(cleared);
+        Ok(Dropped { seq, records, needs_flush: false })
+    }
+}
