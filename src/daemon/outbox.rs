@@ -37,6 +37,9 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// Whoever waits for a session's state to change looks again after so long, should nobody have told.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long the end of a session waits for whoever is writing; one that waits for its client holds the turn for longer.
+const TURN_PATIENCE: Duration = Duration::from_millis(20);
+
 /// Answers that a session's own thread is writing are counted from this size on; smaller ones the socket takes at once.
 const COUNTED_BYTES: usize = 16 * 1024;
 
@@ -290,7 +293,8 @@ impl Outbox {
 
     /// Tells the client why the connection is about to be closed, if it takes that at once.
     pub(super) fn say_closing(&self, fault: Fault) {
-        let Some(begun) = self.turn.try_lock() else { return };
+        // Whoever has just written an answer may still hold the turn when its client has read it already.
+        let Some(begun) = self.turn.try_lock_for(TURN_PATIENCE) else { return };
         let mut bytes = Vec::new();
         if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
             // The connection is closed in any case; what could not be said is not missed.
