@@ -107,6 +107,43 @@ fn drop_removes_the_file_and_says_where_the_last_one_is_kept() {
 }
 
 #[test]
+fn a_volatile_namespace_is_of_its_own_kind_and_gone_with_the_daemon() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "live", "k", "1", "--volatile"]);
+    store.ok(&["merge", "live", "status", "{\"busy\": true}", "--volatile"]);
+    store.ok(&["increment", "live", "status", "jobs", "2", "--volatile"]);
+    store.ok(&["append", "live", "status", "log", "\"begun\"", "--volatile"]);
+    let status = "{\"busy\":true,\"jobs\":2,\"log\":[\"begun\"]}";
+    assert_eq!(store.ok(&["get", "live", "status", "--volatile"]), format!("{status}\n"));
+    assert_eq!(store.ok(&["keys", "live", "--volatile"]), "k\nstatus\n");
+    assert_eq!(store.ok(&["scan", "live", "--volatile", "--prefix", "k"]), "{\"key\":\"k\",\"value\":1}\n");
+    assert_eq!(store.ok(&["count", "live", "--volatile"]), "2\n");
+    assert_eq!(store.ok(&["export", "live", "-", "--volatile"]), format!("{{\n\"k\":1,\n\"status\":{status}\n}}\n"));
+    for listing in [store.ok(&["namespaces"]), store.ok(&["status"])] {
+        assert!(listing.lines().any(|line| line.starts_with("live") && line.ends_with("volatile")), "{listing}");
+    }
+
+    store.run(&["get", "live", "k"]).refused(4, &["live is volatile"]);
+    store.run(&["flush", "live"]).refused(4, &["volatile"]);
+    store.ok(&["put", "kept", "k", "1"]);
+    store.run(&["put", "kept", "k", "2", "--volatile"]).refused(4, &["kept is persistent"]);
+    store.ok(&["del", "live", "k", "--volatile"]);
+    store.ok(&["flush"]);
+    assert!(!store.file("live").exists() && store.file("kept").exists());
+    store.ok(&["clear", "live", "--volatile"]);
+    store.ok(&["put", "live", "k", "1", "--volatile"]);
+    let dropped = store.run(&["drop", "live", "--volatile"]);
+    assert!(dropped.code == 0 && dropped.stderr.contains("dropped with 1 record"), "{dropped:?}");
+
+    store.ok(&["put", "live", "k", "1", "--volatile"]);
+    daemon.stop();
+    store.run(&["export", "live", "-", "--volatile"]).refused(3, &["commonhold serve"]);
+    let _daemon = store.serve();
+    assert_eq!(store.ok(&["count", "live", "--volatile"]), "0\n");
+}
+
+#[test]
 fn workspaces_are_listed_with_what_they_hold() {
     let store = Store::new();
     let _daemon = store.serve();

@@ -84,6 +84,7 @@ fn state(one: &Value) -> String {
     let waiting = one["waiting_ms"].as_u64().map(|ms| human::span(Duration::from_millis(ms)));
     match (one["state"].as_str(), one["dirty"] == true, waiting) {
         _ if one["reason"].is_string() => "closed".to_owned(),
+        _ if one["kind"] == "volatile" => "volatile".to_owned(),
         (Some("unloaded"), false, _) => "not loaded".to_owned(),
         (_, true, Some(waiting)) => format!("dirty for {waiting}"),
         (_, true, None) => "dirty".to_owned(),
@@ -106,6 +107,8 @@ mod tests {
              "rewrites": 40, "bytes_written": 1_468_006, "last_flush": {"unix_ms": 1_000, "took_ms": 40.2}},
             {"workspace": "租户\u{1b}", "namespace": "b", "state": "unloaded", "records": null, "bytes": 0,
              "overhead_bytes": 0, "file_bytes": 7, "dirty": false},
+            {"workspace": "", "namespace": "live", "kind": "volatile", "state": "loaded", "records": 2, "bytes": 9,
+             "overhead_bytes": 100, "file_bytes": null, "dirty": false, "loads": 0, "rewrites": 0, "bytes_written": 0},
             {"workspace": "t", "namespace": "c", "state": "closed", "records": null, "reason": "torn"},
         ]);
         let lines = lines(&list, 76_000).join("\n");
@@ -113,6 +116,7 @@ mod tests {
 NAMESPACE  RECORDS    BYTES   MEMORY     FILE  LOADS  REWRITES  WRITTEN  LAST FLUSH                  STATE
 a            1,234  4.0 KiB  5.0 KiB  4.9 KiB      1        40  1.4 MiB  1 min 15 s ago, took 40 ms  dirty for 12 s
 租户\u{fffd}/b          -        -        -      7 B      -         -        -  -                           not loaded
+live             2      9 B    109 B        -      0         0      0 B  -                           volatile
 t/c              -        -        -        -      -         -        -  -                           closed
 t/c is closed: torn";
         assert_eq!(anstream::adapter::strip_str(&lines).to_string(), expected);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::engine::{Opening, Stats, Table};
-use crate::proto::{Durability, NamespaceInfo, Place};
+use crate::proto::{Durability, Kind, NamespaceInfo, Place};
 
 use super::Daemon;
 use super::fault::with_causes;
@@ -133,6 +133,8 @@ struct Totals {
 struct OneNamespace<'a> {
     workspace: &'a str,
     namespace: &'a str,
+    /// `persistent` or `volatile`.
+    kind: &'static str,
     /// `loaded`, `unloaded` or `closed`.
     state: &'static str,
     records: Option<u64>,
@@ -235,6 +237,10 @@ fn one<'a>(info: &'a NamespaceInfo, table: Option<&Arc<Table>>) -> OneNamespace<
     OneNamespace {
         workspace: &info.workspace,
         namespace: &info.namespace,
+        kind: match info.kind {
+            Kind::Persistent => "persistent",
+            Kind::Volatile => "volatile",
+        },
         state: match (&info.closed, info.records) {
             (Some(_), _) => "closed",
             (None, Some(_)) => "loaded",
