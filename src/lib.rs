@@ -12,11 +12,15 @@ pub mod lock;
 
 pub mod client;
 pub mod ipc;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 
+#[cfg(all(unix, feature = "async"))]
+pub use client::asynchronous::*;
 pub use client::blocking;
 pub use commonhold_proto as proto;

@@ -14,6 +14,7 @@ mod completions;
 mod context;
 mod count;
 mod del;
+mod detach;
 mod drop;
 mod excerpt;
 mod export;

@@ -1,7 +1,8 @@
 //! `serve [DIR]`: the daemon itself, in the foreground, with its log on standard error.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use super::args::{DurabilityArg, LogFormat};
 use super::context::Context;
+use super::detach;
 use super::failure::Failure;
 use super::human;
 use crate::daemon::{self, Preload, ServeOptions, Shutdown};
@@ -16,6 +18,7 @@ use crate::json::FileFormat;
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ServeArgs {
     /// The store's directory; without it, the one that --store names.
     #[arg(value_name = "DIR")]
@@ -54,10 +57,25 @@ pub(super) struct ServeArgs {
     /// Serve a store on a network file system all the same. Only this machine may use it.
     #[arg(long)]
     allow_network_fs: bool,
+    /// Serve in the background, with the log in .commonhold/daemon.log; the command returns when clients can connect.
+    #[arg(long)]
+    detach: bool,
+    /// What --detach runs: this program in the background, whose parent waits for its word.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    background: bool,
+    /// Say on standard output when clients can connect.
+    #[arg(long, hide = true)]
+    announce: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
+    if args.detach {
+        return detach::launch(args.dir.as_deref().unwrap_or(context.store()), context);
+    }
+    if args.background {
+        detach::leave();
+    }
     let level = match (context.quiet(), context.verbosity()) {
         (true, _) => "warn",
         (false, 0) => "info",
@@ -81,7 +99,16 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     options.allow_network_fs = args.allow_network_fs;
     options.idle_exit = args.idle_exit;
     options.allow_uids = args.allow_uid;
-    Ok(daemon::run(options, Shutdown::on_signals())?)
+    if args.background {
+        options.on_ready = Some(Arc::new(detach::settle));
+    } else if args.announce {
+        options.on_ready = Some(Arc::new(|_: &Path| detach::announce()));
+    }
+    let ended = daemon::run(options, Shutdown::on_signals());
+    if let (Err(error), true) = (&ended, args.background) {
+        detach::tell_owned(error);
+    }
+    Ok(ended?)
 }
 
 fn preload(names: &[String]) -> Result<Preload, Failure> {

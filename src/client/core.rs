@@ -59,6 +59,17 @@ pub(super) enum Broken {
     ForGood(Error),
 }
 
+impl Broken {
+    /// Why a request that was sent has no answer.
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::Ended(why) => format!("{why} before the answer came"),
+            Self::Closing(fault) => format!("the daemon closed the connection before the answer came: {fault}"),
+            Self::ForGood(error) => error.to_string(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct InFlight {
     /// The whole frame while it may have to be sent (again); empty after that.

@@ -90,6 +90,17 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The request was begun by the process that this one was forked from, which gets the answer.
+    #[error("this was begun before the process was forked: its answer goes to the parent process; ask again here")]
+    Forked,
+    /// There is no daemon, and it cannot be started.
+    #[error("no daemon serves {dir}, and none could be started: {reason}", dir = dir.display())]
+    NotStarted {
+        /// The store's directory, as it was given.
+        dir: PathBuf,
+        /// What is missing and how to get it, or what the daemon said when it ended.
+        reason: String,
+    },
     /// A text is not one that a cursor gave. Nothing was sent.
     #[error("{text:?} is no cursor: begin the scan anew")]
     InvalidCursor {

@@ -1,19 +1,28 @@
 //! The client library: how a worker process reaches the daemon of a store.
 //!
 //! `core` knows which requests are in flight, how far their bytes have been sent, which of them may be repeated after
-//! the connection was lost, and whose answer a frame is; it does no I/O. A driver moves the bytes: [`blocking`] with
-//! the threads that call it and none of its own. What both share, the values, the [`Batch`] and the [`Error`], is here
+//! the connection was lost, and whose answer a frame is; it does no I/O. Two drivers move the bytes: [`blocking`] with
+//! the threads that call it and none of its own, `asynchronous` (feature `async`) with a task on a tokio runtime. What
+//! both share, the values, the [`Batch`] and the [`Error`], is here
 //! and re-exported from each driver.
 //!
 //! What it promises: an acknowledged write was done once; a write of which no byte was sent was not done; everything
 //! between the two is told as [`Error::OutcomeUnknown`] and never guessed.
 
+#[cfg(all(unix, feature = "async"))]
+pub mod asynchronous;
 mod batch;
 pub mod blocking;
+mod bulk;
+mod connect;
 mod core;
 mod error;
 mod identity;
 mod inbox;
+pub(crate) mod launch;
+mod limits;
+mod options;
+mod paging;
 mod parts;
 mod read;
 mod target;
@@ -21,6 +30,9 @@ mod values;
 mod verbs;
 
 pub use batch::Batch;
+pub use bulk::{BulkOptions, BulkProgress};
 pub use error::Error;
+pub use launch::OpenOptions;
+pub use options::ConnectOptions;
 pub use target::Target;
 pub use values::{Cursor, Dropped, Entry, FlushOptions, Flushed, Page, Value, Written};

@@ -19,7 +19,7 @@ mod listener;
 mod pipe;
 #[cfg(unix)]
 mod stream;
-#[cfg(all(unix, feature = "daemon"))]
+#[cfg(all(unix, any(feature = "daemon", feature = "async")))]
 mod task;
 #[cfg(unix)]
 mod unix;
@@ -35,7 +35,7 @@ pub use connection::{Peer, Readiness, Wanted};
 pub use listener::Listener;
 #[cfg(unix)]
 pub use stream::Stream;
-#[cfg(all(unix, feature = "daemon"))]
+#[cfg(all(unix, any(feature = "daemon", feature = "async")))]
 pub use task::AsyncStream;
 #[cfg(unix)]
 pub use unix::{SocketName, own_uid, store_identity};

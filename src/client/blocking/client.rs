@@ -7,17 +7,49 @@ use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, 
 use commonhold_proto::{Workspace as WorkspaceName, WorkspaceInfo};
 
 use super::session::Session;
-use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Namespace, Pending, Written};
+use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Namespace, OpenOptions, Pending, Written};
+use crate::client::core::Reply;
 use crate::client::{read, verbs};
-use crate::ipc::{IpcError, SocketName};
 
 /// A connection to the daemon of one store: one session. Clones share it, between threads too.
+///
+/// A child that the process forks may use it, too: there, it is a session of its own, made at its first call.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(super) session: Arc<Session>,
+    /// That of the process which connected.
+    inherited: Arc<Session>,
 }
 
 impl Client {
+    /// Connects to the daemon that serves the store in `dir`, and starts one where there is none, with the default
+    /// [`OpenOptions`].
+    ///
+    /// A daemon that is started runs in the background, in a session of its own: it outlives this process, logs to
+    /// `.commonhold/daemon.log`, and ends 10 minutes after its last client. However many processes open a store at once,
+    /// one daemon serves it.
+    ///
+    /// ```no_run
+    /// use commonhold::blocking::Client;
+    /// let client = Client::open("rag_storage")?;
+    /// client.namespace("full_docs")?.put("doc-1", "…")?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`] with the reason: the program was not found, or what it said when it ended. Otherwise as for
+    /// [`connect`](Self::connect).
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(dir, OpenOptions::new())
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_with(dir: impl AsRef<Path>, options: OpenOptions) -> Result<Self, Error> {
+        Ok(Self { inherited: Arc::new(Session::open(dir.as_ref(), options)?) })
+    }
+
     /// Connects to the daemon that serves the store in `dir`, with the default [`ConnectOptions`].
     ///
     /// ```no_run
@@ -36,17 +68,31 @@ impl Client {
     /// [`Fault::Version`](super::Fault::Version). [`Error::ForeignDaemon`] if another user listens there.
     /// [`Error::TimedOut`], [`Error::Lost`], [`Error::Protocol`] or [`Error::Unreachable`] if the handshake fails.
     pub fn connect(dir: impl AsRef<Path>) -> Result<Self, Error> {
-        ConnectOptions::new().connect(dir)
+        Self::connect_with(dir, ConnectOptions::new())
     }
 
-    pub(super) fn connect_with(dir: &Path, options: ConnectOptions) -> Result<Self, Error> {
-        let name = SocketName::for_store(dir).map_err(|error| match error {
-            IpcError::Directory { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Error::NoDaemon { dir: dir.to_owned(), reason: "there is no such directory".to_owned() }
-            }
-            error => Error::Unreachable { reason: error.to_string() },
-        })?;
-        Ok(Self { session: Arc::new(Session::connect(name, options)?) })
+    /// As [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    pub fn connect_with(dir: impl AsRef<Path>, options: ConnectOptions) -> Result<Self, Error> {
+        Ok(Self { inherited: Arc::new(Session::connect(dir.as_ref(), options)?) })
+    }
+
+    /// The session of this process; a forked child has one of its own.
+    pub(super) fn session(&self) -> &Arc<Session> {
+        self.inherited.of_this_process()
+    }
+
+    fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
+        let session = self.session();
+        session.call(verb, session.options().timeout)
+    }
+
+    /// For what takes the time of the disk and of the amount of data.
+    pub(super) fn call_long(&self, verb: Verb<'_>) -> Result<Reply, Error> {
+        let session = self.session();
+        session.call(verb, session.options().flush_timeout)
     }
 
     /// A namespace in the store's own directory. Nothing is sent: it comes to be with its first record.
@@ -77,7 +123,7 @@ impl Client {
     /// time ran out after a byte was sent. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
     /// sent: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn write(&self, batch: &Batch) -> Result<Written, Error> {
-        read::written(&self.session.call(batch.to_verb(), self.session.options().timeout)?)
+        read::written(&self.call(batch.to_verb())?)
     }
 
     /// Sends a batch without waiting for its answer, so that a thread can have many in flight.
@@ -87,8 +133,9 @@ impl Client {
     /// # Errors
     /// As for [`write`](Self::write); those that the daemon answers come from [`Pending::wait`].
     pub fn begin(&self, batch: &Batch) -> Result<Pending<Written>, Error> {
-        let begun = self.session.begin(batch.to_verb(), self.session.options().timeout)?;
-        Ok(Pending::new(&self.session, begun, read::written))
+        let session = self.session();
+        let begun = session.begin(batch.to_verb(), session.options().timeout)?;
+        Ok(Pending::new(session, begun, read::written))
     }
 
     /// Puts every write that was acknowledged before on the platter; returns the last Seq that this covers.
@@ -100,7 +147,7 @@ impl Client {
     /// [`Error::Fault`] with [`Fault::Unavailable`](super::Fault::Unavailable) or
     /// [`Fault::OutcomeUnknown`](super::Fault::OutcomeUnknown) if the disk fails.
     pub fn commit(&self) -> Result<Seq, Error> {
-        read::committed(&self.session.call(Verb::Commit, self.session.options().flush_timeout)?)
+        read::committed(&self.call_long(Verb::Commit)?)
     }
 
     /// Commits, and brings the JSON files of all namespaces up to date.
@@ -117,7 +164,7 @@ impl Client {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_with(&self, options: FlushOptions) -> Result<Option<Flushed>, Error> {
-        read::flushed(&self.session.call(verbs::flush(None, options), self.session.options().flush_timeout)?)
+        read::flushed(&self.call_long(verbs::flush(None, options))?)
     }
 
     /// How the daemon is: a JSON object, whose members `docs/cli.md` describes.
@@ -125,7 +172,7 @@ impl Client {
     /// # Errors
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn status(&self) -> Result<String, Error> {
-        read::status(&self.session.call(Verb::Status, self.session.options().timeout)?)
+        read::status(&self.call(Verb::Status)?)
     }
 
     /// The namespaces of the store, loaded or not, workspace by workspace.
@@ -133,7 +180,7 @@ impl Client {
     /// # Errors
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, Error> {
-        read::namespaces(&self.session.call(Verb::Namespaces, self.session.options().timeout)?)
+        read::namespaces(&self.call(Verb::Namespaces)?)
     }
 
     /// The workspaces of the store, its own directory (the empty name) first.
@@ -149,7 +196,7 @@ impl Client {
     /// # Errors
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn workspaces(&self) -> Result<Vec<WorkspaceInfo>, Error> {
-        read::workspaces(&self.session.call(Verb::Workspaces, self.session.options().timeout)?)
+        read::workspaces(&self.call(Verb::Workspaces)?)
     }
 
     /// Who is connected to the daemon, this client among them; oldest first.
@@ -165,7 +212,7 @@ impl Client {
     /// # Errors
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn sessions(&self) -> Result<Vec<SessionInfo>, Error> {
-        read::sessions(&self.session.call(Verb::Sessions, self.session.options().timeout)?)
+        read::sessions(&self.call(Verb::Sessions)?)
     }
 
     /// Ends another client's session, and so frees what a hung worker holds. `id` is its number in
@@ -184,7 +231,7 @@ impl Client {
     /// [`Error::Fault`] with [`Fault::NoSuchSession`](super::Fault::NoSuchSession); [`Error::OutcomeUnknown`] if the
     /// connection was lost before the answer came.
     pub fn end_session(&self, id: u64) -> Result<(), Error> {
-        read::done(&self.session.call(Verb::EndSession { id }, self.session.options().timeout)?)
+        read::done(&self.call(Verb::EndSession { id })?)
     }
 
     /// Asks the daemon whether it lives.
@@ -192,7 +239,7 @@ impl Client {
     /// # Errors
     /// As for any read: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn ping(&self) -> Result<(), Error> {
-        read::done(&self.session.call(Verb::Ping, self.session.options().timeout)?)
+        read::done(&self.call(Verb::Ping)?)
     }
 
     /// Flushes everything and ends the daemon, for all its clients; returns when all files are up to date.
@@ -201,17 +248,27 @@ impl Client {
     /// [`Error::Fault`] with [`Fault::FlushFailed`](super::Fault::FlushFailed); [`Error::OutcomeUnknown`] if the
     /// connection was lost before the answer came.
     pub fn stop(&self) -> Result<(), Error> {
-        read::done(&self.session.call(Verb::Stop, self.session.options().flush_timeout)?)
+        read::done(&self.call_long(Verb::Stop)?)
     }
 
     /// The boot number of the daemon that was last connected to: another one after each of its starts.
     pub fn boot(&self) -> u64 {
-        self.session.boot()
+        self.session().boot()
     }
 
     /// How often this client, when it made a lost connection again, found that the daemon had been restarted.
     pub fn restarts(&self) -> u64 {
-        self.session.restarts()
+        self.session().restarts()
+    }
+}
+
+impl ConnectOptions {
+    /// Connects to the daemon that serves the store in `dir`; waits, as [`Client::connect_with`] does.
+    ///
+    /// # Errors
+    /// As for [`Client::connect`].
+    pub fn connect(self, dir: impl AsRef<Path>) -> Result<Client, Error> {
+        Client::connect_with(dir, self)
     }
 }
 

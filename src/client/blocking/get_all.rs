@@ -36,9 +36,20 @@ enum Line {
 
 #[derive(Debug)]
 struct Up {
+    /// Whose connection it is: a forked child must not take its parent's parts.
+    pid: u32,
     stream: Stream,
     parts: Parts,
     buffer: Vec<u8>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            // A child that was forked may hold the socket open: closing it would not tell the daemon.
+            self.stream.shutdown();
+        }
+    }
 }
 
 impl GetAll {
@@ -59,13 +70,17 @@ impl GetAll {
 
     /// The next part; none is the end.
     fn fetch(&mut self) -> Result<Option<Vec<Entry>>, Error> {
-        let session = &self.namespace.client().session;
+        let session = self.namespace.client().session();
         if matches!(self.line, Line::Unasked) {
             let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
             let stream = session.open_stream(verb)?;
-            self.line = Line::Up(Box::new(Up { stream, parts: Parts::default(), buffer: vec![0; READ_BUFFER_BYTES] }));
+            let (pid, buffer) = (std::process::id(), vec![0; READ_BUFFER_BYTES]);
+            self.line = Line::Up(Box::new(Up { pid, stream, parts: Parts::default(), buffer }));
         }
         let Line::Up(up) = &mut self.line else { return Ok(None) };
+        if up.pid != std::process::id() {
+            return Err(Error::Forked);
+        }
         loop {
             if let Some(part) = up.parts.next() {
                 let part = part?;

@@ -23,22 +23,24 @@
 //!
 //! **Time.** Each call ends within [`ConnectOptions::timeout`]. An answer that comes later is dropped.
 
+mod bulk;
 mod client;
-mod connect;
 mod get_all;
 mod namespace;
-mod options;
 mod pending;
 mod scan;
 mod session;
 
-pub use super::{Batch, Cursor, Dropped, Entry, Error, FlushOptions, Flushed, Page, Target, Value, Written};
+pub use super::{
+    Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed,
+    OpenOptions, Page, Target, Value, Written,
+};
+pub use bulk::BulkWriter;
 pub use client::{Client, Workspace};
 pub use commonhold_proto::{
     Condition, Durability, Fault, Kind, NamespaceInfo, Number, Place, Seq, SessionInfo, WorkspaceInfo,
 };
 pub use get_all::GetAll;
 pub use namespace::Namespace;
-pub use options::ConnectOptions;
 pub use pending::Pending;
 pub use scan::Scan;

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Batch, Client, Cursor, Dropped, Error, FlushOptions, Flushed, GetAll, Page, Pending, Scan, Target, Value, Written,
+    Batch, BulkOptions, BulkWriter, Client, Cursor, Dropped, Error, FlushOptions, Flushed, GetAll, Page, Pending, Scan,
+    Target, Value, Written,
 };
 use crate::client::core::Reply;
 use crate::client::values::{parse, to_text};
@@ -77,6 +78,10 @@ impl Namespace {
     /// Whether it is kept or lives in memory only.
     pub fn kind(&self) -> Kind {
         self.target.kind()
+    }
+
+    pub(super) fn asked_durability(&self) -> Option<Durability> {
+        self.durability
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -352,8 +357,7 @@ impl Namespace {
     /// [`Error::Fault`] with [`Fault::FlushLockTimeout`](super::Fault::FlushLockTimeout) while another program holds the
     /// file's lock.
     pub fn drop_namespace(&self) -> Result<Dropped, Error> {
-        let session = &self.client.session;
-        read::dropped(&session.call(Verb::Drop { space: self.target.space() }, session.options().flush_timeout)?)
+        read::dropped(&self.client.call_long(Verb::Drop { space: self.target.space() })?)
     }
 
     /// All records in insertion order, page by page.
@@ -396,6 +400,26 @@ impl Namespace {
         read::page(&self.ask(verbs::scan(&self.target, cursor, prefix, limit, values)?)?)
     }
 
+    /// Stores a stream of records of any length.
+    ///
+    /// ```no_run
+    /// # let client = commonhold::blocking::Client::connect("rag_storage")?;
+    /// let mut load = client.namespace("full_docs")?.bulk_writer();
+    /// for n in 0..1_000_000 {
+    ///     load.put(&format!("doc-{n}"), &n)?;
+    /// }
+    /// load.finish()?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    pub fn bulk_writer(&self) -> BulkWriter {
+        self.bulk_writer_with(BulkOptions::default())
+    }
+
+    /// As [`bulk_writer`](Self::bulk_writer), with options.
+    pub fn bulk_writer_with(&self, options: BulkOptions) -> BulkWriter {
+        BulkWriter::new(self.clone(), options)
+    }
+
     /// Commits, and brings the namespace's JSON file up to date; nothing to do is no error and quick.
     ///
     /// # Errors
@@ -410,8 +434,7 @@ impl Namespace {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_with(&self, options: FlushOptions) -> Result<Option<Flushed>, Error> {
-        let session = &self.client.session;
-        read::flushed(&session.call(verbs::flush(Some(&self.target), options), session.options().flush_timeout)?)
+        read::flushed(&self.client.call_long(verbs::flush(Some(&self.target), options))?)
     }
 
     fn write(&self, op: Op<'_>) -> Result<Written, Error> {
@@ -426,7 +449,7 @@ impl Namespace {
     }
 
     fn ask(&self, verb: Verb<'_>) -> Result<Reply, Error> {
-        let session = &self.client.session;
+        let session = self.client.session();
         session.call(verb, session.options().timeout)
     }
 
@@ -435,7 +458,7 @@ impl Namespace {
     }
 
     fn begin<T>(&self, verb: Verb<'_>, read: fn(&Reply) -> Result<T, Error>) -> Result<Pending<T>, Error> {
-        let session = &self.client.session;
+        let session = self.client.session();
         Ok(Pending::new(session, session.begin(verb, session.options().timeout)?, read))
     }
 }

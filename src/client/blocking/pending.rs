@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::session::{Limits, Session};
+use super::session::Session;
 use crate::client::core::Reply;
+use crate::client::limits::Limits;
 
 /// The answer to come of a request that was sent.
 ///

@@ -3,6 +3,7 @@
 use std::vec;
 
 use super::{Cursor, Entry, Error, Namespace};
+use crate::client::paging::Paging;
 
 /// The records of a namespace in insertion order: an iterator that fetches a page when it has none.
 ///
@@ -12,33 +13,13 @@ use super::{Cursor, Entry, Error, Namespace};
 #[must_use = "nothing is fetched before the first record is asked for"]
 pub struct Scan {
     namespace: Namespace,
-    prefix: String,
-    values: bool,
-    page: u32,
+    paging: Paging,
     entries: vec::IntoIter<Entry>,
-    next: Next,
-    /// Where the page under way began.
-    began: Option<Cursor>,
-}
-
-#[derive(Debug)]
-enum Next {
-    First,
-    After(Cursor),
-    End,
 }
 
 impl Scan {
     pub(super) fn new(namespace: Namespace) -> Self {
-        Self {
-            namespace,
-            prefix: String::new(),
-            values: true,
-            page: 0,
-            entries: Vec::new().into_iter(),
-            next: Next::First,
-            began: None,
-        }
+        Self { namespace, paging: Paging::default(), entries: Vec::new().into_iter() }
     }
 
     /// Goes on after a cursor that an earlier scan, or [`scan_page`](Namespace::scan_page), gave.
@@ -53,34 +34,31 @@ impl Scan {
     /// # Ok::<(), commonhold::blocking::Error>(())
     /// ```
     pub fn after(mut self, cursor: Cursor) -> Self {
-        self.next = Next::After(cursor);
+        self.paging.go_on_after(cursor);
         self
     }
 
     /// Where to go on later, by [`after`](Self::after): at the beginning of the page under way, so records of it that
     /// were given already are given again. None is the beginning of the namespace.
     pub fn cursor(&self) -> Option<&Cursor> {
-        match &self.next {
-            Next::After(cursor) if self.entries.as_slice().is_empty() => Some(cursor),
-            _ => self.began.as_ref(),
-        }
+        self.paging.cursor(self.entries.as_slice().is_empty())
     }
 
     /// Only records whose keys begin so.
     pub fn prefix(mut self, prefix: &str) -> Self {
-        prefix.clone_into(&mut self.prefix);
+        prefix.clone_into(&mut self.paging.prefix);
         self
     }
 
     /// Keys without values, which spares sending them: [`Entry::value`] is empty.
     pub fn keys_only(mut self) -> Self {
-        self.values = false;
+        self.paging.values = false;
         self
     }
 
     /// At most so many records a page; 0, the default, leaves it to the daemon, which bounds a page by its bytes.
     pub fn page(mut self, records: u32) -> Self {
-        self.page = records;
+        self.paging.page = records;
         self
     }
 }
@@ -93,21 +71,11 @@ impl Iterator for Scan {
             if let Some(entry) = self.entries.next() {
                 return Some(Ok(entry));
             }
-            let cursor = match &self.next {
-                Next::First => None,
-                Next::After(cursor) => Some(cursor),
-                Next::End => return None,
-            };
-            match self.namespace.scan_page(cursor, &self.prefix, self.page, self.values) {
-                Ok(page) => {
-                    self.began = cursor.cloned();
-                    self.entries = page.entries.into_iter();
-                    self.next = page.next.map_or(Next::End, Next::After);
-                }
-                Err(error) => {
-                    self.next = Next::End;
-                    return Some(Err(error));
-                }
+            let Paging { prefix, page, values, .. } = &self.paging;
+            let fetched = self.namespace.scan_page(self.paging.next()?, prefix, *page, *values);
+            match self.paging.fetched(fetched) {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -9,21 +9,30 @@
 //!
 //! Whoever leaves wakes a follower for the place that it leaves free. So there is always somebody reading while anybody
 //! waits, and the daemon, whose own buffers are bounded, never waits for a client that waits for it.
+//!
+//! **After a fork** the child finds, by the process id that each call looks at, that the session is its parent's. It
+//! never touches that one again: its lock may have been held by a thread that does not exist in the child, and what is
+//! written to its socket would mix with what the parent writes. It closes its descriptor if it can, and goes on with a
+//! session of its own, which hangs on the parent's so that every clone of the client finds the same one.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use commonhold_proto::Verb;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::connect::{NotConnected, UNLIMITED, establish, establish_again, in_words, unreachable, write_all};
-use super::{ConnectOptions, Error};
-use crate::client::core::{Broken, Core, GivenUp, Reply};
+use super::{ConnectOptions, Error, OpenOptions};
+use crate::client::connect::{
+    self, First, NotConnected, ask_for_stream, broke_off, establish_again, in_words, open_stream, unreachable,
+};
+use crate::client::core::{Broken, Core, Reply};
 use crate::client::identity::random_client_id;
-use crate::client::parts::Parts;
+use crate::client::launch;
+use crate::client::limits::{Limits, deadline_ms};
 use crate::ipc::{SocketName, Stream, Wanted};
 
 /// Bytes read at once.
@@ -43,35 +52,16 @@ enum Until {
     Settled,
 }
 
-/// When a request was begun, and when it ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    began: Instant,
-    deadline: Option<Instant>,
-}
-
-impl Limits {
-    fn starting_now(timeout: Option<Duration>) -> Self {
-        let began = Instant::now();
-        Self { began, deadline: timeout.and_then(|timeout| began.checked_add(timeout)) }
-    }
-
-    /// What is left, none is for ever.
-    fn left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-    }
-
-    fn passed(&self) -> bool {
-        self.left() == Some(Duration::ZERO)
-    }
-}
-
 /// One connection at a time, and the requests on it. Shared by all clones of a client.
 #[derive(Debug)]
 pub(super) struct Session {
     options: ConnectOptions,
+    /// The process that may use it.
+    pid: u32,
+    /// What a forked child of that process uses instead.
+    in_child: OnceLock<Arc<Session>>,
     /// The directory stays open: a connection is always made again to the same store, whatever becomes of the path.
-    name: SocketName,
+    name: Arc<SocketName>,
     client: u128,
     state: Mutex<State>,
     beds: [Condvar; BEDS],
@@ -100,28 +90,64 @@ enum Line {
 }
 
 impl Session {
-    pub(super) fn connect(name: SocketName, options: ConnectOptions) -> Result<Self, Error> {
-        let client = random_client_id();
-        let limits = Limits::starting_now(options.timeout);
-        let (stream, boot) = establish(&name, client, limits.deadline).map_err(|refused| refused.error)?;
+    pub(super) fn connect(dir: &Path, options: ConnectOptions) -> Result<Self, Error> {
+        Self::begun(connect::first(dir, options.timeout)?, options)
+    }
+
+    pub(super) fn open(dir: &Path, options: OpenOptions) -> Result<Self, Error> {
+        Self::begun(launch::open(dir, &options)?, options.into_connect())
+    }
+
+    fn begun(First { name, client, stream, boot }: First, options: ConnectOptions) -> Result<Self, Error> {
         stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
+        Ok(Self::over(Arc::new(name), options, client, Line::Up(Arc::new(stream)), boot))
+    }
+
+    fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
         let state = State {
             core: Core::new(client),
-            line: Line::Up(Arc::new(stream)),
+            line,
             has_leader: false,
             has_pusher: false,
             followers: BTreeSet::new(),
             buffer: vec![0; READ_BUFFER_BYTES],
         };
-        Ok(Self {
+        Self {
             options,
+            pid: std::process::id(),
+            in_child: OnceLock::new(),
             name,
             client,
             state: Mutex::new(state),
             beds: [const { Condvar::new() }; BEDS],
             boot: AtomicU64::new(boot),
             restarts: AtomicU64::new(0),
-        })
+        }
+    }
+
+    /// The session that this process may use: this one, or after a fork one of the child's own, which connects at its
+    /// first use.
+    pub(super) fn of_this_process(self: &Arc<Self>) -> &Arc<Self> {
+        let mut session = self;
+        while !session.is_own() {
+            session = session.in_child.get_or_init(|| session.inherit());
+        }
+        session
+    }
+
+    /// Whether it is this process's and not that of one which forked.
+    pub(super) fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    fn inherit(&self) -> Arc<Self> {
+        // Only closed, never shut down: that would end the connection for the parent, too. While a thread of the parent
+        // was reading, its reference keeps the descriptor open, which does no harm: nobody uses it.
+        if let Some(mut state) = self.state.try_lock() {
+            state.line = Line::Down(None);
+        }
+        let boot = self.boot.load(Ordering::Acquire);
+        Arc::new(Self::over(Arc::clone(&self.name), self.options.clone(), random_client_id(), Line::Down(None), boot))
     }
 
     pub(super) fn options(&self) -> &ConnectOptions {
@@ -155,32 +181,27 @@ impl Session {
 
     /// Waits for the answer to a request that was begun.
     pub(super) fn wait(&self, id: u64, limits: Limits) -> Result<Reply, Error> {
+        if !self.is_own() {
+            return Err(Error::Forked);
+        }
         self.finish(&mut self.state.lock(), id, limits)
     }
 
     /// Drops the answer to a request that was begun. What was sent is done all the same.
     pub(super) fn forget(&self, id: u64) {
-        self.state.lock().core.give_up(id, false);
+        if self.is_own() {
+            self.state.lock().core.give_up(id, false);
+        }
     }
 
-    /// A connection beside this session's, on which this verb has been sent; reading from it may wait as long as a
-    /// request may take.
+    /// A connection beside this session's, on which this verb has been sent.
     pub(super) fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
-        let timeout = self.options.timeout;
-        let limits = Limits::starting_now(timeout);
-        let frame = Parts::ask(deadline_ms(timeout), verb)?;
-        let give_up = limits.began + self.options.reconnect_for;
-        let (stream, _) = establish_again(&self.name, self.client, give_up, limits.deadline)
-            .map_err(|refused| in_words(&self.name, refused.error))?;
-        stream.set_read_timeout(timeout).map_err(|e| unreachable(&e))?;
-        let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);
-        write_all(&stream, &frame, deadline).map_err(|e| self.broke_off(&e.to_string()))?;
-        Ok(stream)
+        open_stream(&self.name, self.client, &self.options, &ask_for_stream(&self.options, verb)?)
     }
 
-    /// What ended a stream before it was whole.
+    /// What ended such a connection before its stream was whole.
     pub(super) fn broke_off(&self, reason: &str) -> Error {
-        Error::BrokeOff { dir: self.name.dir().to_owned(), reason: reason.to_owned() }
+        broke_off(&self.name, reason)
     }
 
     fn finish(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Result<Reply, Error> {
@@ -200,7 +221,7 @@ impl Session {
                 break Ok(());
             }
             if limits.passed() {
-                break Err(given_up(state.core.give_up(id, true), limits));
+                break Err(limits.given_up(state.core.give_up(id, true)));
             }
             if !state.has_leader {
                 state.has_leader = true;
@@ -332,12 +353,7 @@ impl Session {
         }
         state.line = Line::Down(None);
         let State { core, followers, .. } = state;
-        let why = match &broken {
-            Broken::Ended(why) => format!("{why} before the answer came"),
-            Broken::Closing(fault) => format!("the daemon closed the connection before the answer came: {fault}"),
-            Broken::ForGood(error) => error.to_string(),
-        };
-        core.connection_lost(&why, |id| self.wake(followers, id));
+        core.connection_lost(&broken.why(), |id| self.wake(followers, id));
         if let Broken::ForGood(error) = broken {
             core.fail_all(&error, |id| self.wake(followers, id));
         }
@@ -370,18 +386,14 @@ impl Session {
     }
 }
 
-/// The daemon is told a little less than the caller waits, so that its answer that the time is up arrives in time.
-fn deadline_ms(timeout: Option<Duration>) -> u32 {
-    let Some(timeout) = timeout else { return 0 };
-    let told = timeout.as_millis() / 16 * 15;
-    u32::try_from(told).unwrap_or(u32::MAX).max(1)
-}
-
-fn given_up(how: GivenUp, limits: Limits) -> Error {
-    let waited = limits.began.elapsed();
-    match how {
-        GivenUp::Unsent => Error::TimedOut { waited, waiting_for: "the request to be sent; it was not" },
-        GivenUp::Read => Error::TimedOut { waited, waiting_for: "the daemon's answer" },
-        GivenUp::Unknown => Error::unknown(format!("no answer came within {} ms", waited.as_millis())),
+impl Drop for Session {
+    fn drop(&mut self) {
+        let own = self.is_own();
+        if let Line::Up(stream) | Line::Ending(stream) = &self.state.get_mut().line
+            && own
+        {
+            // A child that was forked may hold the socket open: closing it would not tell the daemon.
+            stream.shutdown();
+        }
     }
 }

@@ -1,15 +1,21 @@
-//! From a store's directory to a connection on which both sides have said who they are.
+//! From a store's directory to a connection on which both sides have said who they are. It waits where it must: the
+//! async driver calls it where waiting is allowed.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use commonhold_proto::{HELLO_BYTES, Hello};
+use commonhold_proto::{HELLO_BYTES, Hello, Verb};
 
-use super::Error;
+use super::error::Error;
+use super::identity::random_client_id;
+use super::limits::{Limits, deadline_ms};
+use super::options::ConnectOptions;
+use super::parts::Parts;
 use crate::ipc::{IpcError, SocketName, Stream, Wanted, own_uid};
 
 /// How long connecting may take where the caller sets no limit.
-pub(super) const UNLIMITED: Duration = Duration::from_hours(24);
+const UNLIMITED: Duration = Duration::from_hours(24);
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -27,6 +33,33 @@ impl NotConnected {
     fn for_now(error: Error) -> Self {
         Self { error, may_pass: true }
     }
+}
+
+/// A client's first connection.
+pub(super) struct First {
+    pub(super) name: SocketName,
+    pub(super) client: u128,
+    pub(super) stream: Stream,
+    pub(super) boot: u64,
+}
+
+/// Connects to the daemon that serves the store in `dir`, if there is one now.
+pub(super) fn first(dir: &Path, timeout: Option<Duration>) -> Result<First, Error> {
+    let name = name_of(dir)?;
+    let client = random_client_id();
+    let (stream, boot) =
+        establish(&name, client, Limits::starting_now(timeout).deadline).map_err(|refused| refused.error)?;
+    Ok(First { name, client, stream, boot })
+}
+
+/// The socket's name for the store in `dir`.
+fn name_of(dir: &Path) -> Result<SocketName, Error> {
+    SocketName::for_store(dir).map_err(|error| match error {
+        IpcError::Directory { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::NoDaemon { dir: dir.to_owned(), reason: "there is no such directory".to_owned() }
+        }
+        error => Error::Unreachable { reason: error.to_string() },
+    })
 }
 
 /// Connects once, and exchanges hellos. Returns the stream and the daemon's boot number.
@@ -62,10 +95,10 @@ pub(super) fn establish(
 }
 
 /// First and longest pause between two tries to connect again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// The least time that a try to connect again is given.
-const LAST_TRY: Duration = Duration::from_secs(1);
+pub(super) const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Tries to connect again until it succeeds, or the time for it (`give_up`), or the caller's (`deadline`), is up.
 pub(super) fn establish_again(
@@ -87,6 +120,33 @@ pub(super) fn establish_again(
         std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(PAUSE.1);
     }
+}
+
+/// A connection of its own for one streamed answer, with the request for it sent.
+pub(super) fn open_stream(
+    name: &SocketName,
+    client: u128,
+    options: &ConnectOptions,
+    frame: &[u8],
+) -> Result<Stream, Error> {
+    let limits = Limits::starting_now(options.timeout);
+    let give_up = limits.began + options.reconnect_for;
+    let (stream, _) =
+        establish_again(name, client, give_up, limits.deadline).map_err(|refused| in_words(name, refused.error))?;
+    stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
+    let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);
+    write_all(&stream, frame, deadline).map_err(|e| broke_off(name, &e.to_string()))?;
+    Ok(stream)
+}
+
+/// The frame that asks for a streamed answer.
+pub(super) fn ask_for_stream(options: &ConnectOptions, verb: Verb<'_>) -> Result<Vec<u8>, Error> {
+    Parts::ask(deadline_ms(options.timeout), verb)
+}
+
+/// What ended a stream before it was whole.
+pub(super) fn broke_off(name: &SocketName, reason: &str) -> Error {
+    Error::BrokeOff { dir: name.dir().to_owned(), reason: reason.to_owned() }
 }
 
 /// A time-out of a try to connect again says too little to a caller whose request was never sent.
@@ -131,7 +191,7 @@ pub(super) fn unreachable(error: &io::Error) -> Error {
     Error::Unreachable { reason: error.to_string() }
 }
 
-pub(super) fn write_all(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+fn write_all(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write_now(bytes) {
             Ok(written) => bytes = &bytes[written..],

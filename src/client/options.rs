@@ -1,19 +1,14 @@
 //! How long a client waits, and for what.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::{Client, Error};
-
-/// How to connect. The defaults are those of [`Client::connect`].
+/// How to connect, with either client. The defaults are those of [`Client::connect`](super::blocking::Client::connect).
 ///
 /// ```no_run
-/// use commonhold::blocking::ConnectOptions;
+/// use commonhold::blocking::{Client, ConnectOptions};
 /// use std::time::Duration;
-/// let client = ConnectOptions::new()
-///     .timeout(Some(Duration::from_secs(2)))
-///     .reconnect_for(Duration::from_secs(60))
-///     .connect("rag_storage")?;
+/// let options = ConnectOptions::new().timeout(Some(Duration::from_secs(2))).reconnect_for(Duration::from_secs(60));
+/// let client = Client::connect_with("rag_storage", options)?;
 /// # Ok::<(), commonhold::blocking::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -52,18 +47,10 @@ impl ConnectOptions {
     }
 
     /// How long a lost connection is tried to be made again before the requests that need it fail with
-    /// [`Error::NoDaemon`] or [`Error::Lost`]. The next request then tries anew. Zero tries once.
+    /// [`Error::NoDaemon`](super::Error::NoDaemon) or [`Error::Lost`](super::Error::Lost). The next request then tries anew. Zero tries once.
     #[must_use]
     pub fn reconnect_for(mut self, time: Duration) -> Self {
         self.reconnect_for = time;
         self
-    }
-
-    /// Connects to the daemon that serves the store in `dir`.
-    ///
-    /// # Errors
-    /// As for [`Client::connect`].
-    pub fn connect(self, dir: impl AsRef<Path>) -> Result<Client, Error> {
-        Client::connect_with(dir.as_ref(), self)
     }
 }

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, ConnectOptions, Fault, Seq};
+use commonhold::blocking::{ConnectOptions, Fault, Seq};
 use commonhold::proto::Answer;
 
+use crate::driver::{Driver, Later, Records, promises};
 use crate::fake::FakeDaemon;
 use crate::{WRITTEN, got};
 
@@ -14,12 +15,11 @@ fn quick() -> ConnectOptions {
     ConnectOptions::new().timeout(Some(Duration::from_secs(5))).reconnect_for(Duration::from_secs(5))
 }
 
-#[test]
-fn a_write_of_which_no_byte_was_sent_is_sent_to_the_next_daemon() {
+fn a_write_of_which_no_byte_was_sent_is_sent_to_the_next_daemon<D: Driver>() {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         let first = scope.spawn(|| drop(fake.accept(1)));
-        let client = quick().connect(fake.dir()).unwrap();
+        let client = D::connect_with(fake.dir(), quick()).unwrap();
         first.join().unwrap();
         assert_eq!((client.boot(), client.restarts()), (1, 0));
         scope.spawn(|| {
@@ -29,13 +29,12 @@ fn a_write_of_which_no_byte_was_sent_is_sent_to_the_next_daemon() {
             connection.answer(asked.id, &WRITTEN);
             connection.next();
         });
-        assert_eq!(client.namespace("n").unwrap().put("a", &1).unwrap().seq, Seq(9));
+        assert_eq!(client.namespace("n").put("a", &1).unwrap().seq, Seq(9));
         assert_eq!((client.boot(), client.restarts()), (2, 1));
     });
 }
 
-#[test]
-fn a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated() {
+fn a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated<D: Driver>() {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -49,8 +48,8 @@ fn a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated() {
             last.answer(asked.id, &got("7"));
             last.next();
         });
-        let client = quick().connect(fake.dir()).unwrap();
-        let namespace = client.namespace("n").unwrap();
+        let client = D::connect_with(fake.dir(), quick()).unwrap();
+        let namespace = client.namespace("n");
         for value in ["1".to_owned(), format!("\"{}\"", "x".repeat(4 << 20))] {
             let error = namespace.put_raw("a", &value).unwrap_err();
             assert!(error.outcome_is_unknown(), "{error}");
@@ -61,8 +60,7 @@ fn a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated() {
     });
 }
 
-#[test]
-fn a_read_waits_for_a_daemon_that_is_being_restarted() {
+fn a_read_waits_for_a_daemon_that_is_being_restarted<D: Driver>() {
     let fake = FakeDaemon::start();
     let dir = fake.dir().to_owned();
     thread::scope(|scope| {
@@ -79,14 +77,13 @@ fn a_read_waits_for_a_daemon_that_is_being_restarted() {
             connection.answer(asked.id, &got("7"));
             connection.next();
         });
-        let client = quick().connect(&dir).unwrap();
-        assert_eq!(client.namespace("n").unwrap().get::<u8>("a").unwrap(), Some(7));
+        let client = D::connect_with(&dir, quick()).unwrap();
+        assert_eq!(client.namespace("n").get::<u8>("a").unwrap(), Some(7));
         assert_eq!(client.restarts(), 1);
     });
 }
 
-#[test]
-fn when_nobody_comes_back_requests_fail_and_say_how_to_start_one() {
+fn when_nobody_comes_back_requests_fail_and_say_how_to_start_one<D: Driver>() {
     let fake = FakeDaemon::start();
     let reconnect_for = Duration::from_millis(200);
     thread::scope(|scope| {
@@ -95,9 +92,9 @@ fn when_nobody_comes_back_requests_fail_and_say_how_to_start_one() {
             drop(fake.accept(1));
             fake.die()
         });
-        let client = quick().reconnect_for(reconnect_for).connect(path).unwrap();
+        let client = D::connect_with(&path, quick().reconnect_for(reconnect_for)).unwrap();
         let dir = daemon.join().unwrap();
-        let namespace = client.namespace("n").unwrap();
+        let namespace = client.namespace("n");
         let began = Instant::now();
         let error = namespace.put("a", &1).unwrap_err();
         assert!(error.is_no_daemon(), "{error}");
@@ -107,20 +104,18 @@ fn when_nobody_comes_back_requests_fail_and_say_how_to_start_one() {
     });
 }
 
-#[test]
-fn without_a_daemon_connecting_fails_at_once() {
+fn without_a_daemon_connecting_fails_at_once<D: Driver>() {
     let dir = tempfile::tempdir().unwrap();
     let began = Instant::now();
     for dir in [dir.path().to_owned(), dir.path().join("missing")] {
-        let error = Client::connect(&dir).unwrap_err();
+        let error = D::connect_with(dir.as_ref(), ConnectOptions::new()).err().unwrap();
         assert!(error.is_no_daemon(), "{error}");
         assert!(error.to_string().contains("Start one with `commonhold serve"), "{error}");
     }
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
-#[test]
-fn a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next() {
+fn a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next<D: Driver>() {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -138,10 +133,10 @@ fn a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next() {
             second.answer(asked.id, &WRITTEN);
             second.next();
         });
-        let client = quick().connect(fake.dir()).unwrap();
-        let namespace = client.namespace("n").unwrap();
+        let client = D::connect_with(fake.dir(), quick()).unwrap();
+        let namespace = client.namespace("n");
         let read = namespace.get_raw_later("a").unwrap();
-        let write = namespace.put_later("a", &1).unwrap();
+        let write = namespace.put_raw_later("a", "1").unwrap();
         let error = write.wait().unwrap_err();
         assert!(error.outcome_is_unknown() && error.to_string().contains("stopping"), "{error}");
         assert_eq!(read.wait().unwrap().unwrap().text(), "1");
@@ -150,14 +145,13 @@ fn a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next() {
     });
 }
 
-#[test]
-fn a_store_that_was_moved_is_found_again_and_another_in_its_place_is_not_taken_for_it() {
+fn a_store_that_was_moved_is_found_again_and_another_in_its_place_is_not_taken_for_it<D: Driver>() {
     let fake = FakeDaemon::start();
     let dir = fake.dir().to_owned();
     let moved = dir.with_extension("moved");
     thread::scope(|scope| {
         let first = scope.spawn(|| drop(fake.accept(1)));
-        let client = quick().connect(&dir).unwrap();
+        let client = D::connect_with(&dir, quick()).unwrap();
         first.join().unwrap();
         std::fs::rename(&dir, &moved).unwrap();
         std::fs::create_dir(&dir).unwrap();
@@ -176,4 +170,14 @@ fn a_store_that_was_moved_is_found_again_and_another_in_its_place_is_not_taken_f
     });
     std::fs::remove_dir(&dir).unwrap();
     std::fs::rename(&moved, &dir).unwrap();
+}
+
+promises! {
+    a_write_of_which_no_byte_was_sent_is_sent_to_the_next_daemon,
+    a_write_that_was_sent_ends_as_unknown_and_a_read_is_repeated,
+    a_read_waits_for_a_daemon_that_is_being_restarted,
+    when_nobody_comes_back_requests_fail_and_say_how_to_start_one,
+    without_a_daemon_connecting_fails_at_once,
+    a_daemon_that_stops_with_requests_in_flight_is_followed_to_the_next,
+    a_store_that_was_moved_is_found_again_and_another_in_its_place_is_not_taken_for_it,
 }

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use commonhold::blocking::{Client, ConnectOptions, Error, Fault, Seq};
+use commonhold::blocking::{ConnectOptions, Error, Fault, Seq};
 use commonhold::proto::{Answer, Entry, codec};
 
+use crate::driver::{Driver, Records, Stream, promises};
 use crate::fake::{Connection, FakeDaemon, encoded};
 use crate::{got, serve};
 
@@ -21,7 +22,7 @@ fn part(id: u64, keys: &[&'static str]) -> Vec<u8> {
 }
 
 /// A client whose own connection answers every get, and what the daemon does on the connection of the stream.
-fn streaming(daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(&Client)) {
+fn streaming<D: Driver>(daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(&D)) {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -30,12 +31,11 @@ fn streaming(daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(&Client
             daemon(fake.accept(1));
         });
         let options = ConnectOptions::new().timeout(Some(Duration::from_secs(5)));
-        client(&options.connect(fake.dir()).unwrap());
+        client(&D::connect_with(fake.dir(), options).unwrap());
     });
 }
 
-#[test]
-fn a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up() {
+fn a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up<D: Driver>() {
     let (tell, told) = std::sync::mpsc::channel();
     let daemon = move |mut connection: Connection| {
         let id = connection.request().id;
@@ -45,8 +45,8 @@ fn a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up() 
         connection.answer(id, &records(&["c"]));
         assert!(connection.next().is_none(), "the connection ends with the stream");
     };
-    streaming(daemon, |client| {
-        let namespace = client.namespace("n").unwrap();
+    streaming(daemon, |client: &D| {
+        let namespace = client.namespace("n");
         let mut all = namespace.get_all();
         assert_eq!(all.seq(), None);
         assert_eq!(all.next().unwrap().unwrap().key, "a");
@@ -58,15 +58,14 @@ fn a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up() 
     });
 }
 
-#[test]
-fn a_fault_at_the_end_voids_what_came_before() {
+fn a_fault_at_the_end_voids_what_came_before<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let id = connection.request().id;
         connection.send(&part(id, &["a"]));
         connection.answer(id, &Answer::Fault(Fault::SnapshotExpired));
     };
-    streaming(daemon, |client| {
-        let mut all = client.namespace("n").unwrap().get_all();
+    streaming(daemon, |client: &D| {
+        let mut all = client.namespace("n").get_all();
         assert!(all.next().unwrap().is_ok());
         let error = all.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::Fault(Fault::SnapshotExpired)), "{error}");
@@ -74,14 +73,13 @@ fn a_fault_at_the_end_voids_what_came_before() {
     });
 }
 
-#[test]
-fn a_stream_that_breaks_off_says_that_it_is_incomplete() {
+fn a_stream_that_breaks_off_says_that_it_is_incomplete<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let id = connection.request().id;
         connection.send(&part(id, &["a"]));
     };
-    streaming(daemon, |client| {
-        let mut all = client.namespace("n").unwrap().get_all();
+    streaming(daemon, |client: &D| {
+        let mut all = client.namespace("n").get_all();
         assert!(all.next().unwrap().is_ok());
         let error = all.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::BrokeOff { .. }), "{error}");
@@ -89,16 +87,22 @@ fn a_stream_that_breaks_off_says_that_it_is_incomplete() {
     });
 }
 
-#[test]
-fn a_stream_that_is_dropped_midway_ends_its_connection() {
+fn a_stream_that_is_dropped_midway_ends_its_connection<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let id = connection.request().id;
         connection.send(&part(id, &["a"]));
         assert!(connection.next().is_none());
     };
-    streaming(daemon, |client| {
-        let namespace = client.namespace("n").unwrap();
+    streaming(daemon, |client: &D| {
+        let namespace = client.namespace("n");
         assert!(namespace.get_all().next().unwrap().is_ok());
         assert_eq!(namespace.get::<u8>("x").unwrap(), Some(7));
     });
+}
+
+promises! {
+    a_record_is_there_before_the_last_part_was_sent_and_others_are_not_held_up,
+    a_fault_at_the_end_voids_what_came_before,
+    a_stream_that_breaks_off_says_that_it_is_incomplete,
+    a_stream_that_is_dropped_midway_ends_its_connection,
 }

@@ -1,16 +1,20 @@
-//! What the blocking client promises, against a daemon that misbehaves as told (see [`fake`]).
+//! What both clients promise, blocking and async, against a daemon that misbehaves as told (see [`fake`]), and what
+//! opening and bulk loads do with a real one.
 
+mod driver;
 mod fake;
 mod lost;
 mod many;
+mod real;
 mod strange;
 mod streams;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, ConnectOptions, Error, Seq};
+use commonhold::blocking::{ConnectOptions, Error, Seq};
 use commonhold::proto::{Answer, Cursor, Entry, Found, codec};
+use driver::{Driver, Records, promises};
 use fake::{Connection, FakeDaemon, encoded};
 
 const WRITTEN: Answer<'static> = Answer::Written { seq: Seq(9), new: 1, found: 0, surrogates_removed: 0 };
@@ -20,11 +24,11 @@ fn got(value: &str) -> Answer<'_> {
 }
 
 /// Runs `daemon` on the first connection beside `client`, which connects with `options`.
-fn with(options: ConnectOptions, daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(Client)) {
+fn with<D: Driver>(options: ConnectOptions, daemon: impl FnOnce(Connection) + Send, client: impl FnOnce(D)) {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| daemon(fake.accept(1)));
-        client(options.connect(fake.dir()).unwrap());
+        client(D::connect_with(fake.dir(), options).unwrap());
     });
 }
 
@@ -35,11 +39,10 @@ fn serve(mut connection: Connection, answer: impl Fn(&fake::Asked) -> Vec<u8>) {
     }
 }
 
-#[test]
-fn a_value_is_read_typed_and_raw() {
+fn a_value_is_read_typed_and_raw<D: Driver>() {
     let daemon = |connection| serve(connection, |asked| encoded(asked.id, &got(r#"{"tokens":12,"x":1.10}"#)));
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         let typed: serde_json::Value = chunks.get("a").unwrap().unwrap();
         assert_eq!(typed["tokens"], 12);
         let raw = chunks.get_raw("a").unwrap().unwrap();
@@ -47,15 +50,14 @@ fn a_value_is_read_typed_and_raw() {
     });
 }
 
-#[test]
-fn what_serde_refuses_is_not_representable_typed_and_always_there_raw() {
+fn what_serde_refuses_is_not_representable_typed_and_always_there_raw<D: Driver>() {
     let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
     let values = ["NaN", "[1,-Infinity]", &deep, "\"no number\""];
     let daemon = |connection| {
         serve(connection, |asked| encoded(asked.id, &got(values[asked.key.parse::<usize>().unwrap()])));
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         for (key, value) in values.iter().enumerate() {
             let key = key.to_string();
             let error = chunks.get::<u64>(&key).unwrap_err();
@@ -66,8 +68,7 @@ fn what_serde_refuses_is_not_representable_typed_and_always_there_raw() {
     });
 }
 
-#[test]
-fn an_answer_may_arrive_byte_by_byte() {
+fn an_answer_may_arrive_byte_by_byte<D: Driver>() {
     let daemon = |mut connection: Connection| {
         for _ in 0..2 {
             let asked = connection.request();
@@ -76,16 +77,15 @@ fn an_answer_may_arrive_byte_by_byte() {
             }
         }
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         for _ in 0..2 {
             assert_eq!(chunks.get::<Vec<u8>>("a").unwrap().unwrap(), [1, 2, 3]);
         }
     });
 }
 
-#[test]
-fn the_parts_of_a_long_answer_are_one_list() {
+fn the_parts_of_a_long_answer_are_one_list<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let found = |values: &[&'static str]| {
             let found = values.iter().map(|value| Some(Found { value, seq: Seq(1) })).chain([None]).collect();
@@ -98,15 +98,14 @@ fn the_parts_of_a_long_answer_are_one_list() {
         codec::encode_answer(&mut bytes, id, &found(&[])).unwrap();
         connection.send(&bytes);
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         let values = chunks.get_many::<u8>(&["a", "b", "c", "d", "e", "f"]).unwrap();
         assert_eq!(values, [Some(1), Some(2), None, Some(3), None, None]);
     });
 }
 
-#[test]
-fn a_scan_goes_on_through_an_empty_page_and_ends_without_a_cursor() {
+fn a_scan_goes_on_through_an_empty_page_and_ends_without_a_cursor<D: Driver>() {
     let daemon = |connection| {
         serve(connection, |asked| {
             let entry = |key| Entry { key, seq: Seq(1), value: Some("1") };
@@ -119,15 +118,14 @@ fn a_scan_goes_on_through_an_empty_page_and_ends_without_a_cursor() {
             encoded(asked.id, &Answer::Page { entries, next, seq: Seq(5) })
         });
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         let keys: Vec<_> = chunks.scan().map(|entry| entry.unwrap().key).collect();
         assert_eq!(keys, ["a", "b", "y"]);
     });
 }
 
-#[test]
-fn large_requests_and_answers_pass() {
+fn large_requests_and_answers_pass<D: Driver>() {
     let value = format!("\"{}\"", "x".repeat(8 << 20));
     let daemon = |connection| {
         serve(connection, |asked| match asked.write {
@@ -138,15 +136,14 @@ fn large_requests_and_answers_pass() {
             None => encoded(asked.id, &got(&value)),
         });
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         assert_eq!(chunks.put_raw("a", &value).unwrap().seq, Seq(9));
         assert!(chunks.get_raw("a").unwrap().unwrap().text() == value);
     });
 }
 
-#[test]
-fn a_slow_answer_times_out_and_is_dropped_when_it_comes() {
+fn a_slow_answer_times_out_and_is_dropped_when_it_comes<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let late = connection.request();
         assert!((50..=100).contains(&late.deadline_ms), "{late:?}");
@@ -159,8 +156,8 @@ fn a_slow_answer_times_out_and_is_dropped_when_it_comes() {
         connection.answer(last.id, &got("\"last\""));
     };
     let options = ConnectOptions::new().timeout(Some(Duration::from_millis(100)));
-    with(options, daemon, |client| {
-        let chunks = client.namespace("chunks").unwrap();
+    with(options, daemon, |client: D| {
+        let chunks = client.namespace("chunks");
         let began = Instant::now();
         assert!(matches!(chunks.get::<String>("a"), Err(Error::TimedOut { .. })));
         assert!(began.elapsed() >= Duration::from_millis(100));
@@ -169,4 +166,14 @@ fn a_slow_answer_times_out_and_is_dropped_when_it_comes() {
         assert!(error.outcome_is_unknown(), "{error}");
         assert_eq!(chunks.get::<String>("a").unwrap().unwrap(), "last");
     });
+}
+
+promises! {
+    a_value_is_read_typed_and_raw,
+    what_serde_refuses_is_not_representable_typed_and_always_there_raw,
+    an_answer_may_arrive_byte_by_byte,
+    the_parts_of_a_long_answer_are_one_list,
+    a_scan_goes_on_through_an_empty_page_and_ends_without_a_cursor,
+    large_requests_and_answers_pass,
+    a_slow_answer_times_out_and_is_dropped_when_it_comes,
 }

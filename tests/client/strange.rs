@@ -3,23 +3,23 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, ConnectOptions, Error, Fault};
+use commonhold::blocking::{ConnectOptions, Error, Fault};
 use commonhold::proto::{Hello, StoreIdentity};
 
+use crate::driver::{Driver, promises};
 use crate::fake::{Connection, FakeDaemon};
 
 /// What connecting answers when the daemon does `daemon` on the first connection.
-fn connecting(daemon: impl FnOnce(&FakeDaemon, Connection) + Send) -> Error {
+fn connecting<D: Driver>(daemon: impl FnOnce(&FakeDaemon, Connection) + Send) -> Error {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| daemon(&fake, fake.accept_silently()));
-        ConnectOptions::new().timeout(Some(Duration::from_millis(500))).connect(fake.dir()).unwrap_err()
+        D::connect_with(fake.dir(), ConnectOptions::new().timeout(Some(Duration::from_millis(500)))).err().unwrap()
     })
 }
 
-#[test]
-fn a_daemon_of_another_version_is_told() {
-    let error = connecting(|fake, connection| {
+fn a_daemon_of_another_version_is_told<D: Driver>() {
+    let error = connecting::<D>(|fake, connection| {
         let client = connection.client_hello();
         let hello = Hello { lowest: 7, highest: 9, ..Hello::of_daemon(client.client, fake.identity(), 0, 1) };
         connection.send(&hello.to_bytes());
@@ -27,9 +27,8 @@ fn a_daemon_of_another_version_is_told() {
     assert!(matches!(error, Error::Fault(Fault::Version { daemon_lowest: 7, daemon_highest: 9, .. })), "{error}");
 }
 
-#[test]
-fn a_copied_store_is_not_taken_for_the_original() {
-    let error = connecting(|_, connection| {
+fn a_copied_store_is_not_taken_for_the_original<D: Driver>() {
+    let error = connecting::<D>(|_, connection| {
         let client = connection.client_hello();
         let other = StoreIdentity { device: 1, inode: 2 };
         connection.send(&Hello::of_daemon(client.client, other, 0, 1).to_bytes());
@@ -37,16 +36,14 @@ fn a_copied_store_is_not_taken_for_the_original() {
     assert!(matches!(error, Error::Fault(Fault::OtherStore { device: 1, inode: 2 })), "{error}");
 }
 
-#[test]
-fn something_else_on_the_socket_is_told() {
-    let error = connecting(|_, connection| connection.send(&[b'x'; 64]));
+fn something_else_on_the_socket_is_told<D: Driver>() {
+    let error = connecting::<D>(|_, connection| connection.send(&[b'x'; 64]));
     assert!(matches!(error, Error::Protocol { .. }), "{error}");
 }
 
-#[test]
-fn a_peer_that_says_nothing_costs_no_more_than_the_time_limit() {
+fn a_peer_that_says_nothing_costs_no_more_than_the_time_limit<D: Driver>() {
     let began = Instant::now();
-    let error = connecting(|_, connection| {
+    let error = connecting::<D>(|_, connection| {
         connection.client_hello();
         // Until the client has had enough.
         let mut connection = connection;
@@ -56,25 +53,22 @@ fn a_peer_that_says_nothing_costs_no_more_than_the_time_limit() {
     assert!((Duration::from_millis(500)..Duration::from_secs(4)).contains(&began.elapsed()));
 }
 
-#[test]
-fn a_peer_that_ends_the_handshake_is_told() {
-    let error = connecting(|_, connection| drop(connection));
+fn a_peer_that_ends_the_handshake_is_told<D: Driver>() {
+    let error = connecting::<D>(|_, connection| drop(connection));
     assert!(matches!(error, Error::Lost { .. }), "{error}");
 }
 
-#[test]
-fn a_refusal_after_the_hello_is_the_answer_and_is_not_tried_again() {
+fn a_refusal_after_the_hello_is_the_answer_and_is_not_tried_again<D: Driver>() {
     let fake = FakeDaemon::start();
     thread::scope(|scope| {
         scope.spawn(|| fake.accept(1).close_because(Fault::Forbidden { uid: 1, owner: 2 }));
-        let client = Client::connect(fake.dir()).unwrap();
+        let client = D::connect_with(fake.dir(), ConnectOptions::new()).unwrap();
         let error = client.ping().unwrap_err();
         assert!(matches!(error, Error::Fault(Fault::Forbidden { uid: 1, owner: 2 })), "{error}");
     });
 }
 
-#[test]
-fn random_bytes_end_in_an_error_and_the_next_connection_works() {
+fn random_bytes_end_in_an_error_and_the_next_connection_works<D: Driver>() {
     let seed = 0xbad_5eed;
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -92,7 +86,8 @@ fn random_bytes_end_in_an_error_and_the_next_connection_works() {
                 second.answer(asked.id, &commonhold::proto::Answer::Done);
                 second.next();
             });
-            let client = ConnectOptions::new().timeout(Some(Duration::from_secs(5))).connect(fake.dir()).unwrap();
+            let client =
+                D::connect_with(fake.dir(), ConnectOptions::new().timeout(Some(Duration::from_secs(5)))).unwrap();
             // Noise that looks like the beginning of a long frame ends with the connection, and the read is repeated.
             let first = client.ping();
             assert!(matches!(first, Ok(()) | Err(Error::Protocol { .. })), "{first:?}");
@@ -101,4 +96,14 @@ fn random_bytes_end_in_an_error_and_the_next_connection_works() {
             }
         });
     }
+}
+
+promises! {
+    a_daemon_of_another_version_is_told,
+    a_copied_store_is_not_taken_for_the_original,
+    something_else_on_the_socket_is_told,
+    a_peer_that_says_nothing_costs_no_more_than_the_time_limit,
+    a_peer_that_ends_the_handshake_is_told,
+    a_refusal_after_the_hello_is_the_answer_and_is_not_tried_again,
+    random_bytes_end_in_an_error_and_the_next_connection_works,
 }

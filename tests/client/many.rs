@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use commonhold::blocking::{ConnectOptions, Error};
 use commonhold::proto::Answer;
 
+use crate::driver::{Driver, Later, Records, promises};
 use crate::fake::{Connection, encoded};
 use crate::{WRITTEN, got, serve, with};
 
-#[test]
-fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order() {
+fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order<D: Driver>() {
     const THREADS: usize = 8;
     const ROUNDS: usize = 200;
     let daemon = |mut connection: Connection| {
@@ -25,10 +25,10 @@ fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order() {
             }
         }
     };
-    with(ConnectOptions::new(), daemon, |client| {
+    with(ConnectOptions::new(), daemon, |client: D| {
         thread::scope(|scope| {
             for thread in 0..THREADS {
-                let namespace = client.namespace("n").unwrap();
+                let namespace = client.namespace("n");
                 scope.spawn(move || {
                     for round in 0..ROUNDS {
                         let key = format!("{thread}-{round}");
@@ -40,16 +40,15 @@ fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order() {
     });
 }
 
-#[test]
-fn one_thread_keeps_many_requests_in_flight_without_a_deadlock() {
+fn one_thread_keeps_many_requests_in_flight_without_a_deadlock<D: Driver>() {
     // The daemon reads nothing while it cannot get rid of an answer: were the client not to read while it writes, both
     // would wait for ever.
     let value = format!("\"{}\"", "x".repeat(8_000));
     let daemon = |connection| {
         serve(connection, |asked| encoded(asked.id, &if asked.write.is_some() { WRITTEN } else { got(&value) }));
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let namespace = client.namespace("n").unwrap();
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let namespace = client.namespace("n");
         let reads: Vec<_> = (0..1_000).map(|n| namespace.get_raw_later(&n.to_string()).unwrap()).collect();
         let writes: Vec<_> = (0..1_000).map(|_| namespace.put_raw_later("a", &value).unwrap()).collect();
         for read in reads.into_iter().rev() {
@@ -61,16 +60,15 @@ fn one_thread_keeps_many_requests_in_flight_without_a_deadlock() {
     });
 }
 
-#[test]
-fn threads_that_write_more_than_the_socket_takes_all_get_through() {
+fn threads_that_write_more_than_the_socket_takes_all_get_through<D: Driver>() {
     let value = format!("\"{}\"", "x".repeat(300_000));
     let daemon = |connection| {
         serve(connection, |asked| encoded(asked.id, &if asked.write.is_some() { WRITTEN } else { got(&value) }));
     };
-    with(ConnectOptions::new(), daemon, |client| {
+    with(ConnectOptions::new(), daemon, |client: D| {
         thread::scope(|scope| {
             for thread in 0..6 {
-                let namespace = client.namespace("n").unwrap();
+                let namespace = client.namespace("n");
                 let value = &value;
                 scope.spawn(move || {
                     for _ in 0..30 {
@@ -86,8 +84,7 @@ fn threads_that_write_more_than_the_socket_takes_all_get_through() {
     });
 }
 
-#[test]
-fn a_dropped_pending_request_is_done_and_disturbs_nobody() {
+fn a_dropped_pending_request_is_done_and_disturbs_nobody<D: Driver>() {
     let daemon = |mut connection: Connection| {
         let dropped = connection.request();
         assert!(dropped.write.is_some());
@@ -95,15 +92,14 @@ fn a_dropped_pending_request_is_done_and_disturbs_nobody() {
         connection.answer(dropped.id, &WRITTEN);
         connection.answer(kept.id, &got("1"));
     };
-    with(ConnectOptions::new(), daemon, |client| {
-        let namespace = client.namespace("n").unwrap();
-        drop(namespace.put_later("a", &1).unwrap());
+    with(ConnectOptions::new(), daemon, |client: D| {
+        let namespace = client.namespace("n");
+        drop(namespace.put_raw_later("a", "1").unwrap());
         assert_eq!(namespace.get::<u8>("a").unwrap(), Some(1));
     });
 }
 
-#[test]
-fn who_waits_beside_a_reader_times_out_by_its_own_clock() {
+fn who_waits_beside_a_reader_times_out_by_its_own_clock<D: Driver>() {
     let (told, timed_out) = std::sync::mpsc::channel();
     let (tell_sent, sent) = std::sync::mpsc::channel();
     let daemon = move |mut connection: Connection| {
@@ -115,13 +111,13 @@ fn who_waits_beside_a_reader_times_out_by_its_own_clock() {
         connection.answer(commit.id, &Answer::Committed { seq: commonhold::blocking::Seq(3) });
     };
     let options = ConnectOptions::new().timeout(Some(Duration::from_millis(100)));
-    with(options, daemon, |client| {
+    with(options, daemon, |client: D| {
         thread::scope(|scope| {
             let committing = scope.spawn(|| client.commit());
             // The commit is there, so its thread reads for all by now or very soon.
             sent.recv().unwrap();
             let began = Instant::now();
-            let error = client.namespace("n").unwrap().get::<u8>("a").unwrap_err();
+            let error = client.namespace("n").get::<u8>("a").unwrap_err();
             assert!(matches!(error, Error::TimedOut { .. }), "{error}");
             assert!(began.elapsed() < Duration::from_secs(3));
             told.send(()).unwrap();
@@ -130,8 +126,7 @@ fn who_waits_beside_a_reader_times_out_by_its_own_clock() {
     });
 }
 
-#[test]
-fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer() {
+fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer<D: Driver>() {
     let (told, timed_out) = std::sync::mpsc::channel();
     let (tell_sent, sent) = std::sync::mpsc::channel();
     let daemon = move |mut connection: Connection| {
@@ -143,9 +138,9 @@ fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer() {
         connection.answer(commit.id, &Answer::Committed { seq: commonhold::blocking::Seq(3) });
     };
     let options = ConnectOptions::new().timeout(Some(Duration::from_millis(300)));
-    with(options, daemon, |client| {
+    with(options, daemon, |client: D| {
         thread::scope(|scope| {
-            let getting = scope.spawn(|| client.namespace("n").unwrap().get::<u8>("a"));
+            let getting = scope.spawn(|| client.namespace("n").get::<u8>("a"));
             // The get is there, so its thread reads for all by now or very soon.
             sent.recv().unwrap();
             let committing = scope.spawn(|| client.commit());
@@ -154,4 +149,13 @@ fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer() {
             assert!(committing.join().unwrap().is_ok());
         });
     });
+}
+
+promises! {
+    threads_share_a_client_and_each_gets_its_own_answers_in_any_order,
+    one_thread_keeps_many_requests_in_flight_without_a_deadlock,
+    threads_that_write_more_than_the_socket_takes_all_get_through,
+    a_dropped_pending_request_is_done_and_disturbs_nobody,
+    who_waits_beside_a_reader_times_out_by_its_own_clock,
+    a_reader_that_times_out_leaves_its_place_to_who_waits_longer,
 }

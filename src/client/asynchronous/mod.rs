@@ -1,0 +1,45 @@
+//! The client for programs on a tokio runtime: every call is a future.
+//!
+//! It is what [`blocking`](super::blocking) is, call for call, and keeps the same promises; here is told only what is
+//! different. One [`Client`] is one connection and one session of the daemon, its clones share it. A task on the runtime
+//! reads for all of them; it lives as long as the client. The runtime needs I/O and time enabled, as those of
+//! `#[tokio::main]` and `#[tokio::test]` have.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), commonhold::Error> {
+//! use commonhold::Client;
+//! let client = Client::connect("rag_storage").await?;
+//! let chunks = client.namespace("text_chunks")?;
+//! chunks.put("chunk-1", &serde_json::json!({"tokens": 12})).await?;
+//! let chunk: Option<serde_json::Value> = chunks.get("chunk-1").await?;
+//! assert_eq!(chunk.unwrap()["tokens"], 12);
+//! chunks.flush().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **A future that is dropped** before it is ready, as by a time-out or `select!`, gives its request up: one that was not
+//! sent is not sent, one that was is cancelled, and is not done if the daemon has not begun it. Nothing of it stays
+//! behind, and no other request is disturbed. A write that is dropped so may have been done, once.
+
+mod bulk;
+mod client;
+mod get_all;
+mod namespace;
+mod pending;
+mod scan;
+mod session;
+
+pub use super::{
+    Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed,
+    OpenOptions, Page, Target, Value, Written,
+};
+pub use bulk::BulkWriter;
+pub use client::{Client, Workspace};
+pub use commonhold_proto::{
+    Condition, Durability, Fault, Kind, NamespaceInfo, Number, Place, Seq, SessionInfo, WorkspaceInfo,
+};
+pub use get_all::GetAll;
+pub use namespace::Namespace;
+pub use pending::Pending;
+pub use scan::Scan;

@@ -1,0 +1,210 @@
+//! What concerns whole processes: a client in a process that forks, and processes that open a store at once. Threads of
+//! a test harness cannot fork safely, and are no processes; so this file is a program of its own, which runs itself.
+//!
+//! There is unsafe code here: `fork` itself, and the child's end by `_exit`.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use commonhold::blocking::{Client, Error, Namespace, OpenOptions};
+use commonhold::testing::TestStoreOptions;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, dir, name] = &arguments[..]
+        && word == "--as-opener"
+    {
+        return open(Path::new(dir), name);
+    }
+    let tests: [(&str, fn()); 3] = [
+        ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
+        ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
+        ("ten_processes_that_open_at_once_start_one_daemon", ten_processes_that_open_at_once_start_one_daemon),
+    ];
+    // As a harness does: words select tests by their names.
+    let wanted = |name: &str| {
+        let words: Vec<_> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+        words.is_empty() || words.iter().any(|word| name.contains(*word))
+    };
+    for (name, test) in tests {
+        if wanted(name) {
+            test();
+            println!("test {name} ... ok");
+        }
+    }
+}
+
+/// Runs `body` in a child that `fork` makes; answers the child's process id.
+fn in_child(body: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child calls nothing but the client, the allocator (which glibc and macOS keep usable after a fork, with
+    // handlers of their own) and `_exit`; it takes no lock that a thread of the parent can hold: that the client keeps to
+    // this is what these tests are about.
+    #[expect(unsafe_code, reason = "fork is what is tested")]
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork failed: {}", std::io::Error::last_os_error()),
+        0 => {
+            let code = i32::from(catch_unwind(AssertUnwindSafe(body)).is_err());
+            // SAFETY: it ends the process without running anything of the parent's, such as its destructors.
+            unsafe { libc::_exit(code) }
+        }
+        child => child,
+    }
+}
+
+/// Waits for a child that must end well.
+fn join(child: libc::pid_t) {
+    let deadline = Instant::now() + PATIENCE;
+    let child = rustix::process::Pid::from_raw(child).expect("a child has a number");
+    loop {
+        let options = rustix::process::WaitOptions::NOHANG;
+        if let Some((_, status)) = rustix::process::waitpid(Some(child), options).expect("it is a child") {
+            assert_eq!(status.exit_status(), Some(0), "the child failed: {status:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "the child does not end: it waits for something of the parent's");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Writes and reads `rounds` keys of its own, and finds what it wrote.
+fn work(namespace: &Namespace, who: &str, rounds: u32) {
+    for round in 0..rounds / 2 {
+        let key = format!("{who}-{}", round % 100);
+        namespace.put(&key, &round).expect("a put");
+        assert_eq!(namespace.get::<u32>(&key).expect("a get"), Some(round), "{key}");
+    }
+}
+
+fn parent_and_child_use_one_client_at_once_after_a_fork() {
+    const ROUNDS: u32 = 10_000;
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let client = store.client().expect("a client");
+    let namespace = client.namespace("n").expect("a name");
+    namespace.upsert((0..1_000).map(|n| (format!("old-{n}"), "x".repeat(4_000)))).expect("records");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // So that locks are held, and the socket is being read, at the moment of the fork.
+        for thread in 0..2 {
+            let (namespace, stop) = (namespace.clone(), &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    work(&namespace, &format!("thread-{thread}"), 100);
+                }
+            });
+        }
+        for fork in 0..3 {
+            let rounds = if fork == 0 { ROUNDS } else { 100 };
+            let mut pending = Some(namespace.put_later("pending", &fork).expect("a put"));
+            let mut all = namespace.get_all();
+            all.next().expect("a record").expect("of the daemon");
+            let stream = &mut all;
+            let child = in_child(|| {
+                work(&namespace, &format!("child-{fork}"), rounds);
+                assert!(matches!(pending.take().map(commonhold::blocking::Pending::wait), Some(Err(Error::Forked))));
+                // What had arrived before the fork may be given; nothing is read from the parent's socket.
+                assert!(matches!(stream.last(), Some(Err(Error::Forked))), "the stream is the parent's");
+                drop(client.clone());
+            });
+            work(&namespace, &format!("parent-{fork}"), rounds);
+            join(child);
+            let rest: Vec<_> = all.collect::<Result<_, _>>().expect("the child took nothing of the stream");
+            assert!(rest.len() >= 999, "{}", rest.len());
+            pending.take().expect("it is the parent's").wait().expect("the child took nothing of it");
+            for (who, last) in [("parent", rounds / 2), ("child", rounds / 2)] {
+                let key = format!("{who}-{fork}-{}", (last - 1) % 100);
+                assert_eq!(namespace.get::<u32>(&key).expect("a get"), Some(last - 1), "{key}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(client.restarts(), 0);
+}
+
+fn a_forked_child_can_fork_again() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let client = store.client().expect("a client");
+    let namespace = client.namespace("n").expect("a name");
+    let child = in_child(|| {
+        work(&namespace, "child", 100);
+        let grandchild = in_child(|| work(&namespace, "grandchild", 100));
+        work(&namespace, "child", 100);
+        join(grandchild);
+    });
+    work(&namespace, "parent", 100);
+    join(child);
+    assert_eq!(namespace.len().expect("a number"), 150);
+}
+
+/// One of the ten: opens the store when it is told to, and says whose daemon answered.
+fn open(dir: &Path, name: &str) {
+    println!("there");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("the word to begin");
+    let client = Client::open_with(dir, OpenOptions::new().binary(BINARY)).expect("it opens");
+    client.namespace("n").expect("a name").put(name, &1).expect("a put");
+    println!("{}", client.boot());
+}
+
+fn ten_processes_that_open_at_once_start_one_daemon() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let marker = tempfile::NamedTempFile::new().expect("a file");
+    // A copy of a descriptor is inherited by whatever is started from here.
+    let leaked = rustix::io::dup(marker.as_file()).expect("a descriptor");
+    let own = std::env::current_exe().expect("this program");
+    let mut openers: Vec<Child> = (0..10)
+        .map(|n| {
+            let mut command = Command::new(&own);
+            command.arg("--as-opener").arg(dir.path()).arg(format!("opener-{n}"));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("an opener")
+        })
+        .collect();
+    let mut said: Vec<_> =
+        openers.iter_mut().map(|opener| BufReader::new(opener.stdout.take().expect("piped"))).collect();
+    for said in &mut said {
+        said.read_line(&mut String::new()).expect("it is there");
+    }
+    for opener in &mut openers {
+        opener.stdin.take().expect("piped").write_all(b"go\n").expect("it listens");
+    }
+    let mut boots: Vec<String> = said
+        .into_iter()
+        .map(|mut said| {
+            let mut boot = String::new();
+            said.read_to_string(&mut boot).expect("text");
+            boot
+        })
+        .collect();
+    for mut opener in openers {
+        assert!(opener.wait().expect("it ends").success());
+    }
+    boots.dedup();
+    assert_eq!(boots.len(), 1, "one daemon answered them all");
+
+    let client = Client::connect(dir.path()).expect("it outlives who started it");
+    assert_eq!(client.namespace("n").expect("a name").len().expect("a number"), 10);
+    let status: serde_json::Value = serde_json::from_str(&client.status().expect("a status")).expect("JSON");
+    let pid = i32::try_from(status["pid"].as_u64().expect("its number")).expect("small");
+    let daemon = rustix::process::Pid::from_raw(pid);
+    assert_eq!(rustix::process::getsid(daemon).ok(), daemon, "it has a session of its own");
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.expect("one").path()).ok());
+    let targets: Vec<_> = targets.collect();
+    assert!(!targets.iter().any(|target| target == marker.path()), "it inherited nothing: {targets:?}");
+    assert!(targets.iter().any(|target| target.ends_with("daemon.log")), "it has its log: {targets:?}");
+    let log = std::fs::read_to_string(dir.path().join(".commonhold/daemon.log")).expect("its log");
+    assert!(!log.is_empty());
+    client.stop().expect("it stops");
+    drop(leaked);
+}
