@@ -3,14 +3,17 @@
 
 mod daemon_support;
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
-use commonhold::daemon::{Daemon, Error, Preload, Shutdown, run};
-use commonhold::engine;
+use commonhold::daemon::{Daemon, Error, OnDiskFailure, Preload, Running, ServeOptions, Shutdown, run};
+use commonhold::engine::clock::SystemClock;
+use commonhold::engine::disk::{Call, FailWith, Failure, SimDisk};
+use commonhold::engine::{self, Surroundings};
+use commonhold::lock::MemoryLocks;
 use commonhold::proto::{Answer, Durability, Fault, Verb};
-use daemon_support::{PATIENCE, Place, eventually, flush, frame_of, get, put};
+use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, get, put};
 
 however_sessions_are_served! {
     a_second_owner_is_refused_and_told_who_the_first_is,
@@ -26,6 +29,110 @@ however_sessions_are_served! {
     a_very_long_path_is_served,
     a_preloaded_namespace_is_in_memory_before_anybody_asks,
     a_synced_store_has_committed_what_it_answers,
+    a_second_stop_skips_the_flush_and_says_so_and_nothing_is_lost,
+    a_journal_beyond_its_limit_is_flushed_by_the_daemon_itself_and_told,
+    a_daemon_whose_disk_fails_rescues_what_is_in_memory_and_says_so_when_it_is_stopped,
+    a_daemon_whose_disk_fails_ends_if_it_was_told_to,
+    a_stop_that_cannot_write_what_is_in_memory_says_what_is_lost,
+}
+
+/// A daemon on a simulated disk, which can be made to fail; its directory and socket are real.
+fn on_a_simulated_disk(place: &Place, change: impl FnOnce(&mut ServeOptions)) -> (Running, SimDisk) {
+    let dir = std::fs::canonicalize(place.path()).unwrap();
+    std::fs::DirBuilder::new().mode(0o700).create(dir.join(".commonhold")).unwrap();
+    let disk = SimDisk::new(1);
+    disk.make_dirs(&dir);
+    let around = Surroundings {
+        disk: Arc::new(disk.clone()),
+        locks: Arc::new(MemoryLocks::new()),
+        clock: Arc::new(SystemClock::new()),
+        entropy: 7,
+    };
+    let mut options = place.options();
+    change(&mut options);
+    (Daemon::start_in(options, around).unwrap(), disk)
+}
+
+fn status(peer: &mut Peer) -> serde_json::Value {
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    serde_json::from_str(json).unwrap()
+}
+
+fn a_second_stop_skips_the_flush_and_says_so_and_nothing_is_lost(place: &Place) {
+    let (sender, ready) = mpsc::channel();
+    let mut options = place.options();
+    options.on_ready = Some(Arc::new(move |_: &Path| sender.send(()).unwrap()));
+    let (stopper, shutdown) = Shutdown::by_hand();
+    let running = std::thread::spawn(move || run(options, shutdown));
+    ready.recv_timeout(PATIENCE).unwrap();
+    place.connect().call(put("two", "a", "1"));
+    // Both before the daemon has looked at the first, so that the second is there when the flush begins.
+    stopper.stop();
+    stopper.stop();
+    let ended = running.join().unwrap();
+    assert!(matches!(ended, Err(Error::FlushSkipped)), "{ended:?}");
+    // What was left behind of it ends by itself: here it shares the process with the test.
+    eventually("the store is free", || match Daemon::start(place.options()) {
+        Ok(_daemon) => place.connect().call(get("two", "a")).value().as_deref() == Some("1"),
+        Err(_) => false,
+    });
+}
+
+fn a_journal_beyond_its_limit_is_flushed_by_the_daemon_itself_and_told(place: &Place) {
+    let mut options = place.options();
+    options.store.journal_limit = Some(200 << 10);
+    let daemon = Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(10_000));
+    peer.call(put("rare", "k", "1"));
+    for number in 0..40 {
+        peer.call(put("busy", &(number % 4).to_string(), &value));
+    }
+    assert_eq!(status(&mut peer)["journal"]["limit"], 200 << 10);
+    eventually("it has flushed by itself", || {
+        let journal = &status(&mut peer)["journal"];
+        journal["auto_flushes"].as_u64() >= Some(2) && journal["bytes"].as_u64() <= Some(200 << 10)
+    });
+    assert_eq!(text(&place.file("rare")), "{\n\"k\":1\n}\n");
+    assert!(place.file("busy").exists());
+    daemon.stop().unwrap();
+}
+
+fn a_daemon_whose_disk_fails_rescues_what_is_in_memory_and_says_so_when_it_is_stopped(place: &Place) {
+    let (daemon, disk) = on_a_simulated_disk(place, |_| {});
+    let mut peer = place.connect();
+    peer.call(put("r", "a", "1"));
+    disk.fail(Failure::nth(1, FailWith::Io).of(Call::Sync).on("journal"));
+    eventually("the rescue has come through and says so", || {
+        let words = status(&mut peer)["refuses_writes"].as_str().unwrap_or_default().to_owned();
+        words.contains("a sync of ") && words.contains("every file holds what is in memory")
+    });
+    let file = std::fs::canonicalize(place.path()).unwrap().join("kv_store_r.json");
+    assert_eq!(disk.read_file(file), b"{\n\"a\":1\n}\n");
+    assert_eq!(peer.call(get("r", "a")).value().as_deref(), Some("1"));
+    let error = daemon.stop().unwrap_err();
+    let Error::Unavailable { reason } = &error else { panic!("{error:?}") };
+    assert!(reason.contains("every file holds what is in memory"), "{reason}");
+}
+
+fn a_daemon_whose_disk_fails_ends_if_it_was_told_to(place: &Place) {
+    let (daemon, disk) = on_a_simulated_disk(place, |options| options.on_disk_failure = OnDiskFailure::Exit);
+    place.connect().call(put("r", "a", "1"));
+    disk.fail(Failure::nth(1, FailWith::Io).of(Call::Sync).on("journal"));
+    let error = daemon.wait().unwrap_err();
+    assert!(matches!(&error, Error::Unavailable { reason } if reason.contains("every file holds")), "{error:?}");
+}
+
+fn a_stop_that_cannot_write_what_is_in_memory_says_what_is_lost(place: &Place) {
+    let (daemon, disk) = on_a_simulated_disk(place, |options| options.store.durability = Durability::Memory);
+    let mut peer = place.connect();
+    peer.call(put("m", "a", "1"));
+    disk.fail(Failure::nth(1, FailWith::NoSpace).for_good());
+    peer.call(put("m", "b", "2"));
+    let error = daemon.stop().unwrap_err();
+    let Error::Unavailable { reason } = &error else { panic!("{error:?}") };
+    assert!(reason.contains("could not flush m:") && reason.contains("in memory only"), "{reason}");
 }
 
 fn text(path: &Path) -> String {

@@ -216,9 +216,10 @@ impl From<daemon::Error> for Failure {
             daemon::Error::Unsafe { .. } | daemon::Error::NetworkFileSystem { .. } => Exit::Refused,
             daemon::Error::Store(error) => exit_of_engine(error),
             daemon::Error::System { source, .. } => exit_of_disk(source),
-            daemon::Error::Socket(_) | daemon::Error::FlushFailed { .. } | daemon::Error::Unavailable { .. } => {
-                Exit::Unavailable
-            }
+            daemon::Error::Socket(_)
+            | daemon::Error::FlushFailed { .. }
+            | daemon::Error::FlushSkipped
+            | daemon::Error::Unavailable { .. } => Exit::Unavailable,
         };
         Self::new(exit, with_causes(&error))
     }

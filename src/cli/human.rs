@@ -82,7 +82,6 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
 
 /// Reads an amount of bytes as people type it: `512MiB`, `2G`, `65536`. Units are powers of 1,024, however they are
 /// written; a bare number is bytes.
-#[allow(dead_code, reason = "the options that name sizes are added beside each other")]
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

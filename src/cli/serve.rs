@@ -13,7 +13,7 @@ use super::context::Context;
 use super::detach;
 use super::failure::Failure;
 use super::human;
-use crate::daemon::{self, Preload, ServeOptions, Shutdown};
+use crate::daemon::{self, OnDiskFailure, Preload, ServeOptions, Shutdown};
 use crate::json::FileFormat;
 
 /// Options of `serve`.
@@ -54,6 +54,12 @@ pub(super) struct ServeArgs {
     /// refused.
     #[arg(long, value_name = "S", value_parser = human::parse_size)]
     max_memory: Option<u64>,
+    /// How large the journal may grow before the daemon flushes by itself; else the larger of 256 MiB and half the data.
+    #[arg(long, value_name = "S", value_parser = human::parse_size)]
+    journal_limit: Option<u64>,
+    /// What to do when the disk has ended all writing, after bringing to safety what can be: serve reads, or end.
+    #[arg(long, value_name = "WHAT", default_value = "stay", value_parser = ["stay", "exit"])]
+    on_disk_failure: String,
     /// Serve a store on a network file system all the same. Only this machine may use it.
     #[arg(long)]
     allow_network_fs: bool,
@@ -95,6 +101,8 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     options.store.keep = args.keep;
     options.store.flush_lock_timeout = args.flush_lock_timeout;
     options.store.max_memory = args.max_memory;
+    options.store.journal_limit = args.journal_limit;
+    options.on_disk_failure = if args.on_disk_failure == "exit" { OnDiskFailure::Exit } else { OnDiskFailure::Stay };
     options.preload = preload;
     options.allow_network_fs = args.allow_network_fs;
     options.idle_exit = args.idle_exit;

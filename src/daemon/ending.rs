@@ -23,7 +23,29 @@ impl Daemon {
     fn settle(&self) -> Result<(), Fault> {
         self.close_gate();
         self.flusher.hurry();
-        self.store.sync_through(self.store.applied()).map_err(|error| Fault::from(&error))?;
+        let outcome = self.flush_at_the_end();
+        if self.store.refuses_writes().is_some() {
+            // Who looks at the exit code must learn of it, also when there was nothing left to write.
+            self.store.rescue(Duration::ZERO);
+            return Err(Fault::Unavailable { reason: self.store.refuses_writes().unwrap_or_default() });
+        }
+        let fault = match outcome {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault,
+        };
+        match self.store.stats().unwritten_bytes {
+            0 => Err(fault),
+            bytes => Err(Fault::Unavailable {
+                reason: format!(
+                    "{fault}; the last {bytes} bytes of journal were in memory only, and what they hold is lost unless a file has it"
+                ),
+            }),
+        }
+    }
+
+    fn flush_at_the_end(&self) -> Result<(), Fault> {
+        // Should it fail, the flush fails for every namespace that lacks something, and names it.
+        let synced = self.store.sync_through(self.store.applied());
         let (sender, outcome) = mpsc::channel();
         let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
         // Should the receiver be gone there is nobody to tell, which cannot be: it waits below.
@@ -31,10 +53,7 @@ impl Daemon {
         self.flusher.flush(None, wish, Box::new(waiter));
         match outcome.recv() {
             Ok(Ok(Done { rewritten, .. })) => {
-                // With nothing left to write all of that succeeds; but who looks at the exit code must learn of it.
-                if let Some(reason) = self.store.refuses_writes() {
-                    return Err(Fault::Unavailable { reason: reason.to_owned() });
-                }
+                synced.map_err(|error| Fault::from(&error))?;
                 let list = self.store.namespaces().unwrap_or_default();
                 let closed = list.iter().filter(|info| info.closed.is_some());
                 for info in closed {

@@ -65,6 +65,11 @@ pub enum Error {
         /// The first failure's words.
         reason: String,
     },
+    /// The daemon has ended without flushing, as it was told to by a second signal.
+    #[error(
+        "told to stop twice, the daemon ended without the flush: files may lack what the journal holds; it will be there at the next start"
+    )]
+    FlushSkipped,
     /// The daemon has ended, but could not write any more: the disk failed, or the store was taken from it.
     #[error("the store could no longer be written: {reason}")]
     Unavailable {

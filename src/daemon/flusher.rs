@@ -29,6 +29,9 @@ const LOCK_SLICE: Duration = Duration::from_millis(200);
 /// How long the end waits for rewrites that nobody asked for any more.
 const LAST_REWRITES: Duration = Duration::from_mins(1);
 
+/// How long it is until flushes for the journal's sake are tried again after some have failed.
+const RELIEF_AGAIN: Duration = Duration::from_secs(10);
+
 /// The stack of a worker, which writes whole files.
 const WORKER_STACK_BYTES: usize = 2 * 1024 * 1024;
 
@@ -72,6 +75,17 @@ pub(super) struct Flusher {
     state: Mutex<State>,
     /// All threads: the workers, and those that wait for a lock by themselves.
     crew: Crew,
+    relief: Mutex<Relief>,
+}
+
+/// The flushes that the daemon does by itself because the journal has outgrown its limit.
+#[derive(Default)]
+struct Relief {
+    running: bool,
+    /// Not before, because the last ones failed.
+    not_before: Option<Instant>,
+    /// Files that were rewritten so.
+    files: u64,
 }
 
 #[derive(Default)]
@@ -100,6 +114,7 @@ impl Flusher {
             stopping: AtomicBool::new(false),
             state: Mutex::default(),
             crew: Crew::default(),
+            relief: Mutex::default(),
         })
     }
 
@@ -152,6 +167,41 @@ impl Flusher {
             let name = place.to_string();
             self.flush_one(place, wish.clone(), Box::new(move |outcome| gather.take(name, outcome)));
         }
+    }
+
+    /// Flushes what pins the oldest segments of a journal that has outgrown its limit, once at a time.
+    pub(super) fn relieve_journal(self: &Arc<Self>) {
+        let mut relief = self.relief.lock();
+        if relief.running || relief.not_before.is_some_and(|time| Instant::now() < time) {
+            return;
+        }
+        let places = self.store.to_relieve_the_journal();
+        if places.is_empty() {
+            return;
+        }
+        relief.running = true;
+        drop(relief);
+        let names: Vec<_> = places.iter().take(MOST_NAMED).map(Place::to_string).collect();
+        let limit = self.store.journal_limit();
+        tracing::info!(limit, namespaces = names.join(", "), "the journal has outgrown its limit: flushing");
+        let flusher = Arc::clone(self);
+        let done = move |outcome: Result<Done, Fault>| {
+            let mut relief = flusher.relief.lock();
+            relief.running = false;
+            relief.not_before = outcome.is_err().then(|| Instant::now() + RELIEF_AGAIN);
+            relief.files += outcome.map_or(0, |done| u64::from(done.rewritten));
+        };
+        let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
+        let gather = Gather::new(places.len(), self.store.applied(), Box::new(done));
+        for place in places {
+            let (gather, name) = (Arc::clone(&gather), place.to_string());
+            self.flush_one(place, wish.clone(), Box::new(move |outcome| gather.take(name, outcome)));
+        }
+    }
+
+    /// How many files were rewritten because the journal had outgrown its limit.
+    pub(super) fn relief_files(&self) -> u64 {
+        self.relief.lock().files
     }
 
     /// What `flush` of everything means: what is dirty, or with `rewrite` whatever has records or a file.

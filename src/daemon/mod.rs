@@ -27,6 +27,7 @@
 mod accept;
 mod aside;
 mod budget;
+mod chores;
 mod committer;
 mod crew;
 mod dispatch;
@@ -61,6 +62,6 @@ mod tables;
 
 pub use error::Error;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
-pub use options::{OnReady, Preload, ServeOptions};
+pub use options::{OnDiskFailure, OnReady, Preload, ServeOptions};
 pub use run::{Shutdown, Stopper, run};
 pub use running::{Daemon, Running};

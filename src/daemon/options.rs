@@ -27,8 +27,20 @@ pub struct ServeOptions {
     pub idle_exit: Option<Duration>,
     /// Other users who may connect, at a socket of their own (`.commonhold-shared/socket`).
     pub allow_uids: Vec<u32>,
+    /// What becomes of the daemon when the disk has ended all writing.
+    pub on_disk_failure: OnDiskFailure,
     /// Called once, with the canonical directory, when clients can connect.
     pub on_ready: Option<OnReady>,
+}
+
+/// What a daemon does that cannot write any more, after it has brought to safety what it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDiskFailure {
+    /// It goes on serving reads until it is stopped.
+    #[default]
+    Stay,
+    /// It ends.
+    Exit,
 }
 
 /// What is done when a store is served; it gets the store's canonical directory.
@@ -58,6 +70,7 @@ impl ServeOptions {
             thread_sessions: 64,
             idle_exit: None,
             allow_uids: Vec::new(),
+            on_disk_failure: OnDiskFailure::Stay,
             on_ready: None,
         }
     }
@@ -74,6 +87,7 @@ impl fmt::Debug for ServeOptions {
             .field("thread_sessions", &self.thread_sessions)
             .field("idle_exit", &self.idle_exit)
             .field("allow_uids", &self.allow_uids)
+            .field("on_disk_failure", &self.on_disk_failure)
             .finish_non_exhaustive()
     }
 }

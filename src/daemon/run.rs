@@ -1,7 +1,8 @@
 //! One daemon from start to end, as `commonhold serve` runs it: with signals, in the foreground.
 //!
 //! The main thread waits, in a small tokio runtime, for whatever comes first: a signal, or a client's request to stop.
-//! SIGTERM and SIGINT stop cleanly; a second one skips the flush, since the journal holds everything anyway.
+//! SIGTERM and SIGINT stop cleanly; a second one skips the flush, which
+//! the exit code tells: the journal holds everything, the files may not.
 
 use std::future::pending;
 
@@ -120,7 +121,7 @@ async fn serve(options: ServeOptions, shutdown: Shutdown) -> Result<(), Error> {
         ended = on_a_thread("stop", move || running.end(&mut askers)) => ended?,
         signal = shutdown.next() => {
             tracing::warn!(signal, "the flush is skipped: files may lack what the journal holds, until the next flush");
-            Ok(())
+            Err(Error::FlushSkipped)
         }
     }
 }

@@ -30,9 +30,9 @@ use crate::proto::limits::{MAX_QUEUED_BYTES, MAX_WAITING_BYTES};
 use crate::proto::{Kind, Place};
 
 use super::budget::Budget;
+use super::chores::Chores;
 use super::committer::{self, Committer};
 use super::crew::Crew;
-use super::fault::with_causes;
 use super::flusher::Flusher;
 use super::handshake::Host;
 use super::helpers::Helpers;
@@ -236,23 +236,23 @@ impl Daemon {
         }
     }
 
+    /// Asks for the daemon's end, for a reason that has been logged.
+    pub(super) fn ask_for_the_end(&self) {
+        // The receiver lives as long as the daemon can be stopped.
+        let _ = self.stop_requests.send(None);
+    }
+
     fn tick(&self, ticking: &mpsc::Receiver<()>) {
-        let mut failed = false;
+        let mut chores = Chores::default();
         while ticking.recv_timeout(self.until_next_tick()) == Err(RecvTimeoutError::Timeout) {
             self.relieve();
             if self.has_been_idle() {
                 tracing::info!("no session has been open for as long as it was told to wait: stopping");
-                // The receiver lives as long as the daemon can be stopped.
-                let _ = self.stop_requests.send(None);
+                self.ask_for_the_end();
             }
             let forgotten = self.store.forget_blank();
             tracing::trace!(forgotten, "namespaces that were only asked for");
-            // Told once: what failed refuses writes from then on, which `status` leads with, and fails again every time.
-            if let Err(error) = self.store.tick()
-                && !std::mem::replace(&mut failed, true)
-            {
-                tracing::error!("{}", with_causes(&error));
-            }
+            chores.second(self);
         }
     }
 

@@ -17,7 +17,7 @@ use super::fault::with_causes;
 
 #[derive(Serialize)]
 struct Status<'a> {
-    refuses_writes: Option<&'a str>,
+    refuses_writes: Option<String>,
     warnings: Vec<String>,
     version: &'static str,
     commit: &'static str,
@@ -73,6 +73,10 @@ struct Journal {
     bytes: u64,
     /// What waits in the daemon's buffer: a killed daemon loses it.
     unwritten_bytes: usize,
+    /// Beyond this the daemon flushes by itself.
+    limit: u64,
+    /// How many files it has rewritten because of that.
+    auto_flushes: u64,
     syncs: u64,
     /// The namespaces whose files the oldest segment waits for.
     waiting: Vec<String>,
@@ -216,6 +220,8 @@ pub(super) fn json(daemon: &Daemon) -> String {
             segments,
             bytes: journal_bytes,
             unwritten_bytes,
+            limit: store.journal_limit(),
+            auto_flushes: daemon.flusher().relief_files(),
             syncs,
             waiting: names(&pinned_by),
             oldest_waiting: oldest(&namespaces),

@@ -46,7 +46,7 @@ impl Store {
             return Ok(Dropped { seq: self.applied(), records: 0, needs_flush: false });
         }
         // The drop builds on the file that was loaded, as any write does.
-        self.announce(&table, &mut file)?;
+        self.announce(&table, &mut file, &self.via())?;
         drop(file);
         let (seq, records) = self.turn.exclusive(|writer| writer.drop_records(&table))?;
         Ok(Dropped { seq, records, needs_flush: true })

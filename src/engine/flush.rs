@@ -20,6 +20,7 @@ use super::error::Error;
 use super::faultpoint::faultpoint;
 use super::journal::{Entry, Fingerprint};
 use super::map::{Record, View};
+use super::rescue::Via;
 use super::store::Store;
 use super::table::{FileState, Table};
 use crate::json::FileWriter;
@@ -62,7 +63,7 @@ static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(1);
 
 impl Store {
     /// Flushes one namespace. Callers that come while its file is being replaced wait, and share the next rewrite.
-    pub(super) fn flush_table(&self, table: &Arc<Table>, how: FlushHow) -> Result<Flushed, Error> {
+    pub(super) fn flush_table(&self, table: &Arc<Table>, how: FlushHow, via: &Via) -> Result<Flushed, Error> {
         let mut file = table.file.lock();
         if !how.rewrite && !table.is_dirty() {
             return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
@@ -71,10 +72,10 @@ impl Store {
             // Nobody ever wrote to it: a rewrite makes no file of nothing.
             return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
         }
-        self.poison.check()?;
+        via.poison.check()?;
         let began = self.clock.now();
         if file.unannounced.is_some() {
-            self.announce(table, &mut file)?;
+            self.announce(table, &mut file, via)?;
             // Whoever waits to write for the first time passes now, and not after the flush.
             MutexGuard::bump(&mut file);
         }
@@ -89,9 +90,10 @@ impl Store {
         let fingerprint = sibling.as_ref().map(|sibling| sibling.fingerprint);
         let entry = Entry { file: fingerprint, cut };
         let intent = self.turn.exclusive(|writer| writer.appender.append_intent(table.place(), entry))?;
-        self.progress.sync_through(intent)?;
+        via.progress.sync_through(intent)?;
         faultpoint!("flush-intended");
-        self.check_owner()?;
+        self.ownership.check()?;
+        via.poison.check()?;
         match &mut sibling {
             Some(sibling) => self.replace(&lock, table, &mut file, sibling, cut)?,
             None => self.remove(&lock, table, &mut file, cut)?,
@@ -108,10 +110,11 @@ impl Store {
     }
 
     /// Tells the journal which file was loaded, if it does not know, before anything builds on that.
-    pub(super) fn announce(&self, table: &Table, file: &mut FileState) -> Result<(), Error> {
+    pub(super) fn announce(&self, table: &Table, file: &mut FileState, via: &Via) -> Result<(), Error> {
         let Some(entry) = file.unannounced else { return Ok(()) };
+        via.poison.check()?;
         let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(table.place(), entry))?;
-        self.progress.sync_through(seq)?;
+        via.progress.sync_through(seq)?;
         file.unannounced = None;
         table.set_announced();
         Ok(())

@@ -38,6 +38,7 @@ mod poison;
 mod quarantine;
 mod repair;
 mod request;
+mod rescue;
 mod snapshot;
 mod stats;
 mod store;

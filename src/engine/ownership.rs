@@ -32,7 +32,7 @@ impl Ownership {
             return Ok(());
         }
         let reason = format!("{} was deleted or replaced, so another daemon may own the store", self.path.display());
-        self.poison.trip(reason.clone());
+        self.poison.trip_as_taken(reason.clone());
         Err(Error::Unavailable { reason })
     }
 }

@@ -26,6 +26,7 @@ use super::opening::{Opening, SetAside};
 use super::ownership::Ownership;
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
+use super::rescue::{Rescue, Via};
 use super::stats::Stats;
 use super::turn::Turn;
 use super::writer::{Batch, Results, Shared, Writer};
@@ -45,6 +46,9 @@ pub struct StoreOptions {
     pub keep: u32,
     /// A journal segment that has grown to this many bytes is followed by the next.
     pub segment_bytes: u64,
+    /// How large the journal may grow before [`Store::to_relieve_the_journal`] names namespaces to flush; none is the
+    /// larger of 256 MiB and half the data in memory. Segments are made so small that several of them are within it.
+    pub journal_limit: Option<u64>,
     /// With [`Durability::Memory`], records wait in the daemon until they are more than this many bytes.
     pub buffer_bytes: usize,
     /// How many bytes of room are set aside for the journal at once, ahead of its records; 0 for none. A quarter as many
@@ -58,6 +62,21 @@ pub struct StoreOptions {
     pub max_memory: Option<u64>,
 }
 
+/// What the journal may grow to, however little data there is.
+const JOURNAL_LIMIT: u64 = 256 << 20;
+/// How many segments a journal within its limit has at least.
+const SEGMENTS_WITHIN_LIMIT: u64 = 4;
+/// No smaller segments are made, however low the limit.
+const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
+
+impl StoreOptions {
+    /// At how many bytes the next segment is begun.
+    pub(super) fn change_segment_at(&self) -> u64 {
+        let within = |limit: u64| (limit / SEGMENTS_WITHIN_LIMIT).max(LEAST_SEGMENT_BYTES);
+        self.journal_limit.map_or(self.segment_bytes, |limit| self.segment_bytes.min(within(limit)))
+    }
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
@@ -66,6 +85,7 @@ impl Default for StoreOptions {
             flush_lock_timeout: Duration::from_secs(30),
             keep: 2,
             segment_bytes: 64 << 20,
+            journal_limit: None,
             buffer_bytes: 4 << 20,
             room_bytes: 4 << 20,
             snapshot_bytes: 64 << 20,
@@ -140,7 +160,9 @@ pub struct Store {
     identity: StoreIdentity,
     boot: u64,
     opening: Opening,
-    ownership: Arc<Ownership>,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) rescue: Mutex<Rescue>,
+    pub(super) rescue_report: Mutex<Option<String>>,
     read_only: bool,
 }
 
@@ -184,7 +206,7 @@ impl Store {
         let ownership = Arc::new(Ownership::new(Some(owner), layout.owner_lock(), Arc::clone(&poison)));
         let fresh = Fresh {
             store: around.entropy,
-            segment_bytes: options.segment_bytes,
+            segment_bytes: options.change_segment_at(),
             buffer_bytes: options.buffer_bytes,
             room_bytes: options.room_bytes,
             clock: Arc::clone(&around.clock),
@@ -281,6 +303,8 @@ impl Store {
             boot,
             opening,
             ownership,
+            rescue: Mutex::default(),
+            rescue_report: Mutex::default(),
             read_only: false,
         };
         if store.poison.reason().is_none() {
@@ -315,7 +339,7 @@ impl Store {
         }
         for request in &requests {
             for table in request.tables.iter().filter(|table| !table.is_announced()) {
-                if let Err(error) = self.announce(table, &mut table.file.lock()) {
+                if let Err(error) = self.announce(table, &mut table.file.lock(), &self.via()) {
                     return requests.iter().map(|_| Err(error.repeat())).collect();
                 }
             }
@@ -455,12 +479,38 @@ impl Store {
         if self.is_volatile(place) {
             return Err(Error::Volatile { place: place.to_string(), what: "flushed".to_owned() });
         }
-        self.flush_table(&self.namespace(place)?, how)
+        self.flush_table(&self.namespace(place)?, how, &self.via())
     }
 
-    /// Why writes are refused, if they are.
-    pub fn refuses_writes(&self) -> Option<&str> {
-        self.poison.reason()
+    pub(super) fn via(&self) -> Via {
+        Via { poison: Arc::clone(&self.poison), progress: Arc::clone(&self.progress) }
+    }
+
+    /// The size that the journal is to be kept within.
+    pub fn journal_limit(&self) -> u64 {
+        self.options.journal_limit.unwrap_or_else(|| {
+            let data: u64 = self.loaded().iter().map(|table| table.bytes()).sum();
+            JOURNAL_LIMIT.max(data / 2)
+        })
+    }
+
+    /// The namespaces to flush because the journal has outgrown its limit, those that pin its oldest segment first; none
+    /// while it is within it, or where no flush would help.
+    pub fn to_relieve_the_journal(&self) -> Vec<Place> {
+        let least = self.options.journal_limit.unwrap_or(JOURNAL_LIMIT);
+        if self.poison.reason().is_some() || self.turn.exclusive(|writer| writer.appender.extent().1) <= least {
+            return Vec::new();
+        }
+        let limit = self.journal_limit();
+        let loaded: HashSet<Place> = self.loaded().iter().map(|table| table.place().clone()).collect();
+        self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| loaded.contains(place)))
+    }
+
+    /// Why writes are refused, if they are, and what became of what was in memory then.
+    pub fn refuses_writes(&self) -> Option<String> {
+        let reason = self.poison.reason()?;
+        let report = self.rescue_report.lock().as_ref().map_or_else(String::new, |report| format!("; {report}"));
+        Some(format!("{reason}{report}"))
     }
 
     /// What the data takes in memory, and the most that it may.

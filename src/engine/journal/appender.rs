@@ -19,6 +19,7 @@ use super::numbers::Numbers;
 use super::record::{self, Kind, Stamp};
 use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
+use super::shrink::{self, Holding};
 use super::sync::Progress;
 use super::table::{Entry, FileTable};
 use super::{CEILING_STEP, payload};
@@ -313,6 +314,21 @@ impl Appender {
         if self.buffer.capacity() > KEPT_BUFFER_BYTES { self.buffer = Vec::new() } else { self.buffer.clear() }
     }
 
+    /// After writing has ended: lets whoever reads the segment find all that was acknowledged, if the disk takes it.
+    pub(crate) fn leave_readable(&mut self) {
+        if self.group_at > 0
+            && let Err(error) = self.write_out_regardless()
+        {
+            tracing::warn!(%error, "records that waited in memory cannot be written to the journal that failed");
+        }
+    }
+
+    /// Gives its place to the appender of a fresh journal.
+    pub(crate) fn succeed(&mut self, fresh: Self) {
+        let failed = std::mem::replace(self, fresh);
+        self.quarantined = failed.quarantined;
+    }
+
     /// Bytes of records that wait in the buffer.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.group_at
@@ -410,6 +426,20 @@ impl Appender {
         // Only a journal that was opened read-only can be without a segment.
         let Some(oldest) = self.segments.front() else { return Vec::new() };
         oldest.writes.iter().filter(|(place, last)| self.waits(place, **last)).map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The namespaces to flush so that the journal comes down to so many bytes, the most urgent first.
+    pub(crate) fn to_flush(&self, limit: u64, can_be_flushed: impl Fn(&Place) -> bool) -> Vec<Place> {
+        if self.extent().1 <= limit {
+            return Vec::new();
+        }
+        let waits_for = |segment: &Segment| {
+            let waiting = segment.writes.iter().filter(|(place, last)| self.waits(place, **last));
+            waiting.map(|(place, _)| place.clone()).collect()
+        };
+        let holding = |segment: &Segment| Holding { bytes: segment.bytes, waits_for: waits_for(segment) };
+        let segments: Vec<_> = self.segments.iter().map(holding).collect();
+        shrink::to_flush(&segments, limit, can_be_flushed)
     }
 
     /// The segments that hold writes to these namespaces above these Seqs. They stay until the writes are in files.

@@ -473,16 +473,3 @@ pub(crate) fn for_each_effect(
     }
     Ok(())
 }
-
-/// Notes which namespaces a record wrote to.
-pub(super) fn note_writes(record: &Record<'_>, writes: &mut HashMap<Place, Seq>) {
-    const READ: &str = "the record was read once already";
-    match record.stamp.kind {
-        Kind::Write => {
-            let payload = WritePayload::decode(record.payload).expect(READ);
-            writes.extend(payload.places.into_iter().map(|place| (place, record.stamp.seq)));
-        }
-        Kind::Drop => drop(writes.insert(decode_drop(record.payload).expect(READ), record.stamp.seq)),
-        _ => {}
-    }
-}

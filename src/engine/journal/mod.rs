@@ -19,6 +19,7 @@ mod reading;
 mod record;
 mod room;
 mod segment;
+mod shrink;
 mod sync;
 mod table;
 
@@ -26,7 +27,7 @@ pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
 pub(crate) use losses::Losses;
 pub(crate) use numbers::Numbers;
-pub(crate) use opening::{Fresh, OpenJournal, continue_journal};
+pub(crate) use opening::{Fresh, OpenJournal, continue_journal, rescue_journal};
 pub(crate) use payload::{
     EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_drop, encode_write,
 };

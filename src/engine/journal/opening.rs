@@ -6,6 +6,7 @@
 //! old segments as they were, and the next start does the same again.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
@@ -45,6 +46,8 @@ pub(crate) struct OpenJournal {
     pub(crate) tail: Option<Tail>,
     /// What was cut off a damaged journal, if it was to be.
     pub(crate) losses: Option<Losses>,
+    /// Files of the journal that do not count any more.
+    pub(super) superseded: Vec<PathBuf>,
     /// Records that were copied because they were not known to be on the platter.
     pub(crate) copied: u64,
 }
@@ -75,6 +78,39 @@ pub(crate) fn continue_journal(
     // Not before: where the chain is refused, nothing is to be changed.
     remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)?;
+    let mut opened = begin_segment(disk, layout, poison, fresh, chain, None)?;
+    opened.tail = tail;
+    // From here on the segment exists. What does not count any more would only be read again for nothing.
+    for path in opened.superseded.drain(..) {
+        disk.remove(&path).map_err(Error::disk("remove", &path))?;
+    }
+    if fresh.reading == Reading::Strict {
+        opened.appender.release_segments();
+    }
+    Ok(opened)
+}
+
+/// The same in the middle of an owner's life, after the disk has ended writing: writes above `visible` were never seen by
+/// anybody and are not copied. Nothing is removed, so that a next owner finds what this one could not read.
+pub(crate) fn rescue_journal(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    poison: Arc<Poison>,
+    fresh: &Fresh,
+    visible: Seq,
+) -> Result<OpenJournal, Error> {
+    let chain = chain::read(&**disk, layout, fresh.reading)?;
+    begin_segment(disk, layout, poison, fresh, chain, Some(visible))
+}
+
+fn begin_segment(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    poison: Arc<Poison>,
+    fresh: &Fresh,
+    chain: Chain,
+    visible: Option<Seq>,
+) -> Result<OpenJournal, Error> {
     let number = chain.greatest + 1;
     let Next { store, boot, given } = Next::after(&chain, fresh.store);
     let (base, table) =
@@ -94,9 +130,16 @@ pub(crate) fn continue_journal(
         seq: base.map_or(Seq::ZERO, |(_, before)| before.seq),
         crc: base.map_or(0, |(_, before)| before.crc),
     };
-    let mut copy = Copy { salt: header.salt(), crc: start.crc, last: start.seq, count: 0, writes: HashMap::new() };
+    let mut copy = Copy {
+        salt: header.salt(),
+        crc: start.crc,
+        last: start.seq,
+        count: 0,
+        writes: HashMap::new(),
+        table: header.table.clone(),
+    };
     if let Some((index, before)) = base {
-        copy.records_beyond(&**disk, &chain, index, before, &mut bytes)?;
+        copy.records_beyond(&**disk, &chain, (index, before), visible, &mut bytes)?;
     }
     // What records behind a cut knew of files goes on as records of this segment, so that newer files stay known.
     let mut next = given.next();
@@ -116,12 +159,9 @@ pub(crate) fn continue_journal(
     let directory = layout.journal();
     disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
     faultpoint!("load-begun");
-    // From here on the segment exists. What does not count any more would only be read again for nothing.
     let kept = base.map_or(0, |(index, _)| index + 1);
-    let beyond = chain.segments[kept..].iter().map(|read| &read.path);
-    for path in chain.superseded.iter().chain(beyond) {
-        disk.remove(path).map_err(Error::disk("remove", path))?;
-    }
+    let beyond = chain.segments[kept..].iter().map(|read| read.path.clone());
+    let superseded = chain.superseded.iter().cloned().chain(beyond).collect();
 
     let mut ranges = Vec::with_capacity(kept + 1);
     let mut segments = VecDeque::with_capacity(kept + 1);
@@ -152,7 +192,7 @@ pub(crate) fn continue_journal(
     let current = (path, Arc::clone(&file));
     let (clock, poisoned) = (Arc::clone(&fresh.clock), Arc::clone(&poison));
     let progress = Arc::new(Progress::new(Arc::clone(disk), clock, directory, poisoned, current, copy.last));
-    let mut appender = Appender {
+    let appender = Appender {
         disk: Arc::clone(disk),
         layout: layout.clone(),
         poison,
@@ -165,7 +205,8 @@ pub(crate) fn continue_journal(
         buffer_bytes: fresh.buffer_bytes,
         ceiling: header.ceiling,
         numbers: Arc::new(Numbers::new(next, header.ceiling)),
-        table: chain.table,
+        // What was left out in a rescue is not to be waited for.
+        table: if visible.is_some() { copy.table } else { chain.table },
         segments,
         file,
         salt: copy.salt,
@@ -179,17 +220,15 @@ pub(crate) fn continue_journal(
         released: HashMap::new(),
         quarantined: HashMap::new(),
     };
-    if fresh.reading == Reading::Strict {
-        appender.release_segments();
-    }
     Ok(OpenJournal {
         appender,
         progress,
         ranges,
         gone: chain.gone,
         quarantines: chain.quarantines,
-        tail,
+        tail: None,
         losses: chain.losses,
+        superseded,
         copied: copy.count,
     })
 }
@@ -293,6 +332,8 @@ struct Copy {
     last: Seq,
     count: u64,
     writes: HashMap<Place, Seq>,
+    /// As of the last record copied.
+    table: FileTable,
 }
 
 impl Copy {
@@ -300,20 +341,27 @@ impl Copy {
         &mut self,
         disk: &dyn Disk,
         chain: &Chain,
-        index: usize,
-        before: Predecessor,
+        (index, before): (usize, Predecessor),
+        visible: Option<Seq>,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let was_seen = |stamp: &Stamp| {
+            !matches!(stamp.kind, Kind::Write | Kind::Drop) || visible.is_none_or(|visible| stamp.seq <= visible)
+        };
         for (at, read) in chain.segments.iter().enumerate().skip(index) {
             let bytes = chain::read_file(disk, &read.path)?;
             let first =
                 if at == index { Link { byte: before.byte, seq: before.seq, crc: before.crc } } else { read.first };
             chain::for_each_record(&bytes, read.header.salt(), first, read.end.byte, |record, _| {
+                if !was_seen(&record.stamp) {
+                    return true;
+                }
                 let stamp = Stamp { synced: chain.synced, previous_crc: self.crc, ..record.stamp };
                 self.crc = record::encode(out, self.salt, stamp, |out| out.extend_from_slice(record.payload));
                 self.last = record.stamp.seq;
                 self.count += 1;
-                chain::note_writes(record, &mut self.writes);
+                chain::note(record, &mut self.table, &mut Seq(0), &mut self.writes)
+                    .expect("the record was read once already");
                 true
             });
         }

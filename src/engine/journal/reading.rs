@@ -110,6 +110,7 @@ pub(crate) fn read_journal(
         quarantines: chain.quarantines,
         tail,
         losses: chain.losses,
+        superseded: Vec::new(),
         copied: 0,
     })
 }

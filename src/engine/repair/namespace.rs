@@ -220,7 +220,7 @@ impl Store {
                     self.activity(place),
                 );
                 table.set_completed(Seq::ZERO);
-                self.flush_table(&Arc::new(table), FlushHow { rewrite: true, lock_timeout: None })?;
+                self.flush_table(&Arc::new(table), FlushHow { rewrite: true, lock_timeout: None }, &self.via())?;
                 self.progress.sync_through(self.progress.written())?;
                 if flawed {
                     self.forget_quarantine(place)?;

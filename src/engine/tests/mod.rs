@@ -18,6 +18,7 @@ mod quarantine;
 mod read_only;
 mod real;
 mod repair;
+mod rescue;
 mod rig;
 mod segments;
 mod snapshots;

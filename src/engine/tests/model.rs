@@ -9,6 +9,7 @@
 //! its seed. `scripts/mutants` breaks the store on purpose and expects this test to fail.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use commonhold_proto::{Condition, Durability, Number, Seq};
 use fastrand::Rng;
@@ -148,6 +149,7 @@ struct Run {
     greatest: Seq,
     next_value: u64,
     crashes: u64,
+    rescues: u64,
 }
 
 /// What a step may have left undecided.
@@ -169,7 +171,18 @@ impl Run {
         options.keep = rng.u32(0..3);
         let rig = Rig::new(options).opened();
         let states = vec![PLACES.iter().map(|name| (*name, Vec::new())).collect()];
-        Self { rig, rng, durability, states, written: 0, platter: 0, greatest: Seq::ZERO, next_value: 0, crashes: 0 }
+        Self {
+            rig,
+            rng,
+            durability,
+            states,
+            written: 0,
+            platter: 0,
+            greatest: Seq::ZERO,
+            next_value: 0,
+            crashes: 0,
+            rescues: 0,
+        }
     }
 
     fn current(&self) -> &State {
@@ -487,6 +500,21 @@ impl Run {
         }
     }
 
+    /// What is in the files for good, if the journal has failed and the rescue has come through.
+    fn rescue(&mut self) -> Option<State> {
+        let store = self.rig.store();
+        if store.refuses_writes().is_none() || self.rng.u8(..4) == 0 {
+            return None;
+        }
+        if self.rng.bool() {
+            self.rig.disk.mend();
+        }
+        store.rescue(Duration::ZERO);
+        // Over without anything left to do; or over because it could not begin.
+        let is_safe = !store.needs_rescue() && store.dirty().is_empty() && !self.rig.disk.is_dead();
+        is_safe.then(|| PLACES.iter().map(|name| (*name, self.rig.all(name))).collect())
+    }
+
     fn random_failure(&mut self) -> Failure {
         const CALLS: [Call; 9] = [
             Call::Write,
@@ -500,7 +528,8 @@ impl Run {
             Call::SyncDir,
         ];
         let nth = self.rng.u64(1..6);
-        match self.rng.u8(..3) {
+        match self.rng.u8(..5) {
+            3 | 4 => Failure::nth(nth.min(2), FailWith::Io).of(Call::Sync).on("journal"),
             0 => Failure::nth(nth, FailWith::NoSpace),
             1 => Failure::nth(nth, FailWith::ShortWrite),
             _ => match CALLS[self.rng.usize(..CALLS.len())] {
@@ -550,8 +579,13 @@ impl Run {
             Outcome::Fine => self.rig.disk.is_dead().then(Vec::new),
         };
         if let Some(in_flight) = died {
+            let rescued = self.rescue();
             let power_cut = self.rng.bool();
             self.restart(power_cut, in_flight);
+            if let Some(rescued) = rescued {
+                self.rescues += 1;
+                assert_eq!(*self.current(), rescued, "a rescue that says it is over has brought all of it to safety");
+            }
         }
     }
 }
@@ -564,23 +598,24 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 fn model_of_a_store_through_crashes_power_cuts_and_failing_disks() {
     let first = setting("COMMONHOLD_MODEL_SEED", 1);
     let runs = setting("COMMONHOLD_MODEL_RUNS", 300);
-    let mut crashes = 0;
+    let (mut crashes, mut rescues) = (0, 0);
     for seed in first..first + runs {
         let run = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
             for _ in 0..120 {
                 run.step();
             }
-            run.crashes
+            (run.crashes, run.rescues)
         });
         match run {
-            Ok(count) => crashes += count,
+            Ok(counts) => (crashes, rescues) = (crashes + counts.0, rescues + counts.1),
             Err(panic) => {
                 eprintln!("the model test failed: repeat it with COMMONHOLD_MODEL_SEED={seed} COMMONHOLD_MODEL_RUNS=1");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    println!("{runs} runs from seed {first}, {crashes} crashes survived");
+    println!("{runs} runs from seed {first}, {crashes} crashes survived, {rescues} rescues came through");
     assert!(crashes >= runs * 5, "the runs hardly crashed, so they show nothing");
+    assert!(runs < 100 || rescues >= runs / 10, "hardly any journal failed, so the rescue was not tried");
 }

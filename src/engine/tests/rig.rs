@@ -32,6 +32,7 @@ pub(super) fn options(durability: Durability) -> StoreOptions {
         flush_lock_timeout: Duration::ZERO,
         keep: 2,
         segment_bytes: 1 << 20,
+        journal_limit: None,
         buffer_bytes: 4 << 20,
         room_bytes: 0,
         snapshot_bytes: 64 << 10,

@@ -39,6 +39,35 @@ fn segments_go_when_every_file_holds_what_is_in_them() {
 }
 
 #[test]
+fn a_journal_beyond_its_limit_comes_down_by_flushes_of_those_that_pin_its_oldest_segments() {
+    let mut rig = Rig::new(options(Durability::Buffered));
+    (rig.options.segment_bytes, rig.options.journal_limit) = (400, Some(2_000));
+    let rig = rig.opened();
+    rig.put("old", "k", "1");
+    let mut relieved = 0;
+    for number in 0..200 {
+        rig.put(["a", "b"][number % 2], "k", &number.to_string());
+        rig.store().tick().unwrap();
+        let wanted = rig.store().to_relieve_the_journal();
+        assert_eq!(wanted.is_empty(), rig.store().stats().journal_bytes <= 2_000, "{wanted:?}");
+        if relieved == 0 && !wanted.is_empty() {
+            assert!(wanted.contains(&super::rig::place("old")), "however long ago it was written: {wanted:?}");
+        }
+        for place in &wanted {
+            assert!(rig.store().flush(place, crate::engine::FlushHow::default()).unwrap().rewritten);
+        }
+        relieved += wanted.len();
+        rig.store().tick().unwrap();
+        assert!(
+            rig.store().stats().journal_bytes <= 3_200,
+            "the limit, the segment that is appended to, and what the flushes told"
+        );
+    }
+    assert!((3..100).contains(&relieved), "{relieved}");
+    assert_eq!(rig.killed().get("a", "k").unwrap(), "198");
+}
+
+#[test]
 fn a_segment_is_not_let_go_before_the_platter_knows_that_it_may() {
     let rig = small(Durability::Buffered);
     for number in 0..10 {
