@@ -29,6 +29,8 @@ const SESSION: [(&str, &[Line]); 23] = [
             (&["put", "teas", "matcha", "tru"], b""),
             (&["put", "a b", "matcha", "1"], b""),
             (&["put", "other", "k", "1", "--workspace", "t"], b""),
+            (&["put", "live", "k", "1", "--volatile"], b""),
+            (&["get", "live", "k"], b""),
         ],
     ),
     (
@@ -62,7 +64,13 @@ const SESSION: [(&str, &[Line]); 23] = [
     ("commit", &[(&["commit"], b"")]),
     (
         "flush",
-        &[(&["flush", "teas"], b""), (&["flush"], b""), (&["flush", "--rewrite"], b""), (&["flush", "--no-wait"], b"")],
+        &[
+            (&["flush", "teas"], b""),
+            (&["flush"], b""),
+            (&["flush", "--rewrite"], b""),
+            (&["flush", "live"], b""),
+            (&["flush", "--no-wait"], b""),
+        ],
     ),
     ("export", &[(&["export", "teas", "../teas.json"], b""), (&["export", "teas", "-"], b"")]),
     ("clear", &[(&["clear", "none"], b"")]),
