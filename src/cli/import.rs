@@ -1,4 +1,5 @@
-//! `import NS FILE|-`: stores the records of a file of any length, in requests bounded by bytes and operations.
+//! `import NS FILE|-`: stores the records of a file of any length, in requests bounded by bytes and operations, several of
+//! them on their way at once.
 //!
 //! A record that exists is replaced, so an import that failed midway can simply be repeated; how far it came is said.
 
@@ -17,14 +18,8 @@ use super::human::{self, counted, number};
 use super::output::{print_json, shown_key};
 use super::records::{self, Layout, Records};
 use crate::client;
-use crate::client::blocking::{Batch, Client, Namespace};
+use crate::client::blocking::BulkWriter;
 use crate::proto::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use crate::proto::{Condition, Seq};
-
-/// A request is sent when it has about so many bytes of keys and values…
-const BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// …or so many operations.
-const BATCH_OPERATIONS: u64 = 2_000;
 
 /// Options of `import`.
 #[derive(Debug, Args)]
@@ -53,20 +48,19 @@ pub(super) fn named_lines(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson")
 }
 
-/// What the daemon has acknowledged so far.
-#[derive(Default)]
-struct Stored {
-    records: u64,
-    new: u64,
-    replaced: u64,
-    seq: Seq,
+/// Why an import ended before the end of its input.
+enum Stopped {
+    /// The input is not what it should be; what came before it is good.
+    Input(Failure),
+    /// The daemon, or the connection to it.
+    Daemon(client::Error),
 }
 
 /// Runs the command.
 pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     context.place(&args.namespace.name)?;
     let (input, length) = open(&args.file)?;
-    let (client, namespace) = context.namespace(&args.namespace)?;
+    let (_client, namespace) = context.namespace(&args.namespace)?;
     let layout = match args.format {
         Some(ImportFormat::Lines) => Layout::Lines,
         None if named_lines(&args.file) => Layout::Lines,
@@ -74,36 +68,40 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     };
     let progress = progress(context, length);
     let mut records = Records::new(progress.wrap_read(input), layout);
-    let mut stored = Stored::default();
-    let loaded = load(&mut records, &client, &namespace, &mut stored, &name_of(&args.file));
+    let mut writer = namespace.bulk_writer();
+    let mut given = 0;
+    let loaded = load(&mut records, &mut writer, &mut given, &name_of(&args.file));
+    // What came before a mistake in the input is stored all the same, and put on the platter.
+    let committed = match &loaded {
+        Ok(()) | Err(Stopped::Input(_)) => writer.commit().map(|_| ()),
+        Err(Stopped::Daemon(_)) => Ok(()),
+    };
     progress.finish_and_clear();
-    // What was acknowledged is put on the platter even when the rest failed: that is what is said to be committed.
-    let committed = if stored.records > 0 { client.commit().map(|_| ()).map_err(Failure::from) } else { Ok(()) };
-    let count = counted(stored.records, "record", "records");
+    let done = writer.committed();
+    let count = counted(done.records, "record", "records");
+    let before =
+        format!("{count} before that committed; importing the whole file again is safe, it replaces what is there");
     match (loaded, committed) {
         (Ok(()), Ok(())) => {}
-        (Ok(()), Err(failure)) => {
-            return Err(failure.and(format_args!("; {count} stored, but not known to be on the platter")));
+        (Err(Stopped::Input(failure)), Ok(())) => return Err(failure.and(format_args!("\n{before}"))),
+        (Err(Stopped::Input(failure)), Err(error)) => {
+            return Err(failure.and(format_args!("\n{error}\n{before}")));
         }
-        (Err(failure), Ok(())) => {
-            let again = "importing the whole file again is safe, it replaces what is there";
-            return Err(failure.and(format_args!("\n{count} before that committed; {again}")));
-        }
-        (Err(failure), Err(_)) => {
-            return Err(failure.and(format_args!("\n{count} before that stored, but not known to be on the platter")));
+        (Ok(()), Err(error)) | (Err(Stopped::Daemon(error)), _) => {
+            return Err(unknown(error, given - writer.stored().records).and(format_args!("\n{before}")));
         }
     }
     let surrogates = records.surrogates_removed();
     if context.json() {
         print_json(&json!({
-            "records": stored.records,
-            "new": stored.new,
-            "found": stored.replaced,
-            "seq": stored.seq.0,
+            "records": done.records,
+            "new": done.new,
+            "found": done.found,
+            "seq": done.seq.0,
             "surrogates_removed": surrogates,
         }))?;
     }
-    let (new, replaced) = (number(stored.new), number(stored.replaced));
+    let (new, replaced) = (number(done.new), number(done.found));
     context.talk(format_args!("{}: {count} committed ({new} new, {replaced} replaced)", namespace.place()));
     if surrogates > 0 {
         context.talk(human::surrogates_removed(surrogates));
@@ -111,53 +109,34 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Hands all records to the writer, and counts those that it took.
 fn load<R: Read>(
     records: &mut Records<R>,
-    client: &Client,
-    namespace: &Namespace,
-    stored: &mut Stored,
+    writer: &mut BulkWriter,
+    given: &mut u64,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<(), Stopped> {
     loop {
-        let mut batch = Batch::new();
-        let (mut operations, mut bytes) = (0, 0);
-        let mut end = None;
-        while end.is_none() && operations < BATCH_OPERATIONS && bytes < BATCH_BYTES {
-            let mut refused = None;
-            let more = records.next(&mut |key, value| {
-                refused = check(key, value).or_else(|| put(&mut batch, namespace, key, value).err().map(Failure::from));
-                bytes += key.len() + value.len();
-                operations += 1;
+        let mut refused = None;
+        let more = records.next(&mut |key, value| {
+            refused = check(key, value).map(Stopped::Input).or_else(|| {
+                let put = writer.put_raw(key, value).err().map(Stopped::Daemon);
+                *given += u64::from(put.is_none());
+                put
             });
-            if refused.is_some() {
-                operations -= 1; // it was not taken into the batch
+        });
+        match (more, refused) {
+            (Err(error), _) => return Err(Stopped::Input(unreadable(error, name))),
+            (Ok(_), Some(Stopped::Input(failure))) => {
+                let at = records.last();
+                let place = format!(" (record at {name}, line {}, column {})", at.line, at.column);
+                return Err(Stopped::Input(failure.and(place)));
             }
-            end = match (more, refused) {
-                (Ok(true), None) => None,
-                (Ok(false), None) => Some(Ok(())),
-                (Err(error), _) => Some(Err(unreadable(error, name))),
-                (Ok(_), Some(failure)) => {
-                    let at = records.last();
-                    Some(Err(failure.and(format_args!(" (record at {name}, line {}, column {})", at.line, at.column))))
-                }
-            };
-        }
-        if operations > 0 {
-            let written = client.write(&batch).map_err(|error| unknown(error, operations))?;
-            stored.records += operations;
-            stored.new += written.new;
-            stored.replaced += written.found;
-            stored.seq = written.seq;
-        }
-        if let Some(end) = end {
-            return end;
+            (Ok(_), Some(stopped)) => return Err(stopped),
+            (Ok(true), None) => {}
+            (Ok(false), None) => return Ok(()),
         }
     }
-}
-
-fn put(batch: &mut Batch, namespace: &Namespace, key: &str, value: &str) -> Result<(), client::Error> {
-    *batch = std::mem::take(batch).put_raw_if(namespace, key, value, Condition::Always)?;
-    Ok(())
 }
 
 /// A record over a limit is refused here, where its place in the file is known, and before its batch is sent.
@@ -174,11 +153,11 @@ fn check(key: &str, value: &str) -> Option<Failure> {
     }
 }
 
-/// A batch whose answer was lost may have been stored; how many records that concerns is said.
-fn unknown(error: client::Error, operations: u64) -> Failure {
+/// Records whose answers were lost may have been stored; how many that concerns is said.
+fn unknown(error: client::Error, records: u64) -> Failure {
     let failure = Failure::from(error);
     if failure.exit() == Exit::OutcomeUnknown {
-        return failure.and(format_args!(" (this concerns {})", counted(operations, "record", "records")));
+        return failure.and(format_args!(" (this concerns {})", counted(records, "record", "records")));
     }
     failure
 }
