@@ -69,6 +69,14 @@ impl SocketName {
         PathBuf::from(&self.pipe)
     }
 
+    /// The user to whom the store's directory belongs.
+    ///
+    /// # Errors
+    /// Always [`io::ErrorKind::Unsupported`]: users have no numbers here, and no pipe tells one.
+    pub fn owner(&self) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Which directory this is.
     ///
     /// # Errors
