@@ -197,6 +197,10 @@ fn sessions_are_listed_and_can_be_ended(place: &Place) {
     let lock = place.hold("s");
     other.ask(flush("s"));
     other.call(Verb::Ping);
+    // An answer is counted out just after its client has it.
+    eventually("only the flush is in flight", || {
+        sessions_of(&mut operator).iter().any(|session| session.in_flight == 1 && session.client == 0xabc)
+    });
     let list = sessions_of(&mut operator);
     assert_eq!(list.len(), 2);
     let [own, theirs] = &list[..] else { panic!("{list:?}") };

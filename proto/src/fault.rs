@@ -243,7 +243,7 @@ pub enum Fault {
     },
     /// A sum is beyond what 64 bits hold. Nothing of the request was done.
     #[error(
-        "operation {operation} of the request (from 0) was refused: the sum in field {field:?} of key {key:?} is beyond 64 bits. Nothing of the request was done; add a float, or store it otherwise"
+        "operation {operation} of the request (from 0) was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits. Nothing of the request was done; store it as a float, or otherwise"
     )]
     Overflow {
         /// Which operation of the request, from 0.

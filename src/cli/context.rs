@@ -60,8 +60,13 @@ impl Context {
 
     /// Connects to the daemon of the store.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
+        self.connect_with(ConnectOptions::new())
+    }
+
+    /// Connects with options of its own, as for a command that was told how long to wait.
+    pub(super) fn connect_with(&self, options: ConnectOptions) -> Result<Client, Failure> {
         self.check_directory()?;
-        ConnectOptions::new().connect(self.store()).map_err(|error| {
+        options.connect(self.store()).map_err(|error| {
             let failure = Failure::from(error);
             let socket = self.store().join(".commonhold").join("socket");
             // Another user's store: what the client could only find unreachable is a matter of permission.

@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::human::{self, counted, number, size};
 use super::output::{BAD, FAINT, GOOD, NOTE, Out, print_styled};
 use super::status_table;
-use crate::client::blocking::Client;
+use crate::client::blocking::{Client, ConnectOptions};
 
 /// Options of `status`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let wait = args.wait.map(|wait| (wait, Instant::now().checked_add(wait)));
     // A wait too long to be reckoned with is one without end.
     let time_is_left = || wait.is_some_and(|(_, deadline)| deadline.is_none_or(|deadline| Instant::now() < deadline));
-    let client = connect(&time_is_left, context)?;
+    let client = connect(wait.map(|(wait, _)| wait), &time_is_left, context)?;
     let (mut text, mut status) = ask(&client)?;
     while is_loading(&status) && time_is_left() {
         thread::sleep(PAUSE);
@@ -67,10 +67,18 @@ fn is_loading(status: &Value) -> bool {
 /// How long to pause between two tries: short beside a daemon's start, long beside a try.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A daemon that answers is given so long even where less was asked.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
 /// Connects, trying again while there is no daemon and time is left.
-fn connect(time_is_left: &dyn Fn() -> bool, context: &Context) -> Result<Client, Failure> {
+fn connect(wait: Option<Duration>, time_is_left: &dyn Fn() -> bool, context: &Context) -> Result<Client, Failure> {
     loop {
-        match context.connect() {
+        let mut options = ConnectOptions::new();
+        if let Some(wait) = wait {
+            // A daemon that takes the connection and says nothing is waited for no longer than was asked.
+            options = options.timeout(Some(wait.max(SHORTEST_WAIT)));
+        }
+        match context.connect_with(options) {
             Err(failure) if failure.exit() == Exit::NoDaemon && time_is_left() => thread::sleep(PAUSE),
             other => return other,
         }

@@ -168,7 +168,7 @@ fn refused(error: client::Error, args: &WriteArgs, namespace: &Namespace, key: &
         }
         Fault::Overflow { field, .. } => {
             let text = format!(
-                "{at} {key}: the sum in field {field:?} is beyond 64 bits; nothing was changed. Add a float, as 1.0"
+                "{at} {key}: field {field:?} holds, or would come to, an integer beyond 64 bits; nothing was changed. Store it as a float, as 1e19, to go on with less exactness"
             );
             Failure::new(Exit::Refused, text)
         }

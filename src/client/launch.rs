@@ -117,6 +117,11 @@ pub(super) fn open(dir: &Path, options: &OpenOptions) -> Result<First, Error> {
     loop {
         match connect::first(dir, options.connect.timeout) {
             Err(error) if error.is_no_daemon() => {}
+            // A daemon that is ending takes the connection and hangs up; the next one can be started when it is gone.
+            Err(Error::Lost { .. }) if Instant::now() < deadline => {
+                thread::sleep(PAUSE.1);
+                continue;
+            }
             done => return done,
         }
         let binary = match &mut binary {
@@ -148,6 +153,7 @@ fn wait_for_owner(dir: &Path, options: &OpenOptions, deadline: Instant) -> Resul
     loop {
         match connect::first(dir, options.connect.timeout) {
             Err(error) if error.is_no_daemon() => {}
+            Err(Error::Lost { .. }) if Instant::now() < until => {}
             done => return done.map(Some),
         }
         if Instant::now() >= until {

@@ -138,13 +138,23 @@ impl Daemon {
         if !self.queued.is_used_up() {
             return;
         }
+        // One at a time: two that look at the same picture would close twice as many.
+        let Some(_relieving) = self.relieving.try_lock() else { return };
         let mut slow: Vec<_> = self.guests();
-        slow.retain(|guest| guest.outbox.queued() > 0 && guest.outbox.stalled() >= SLOW);
+        // A session that was closed gives its bytes back when its thread wakes up: they are as good as gone.
+        let leaving: usize =
+            slow.iter().filter(|guest| guest.outbox.is_closed()).map(|guest| guest.outbox.queued()).sum();
+        let mut used = self.queued.used().saturating_sub(leaving);
+        slow.retain(|guest| {
+            let outbox = &guest.outbox;
+            !outbox.is_closed() && outbox.queued() > 0 && outbox.stalled() >= SLOW
+        });
         slow.sort_unstable_by_key(|guest| guest.outbox.queued());
-        while self.queued.is_used_up()
+        while used >= self.queued.limit()
             && let Some(guest) = slow.pop()
         {
             let outbox = &guest.outbox;
+            used = used.saturating_sub(outbox.queued());
             let fault = Fault::Flooded {
                 what: "bytes of answers that clients have not taken, in the whole daemon".to_owned(),
                 got: self.queued.used() as u64,

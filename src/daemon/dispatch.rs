@@ -323,14 +323,15 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Namespaces
         | Verb::Workspaces
         | Verb::Status
-        | Verb::Sessions => true,
+        | Verb::Sessions
+        // It may wait a moment for the other session's turn.
+        | Verb::EndSession { .. } => true,
         Verb::Ping
         | Verb::Get { .. }
         | Verb::Contains { .. }
         | Verb::Len { .. }
         | Verb::Scan { .. }
         | Verb::Commit
-        | Verb::EndSession { .. }
         | Verb::Stop => false,
     }
 }

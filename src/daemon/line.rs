@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
 use crate::proto::{Answer, Fault, Place};
@@ -63,6 +64,8 @@ struct Waiting {
     loading: Vec<Place>,
     /// A helper was asked to carry it out.
     runs: bool,
+    /// What gives it up when its time is over; it ends with the request, however late that time is.
+    expiry: Option<AbortHandle>,
 }
 
 /// A request with all that it needs to be carried out elsewhere.
@@ -137,17 +140,17 @@ impl Line {
         state.bytes += request.body.len();
         self.daemon.waiting_requests().add(request.body.len());
         let (id, answer) = (answer.id(), Some(answer));
-        state.waiting.push(Waiting { number, id, request, answer, touches, loading: loading.clone(), runs: false });
+        let line = Arc::downgrade(self);
+        let give_up = |deadline| self.daemon.runtime().spawn(expire(line, number, deadline)).abort_handle();
+        let expiry = deadline.map(give_up);
+        let loads = loading.clone();
+        state.waiting.push(Waiting { number, id, request, answer, touches, loading: loads, runs: false, expiry });
         self.length.store(state.waiting.len(), Ordering::Release);
         drop(state);
         for place in loading {
             // It keeps the line: what was read is carried out, whether or not its client still listens.
             let (line, loaded) = (Arc::clone(self), place.clone());
             self.daemon.loader().load(&place, Box::new(move || line.loaded(&loaded)));
-        }
-        if let Some(deadline) = deadline {
-            let line = Arc::downgrade(self);
-            self.daemon.runtime().spawn(expire(line, number, deadline));
         }
         self.advance();
     }
@@ -209,6 +212,7 @@ impl Line {
 
     fn remove(&self, state: &mut State, at: usize, bytes: usize) -> Waiting {
         let waiting = state.waiting.remove(at);
+        waiting.expiry.iter().for_each(AbortHandle::abort);
         state.bytes -= bytes;
         self.length.store(state.waiting.len(), Ordering::Release);
         self.daemon.waiting_requests().give_back(bytes);
@@ -259,6 +263,8 @@ async fn expire(line: Weak<Line>, number: u64, deadline: Instant) {
 impl Drop for Line {
     fn drop(&mut self) {
         // Whoever has not begun is not carried out: the session has ended.
-        self.daemon.waiting_requests().give_back(self.state.get_mut().bytes);
+        let state = self.state.get_mut();
+        state.waiting.iter().filter_map(|waiting| waiting.expiry.as_ref()).for_each(AbortHandle::abort);
+        self.daemon.waiting_requests().give_back(state.bytes);
     }
 }

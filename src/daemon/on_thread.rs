@@ -35,6 +35,13 @@ pub(super) fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
     }
 }
 
+/// The client is told why its session ends.
+fn give_up_large_frame(daemon: &Daemon, session: &mut Session, outbox: &super::outbox::Outbox) {
+    session.close(timed_out(daemon.options().stall_timeout, "the rest of a large frame"));
+    // The session ends in any case.
+    let _ = outbox.write(&session.replies.bytes);
+}
+
 fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
     let outbox = &guest.outbox;
     let mut session = Session::new(daemon, guest, false);
@@ -45,7 +52,12 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
         match session.step(&mut inbox) {
             Want::Read => {
                 inbox.make_room_or_wait();
-                if limit != inbox.due() && limit_reading(stream, inbox.due()).is_err() {
+                if inbox.due().is_some_and(|due| due <= Instant::now()) {
+                    // Also for one that sends a byte now and then: the limit below counts from each read.
+                    give_up_large_frame(daemon, &mut session, outbox);
+                    break;
+                }
+                if (limit.is_some() || inbox.due().is_some()) && limit_reading(stream, inbox.due()).is_err() {
                     break;
                 }
                 limit = inbox.due();
@@ -53,8 +65,7 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
                     Ok(0) => break,
                     Ok(_) => session.has_read(),
                     Err(error) if limit.is_some() && error.kind() == ErrorKind::WouldBlock => {
-                        session.close(timed_out(daemon.options().stall_timeout, "the rest of a large frame"));
-                        let _ = outbox.write(&session.replies.bytes);
+                        give_up_large_frame(daemon, &mut session, outbox);
                         break;
                     }
                     Err(error) => {

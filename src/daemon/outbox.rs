@@ -40,6 +40,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the end of a session waits for whoever is writing; one that waits for its client holds the turn for longer.
 const TURN_PATIENCE: Duration = Duration::from_millis(20);
 
+/// The same where nobody waits for the client: only for a thread that was not given the processor since it wrote.
+const IDLE_TURN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Answers that a session's own thread is writing are counted from this size on; smaller ones the socket takes at once.
 const COUNTED_BYTES: usize = 16 * 1024;
 
@@ -154,9 +157,11 @@ impl Outbox {
     }
 
     pub(super) fn count(&self, bytes: usize) {
-        if self.queued.fetch_add(bytes, Ordering::Relaxed) == 0 {
+        // First the time: whoever looks for clients that take nothing must not find an idle one's old time beside new bytes.
+        if self.queued.load(Ordering::Relaxed) == 0 {
             self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         }
+        self.queued.fetch_add(bytes, Ordering::Release);
         self.budget.add(bytes);
     }
 
@@ -294,7 +299,9 @@ impl Outbox {
     /// Tells the client why the connection is about to be closed, if it takes that at once.
     pub(super) fn say_closing(&self, fault: Fault) {
         // Whoever has just written an answer may still hold the turn when its client has read it already.
-        let Some(begun) = self.turn.try_lock_for(TURN_PATIENCE) else { return };
+        // When nothing is counted, nobody waits for the client with the turn in hand, and it is free in a moment.
+        let patience = if self.queued() == 0 { IDLE_TURN_PATIENCE } else { TURN_PATIENCE };
+        let Some(begun) = self.turn.try_lock_for(patience) else { return };
         let mut bytes = Vec::new();
         if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
             // The connection is closed in any case; what could not be said is not missed.

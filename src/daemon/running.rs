@@ -90,6 +90,8 @@ pub struct Daemon {
     pub(super) aside: Arc<Helpers>,
     /// Answers that clients have not taken.
     pub(super) queued: Arc<Budget>,
+    /// Held by whoever ends sessions because of them.
+    pub(super) relieving: Mutex<()>,
     /// Requests that wait to be carried out.
     pub(super) waiting_requests: Arc<Budget>,
     pub(super) sessions: Mutex<Sessions>,
@@ -174,6 +176,7 @@ impl Daemon {
             loader,
             aside,
             queued: Budget::new(MAX_QUEUED_BYTES),
+            relieving: Mutex::new(()),
             waiting_requests: Budget::new(MAX_WAITING_BYTES),
             sessions: Mutex::new(Sessions::new()),
             session_ended: Condvar::new(),

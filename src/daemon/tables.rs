@@ -30,7 +30,12 @@ impl Tables {
 
     /// Whether [`get`](Self::get) would answer at once: the namespace is in memory, or known not to open.
     pub(super) fn is_ready(&mut self, space: &Space<'_>) -> bool {
-        let here = |noted: &Noted| *noted.namespace == *space.namespace && *noted.workspace == *space.workspace;
+        let here = |noted: &Noted| {
+            *noted.namespace == *space.namespace
+                && *noted.workspace == *space.workspace
+                && noted.table.kind() == space.kind
+                && !noted.table.is_gone()
+        };
         if space.kind == Kind::Volatile || self.noted.iter().any(here) {
             return true;
         }

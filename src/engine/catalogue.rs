@@ -180,10 +180,14 @@ impl Store {
         match self.disk.lstat(&directory) {
             Ok(stat) if stat.kind == Kind::Dir || workspace.is_root() => {}
             Ok(_) => {
+                let what = self
+                    .disk
+                    .read_link(&directory)
+                    .map_or_else(|_| "a file".to_owned(), |target| format!("a symbolic link to {}", target.display()));
                 return Err(Error::NeedsRepair {
-                    place: workspace.to_string(),
+                    place: format!("{workspace}/"),
                     file: directory,
-                    reason: "the workspace is not a directory of its own, but a link or a file".to_owned(),
+                    reason: format!("its workspace is not a directory of its own, but {what}"),
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

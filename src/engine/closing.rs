@@ -28,6 +28,11 @@ pub enum Why {
         /// Where it leads.
         target: PathBuf,
     },
+    /// Its workspace is a symbolic link.
+    LinkedWorkspace {
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// A directory or a device has its file's name.
     NotAFile,
     /// Records wait, and the file that is there is not the one they belong to.
@@ -70,6 +75,9 @@ impl fmt::Display for Why {
             Self::NotJson(error) => write!(f, "its file is not a JSON object: {error}"),
             Self::Link { target } => {
                 write!(f, "its file is a symbolic link to {}: put the file itself there", target.display())
+            }
+            Self::LinkedWorkspace { target } => {
+                write!(f, "its workspace is a symbolic link to {}: put the directory itself there", target.display())
             }
             Self::NotAFile => f.write_str("what has its file's name is not a regular file"),
             Self::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to"),

@@ -195,6 +195,13 @@ impl Store {
         path: &Path,
         progress: &LoadProgress,
     ) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
+        let workspace = path.parent().filter(|above| *above != self.layout.root());
+        if let Some(workspace) = workspace
+            && self.disk.lstat(workspace).is_ok_and(|found| found.kind == Kind::Link)
+        {
+            let target = self.disk.read_link(workspace).map_err(Error::disk("read the link", workspace))?;
+            return Ok(Err(Why::LinkedWorkspace { target }));
+        }
         let found = match self.disk.lstat(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),
             other => other.map_err(Error::disk("look at", path))?,

@@ -30,8 +30,9 @@ impl Store {
             Some(slot) => slot,
             None => self.new_slot(place, || self.new_volatile(place))?,
         };
-        let volatile = match &*slot.state.read() {
-            State::Loaded(table) if table.is_volatile() => Some(Arc::clone(table)),
+        // Only who loads a persistent namespace holds that lock for long, and nobody is to wait for that here.
+        let volatile = match slot.state.try_read().as_deref() {
+            Some(State::Loaded(table)) if table.is_volatile() => Some(Arc::clone(table)),
             _ => None,
         };
         volatile.ok_or_else(|| Error::KindMismatch {

@@ -241,12 +241,14 @@ impl Answering {
             return Poll::Ready(Ok(done));
         }
         let before = state.sleepers.insert(id, context.waker().clone());
+        // Before the flag is set: outside a runtime this panics, and nobody would ever drive the connection.
+        let runtime = Handle::current();
         let needs_driver = !std::mem::replace(&mut state.has_driver, true);
         drop(state);
         drop(before);
         if needs_driver {
             // Spawned outside the lock: a runtime that is ending drops the task at once, which takes the lock.
-            Handle::current().spawn(drive(Driver(Arc::clone(wire))));
+            runtime.spawn(drive(Driver(Arc::clone(wire))));
         }
         let Some(deadline) = self.limits.deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));

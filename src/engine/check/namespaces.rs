@@ -198,7 +198,7 @@ impl Check<'_> {
     fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) {
         let kind = match &closing.why {
             Why::NotJson(_) => "not_json",
-            Why::Link { .. } => "link",
+            Why::Link { .. } | Why::LinkedWorkspace { .. } => "link",
             Why::NotAFile => "not_a_file",
             Why::OtherFile => "other_file",
             Why::Missing => "missing_file",

@@ -83,7 +83,7 @@ pub(super) fn add(store: &Store, place: &Place, closing: &Closing, finding: &mut
 
 fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Finding) -> Result<Finding, Error> {
     let repair = |how: &str| command(store.dir(), Some(place), &format!("repair {} {how}", place.namespace));
-    if let Why::Link { .. } | Why::NotAFile = closing.why {
+    if let Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile = closing.why {
         return Ok(
             finding.remedy("put the namespace's own file there, a regular one, or move what is there out of the store")
         );
@@ -125,7 +125,7 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
                 .command("keep the file, and apply to it what waits and can be read", repair("--apply journal"))
                 .command("keep the file as it is, and set what waits aside", repair("--keep file"));
         }
-        Why::Link { .. } | Why::NotAFile => {}
+        Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile => {}
     }
     Ok(finding)
 }
@@ -139,7 +139,9 @@ fn what_it_gives_back(store: &Store, place: &Place, kept: &Kept, bytes: &[u8]) -
     let cut = known.or((!kept.foreign).then_some(kept.number));
     match cut {
         Some(cut) if cut >= complete => {
-            format!("take the file of sequence number {cut}, and apply all later writes: nothing is lost")
+            format!(
+                "take the file of sequence number {cut}, and apply all later writes that the journal knows. Do it before a daemon is started here: a start lets go of what no file waits for"
+            )
         }
         Some(cut) => format!(
             "take the file of sequence number {cut}, and apply the later writes that are left: those from {} to {complete} are lost",

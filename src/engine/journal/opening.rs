@@ -152,7 +152,11 @@ fn begin_segment(
 
     let (path, new) = (layout.segment(number), layout.new_segment(number));
     let file = disk.open(&new, &How::CREATE_NEW).map_err(Error::disk("create", &new))?;
-    file.write_at(&bytes, 0).map_err(Error::disk("write", &new))?;
+    if let Err(error) = file.write_at(&bytes, 0) {
+        // A start that failed on a full disk must not leave it fuller; what cannot be removed the next start removes.
+        let _ = disk.remove(&new);
+        return Err(Error::disk("write", &new)(error));
+    }
     file.sync().map_err(Error::disk("sync", &new))?;
     faultpoint!("load-built");
     disk.rename(&new, &path).map_err(Error::disk("rename into place", &new))?;

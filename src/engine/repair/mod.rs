@@ -140,7 +140,7 @@ fn format_of(bytes: &[u8]) -> FileFormat {
 /// Refuses what a person has to do.
 fn refuse_what_is_no_file(place: &Place, closing: &Closing) -> Result<(), Error> {
     match closing.why {
-        Why::Link { .. } | Why::NotAFile => Err(Error::CannotRepair {
+        Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile => Err(Error::CannotRepair {
             place: place.to_string(),
             reason: format!(
                 "{}; put the namespace's own file there, a regular one, or move what is there out of the store",

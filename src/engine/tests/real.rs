@@ -121,3 +121,32 @@ fn a_store_under_a_very_long_path_works() {
     let again = Store::open(&long, options, Surroundings::real().unwrap()).unwrap();
     assert_eq!(contents(&again.namespace(&place()).unwrap()), [pair("k", "1")]);
 }
+
+#[test]
+fn a_workspace_that_became_a_link_is_refused_also_when_something_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (workspace, moved) = (directory.path().join("w"), directory.path().join("moved"));
+    let place = Place::new("w", "a").unwrap();
+    let put = |store: &Store, key: &str| {
+        let mut request = WriteRequest::new(7, 1);
+        request.put(&store.namespace(&place).unwrap(), key, "1", Condition::Always).unwrap();
+        store.write(vec![request]).pop().unwrap().unwrap();
+    };
+    let store = open(directory.path());
+    put(&store, "k");
+    store.flush(&place, FlushHow::default()).unwrap();
+    put(&store, "l");
+    drop(store);
+    std::fs::rename(&workspace, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &workspace).unwrap();
+    match open(directory.path()).namespace(&place) {
+        Err(Error::NeedsRepair { reason, .. }) => {
+            assert!(reason.contains(&format!("its workspace is a symbolic link to {}", moved.display())), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    std::fs::remove_file(&workspace).unwrap();
+    std::fs::rename(&moved, &workspace).unwrap();
+    let store = open(directory.path());
+    assert_eq!(contents(&store.namespace(&place).unwrap()), [pair("k", "1"), pair("l", "1")], "nothing was lost");
+}
