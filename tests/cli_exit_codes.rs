@@ -114,7 +114,9 @@ fn each_fault_has_its_exit_code() {
         let words = match fault {
             Fault::ConditionFailed { .. } => "n \"k\" has a record, written by seq 7".to_owned(),
             Fault::WrongType { .. } => "n \"k\": the value must be the words, but the words".to_owned(),
-            Fault::Overflow { .. } => "n \"k\": the sum in field \"f\" is beyond 64 bits".to_owned(),
+            Fault::Overflow { .. } => {
+                "n \"k\": field \"f\" holds, or would come to, an integer beyond 64 bits".to_owned()
+            }
             fault => fault.to_string(),
         };
         put.refused(code, &[&words]);

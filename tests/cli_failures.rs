@@ -115,7 +115,11 @@ fn changes_that_do_not_fit_the_record_are_refused_and_change_nothing() {
     refused(&["increment", "n", "list", "f", "1"], 4, &["the value must be an object"]);
     refused(&["increment", "n", "k", "text", "1"], 4, &["field \"text\" must be a number", "string"]);
     refused(&["append", "n", "k", "l", "1"], 4, &["field \"l\" must be", "object"]);
-    refused(&["increment", "n", "k", "n", "1"], 4, &["field \"n\" is beyond 64 bits", "nothing was changed"]);
+    refused(
+        &["increment", "n", "k", "n", "1"],
+        4,
+        &["field \"n\" holds, or would come to, an integer beyond 64 bits", "nothing was changed"],
+    );
 
     refused(&["merge", "n", "k", "[1]"], 2, &["the fields must be a JSON object"]);
     refused(&["put", "n", "k", "7", "--stamp"], 2, &["a stamped value must be a JSON object"]);

@@ -69,7 +69,7 @@ pub enum Error {
     },
     /// A sum is beyond 64 bits.
     #[error(
-        "operation {operation} was refused: the sum in field {field:?} of key {key:?} is beyond 64 bits; nothing was changed"
+        "operation {operation} was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits; nothing was changed"
     )]
     Overflow {
         /// Which operation of the request, from 0.
