@@ -1,7 +1,8 @@
 //! What the main operations cost beside the floor that the machine sets: a bare ping-pong over the same kind of socket,
 //! a bare write of the same bytes. Every figure is the median over rounds that take turns, and what counts is the ratio.
 //!
-//! `cargo bench --bench speed` measures on all processors, `cargo bench --bench speed -- --pin` on one.
+//! `cargo bench --bench speed` measures on all processors, where the kernel's choice of who runs where is most of what is
+//! seen; `-- --pin` puts everything on the first one, `-- --split` the bench on the first and its peers on the second.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -31,16 +32,34 @@ fn main() {
     {
         return echo(Path::new(socket), Path::new(file));
     }
-    let pinned = arguments.iter().any(|argument| argument == "--pin");
-    if pinned {
-        let mut one = rustix::thread::CpuSet::new();
-        one.set(0);
-        rustix::thread::sched_setaffinity(None, &one).expect("the first processor can be asked for");
-    }
-    println!("{} processors, values of {VALUE_BYTES} bytes", if pinned { "pinned to one of" } else { "on all" });
+    let asked = |option: &str| arguments.iter().any(|argument| argument == option);
+    // Children keep the processor that was set when they were started.
+    let placement = match (asked("--pin"), asked("--split")) {
+        (true, _) => Placement { words: "all on one processor", peers: Some(0), own: Some(0) },
+        (_, true) => {
+            Placement { words: "the bench on one processor, its peers on another", peers: Some(1), own: Some(0) }
+        }
+        _ => Placement { words: "on all processors", peers: None, own: None },
+    };
+    println!("{}, values of {VALUE_BYTES} bytes", placement.words);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    over_the_socket(directory.path());
+    over_the_socket(directory.path(), &placement);
     in_the_engine(directory.path());
+}
+
+/// Which processor runs what; none where the kernel may choose.
+struct Placement {
+    words: &'static str,
+    peers: Option<usize>,
+    own: Option<usize>,
+}
+
+fn stay_on(processor: Option<usize>) {
+    if let Some(processor) = processor {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(processor);
+        rustix::thread::sched_setaffinity(None, &one).expect("the processor can be asked for");
+    }
 }
 
 /// A peer that answers [`LARGE`] bytes to [`SMALL`], and the other way round after a bare write of what came.
@@ -86,7 +105,8 @@ fn until<T>(what: &str, mut tried: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn over_the_socket(directory: &Path) {
+fn over_the_socket(directory: &Path, placement: &Placement) {
+    stay_on(placement.peers);
     let (socket, file) = (directory.join("echo.sock"), directory.join("echo.data"));
     let own = std::env::current_exe().expect("the bench knows its own file");
     let _echo = Helper(Command::new(own).arg("echo").args([&socket, &file]).spawn().expect("the peer starts"));
@@ -100,6 +120,7 @@ fn over_the_socket(directory: &Path) {
         .spawn()
         .expect("the daemon starts");
     let _daemon = Helper(daemon);
+    stay_on(placement.own);
     let client = until("the daemon", || Client::connect(&store).ok());
     let space = client.namespace("bench").expect("the name is valid");
     let value = value_text(0);
