@@ -15,6 +15,7 @@ use super::error::Error;
 use super::layout::namespace_of_file;
 use super::store::Store;
 use super::table::Table;
+use super::workspace::WorkspaceFound;
 
 /// A namespace that somebody has asked for.
 pub(super) struct Slot {
@@ -177,21 +178,16 @@ impl Store {
     /// The names of the namespaces that have a file in a workspace; none if there is no such directory.
     fn namespaces_in(&self, workspace: &Workspace) -> Result<Vec<String>, Error> {
         let directory = self.layout.workspace(workspace);
-        match self.disk.lstat(&directory) {
-            Ok(stat) if stat.kind == Kind::Dir || workspace.is_root() => {}
-            Ok(_) => {
-                let what = self
-                    .disk
-                    .read_link(&directory)
-                    .map_or_else(|_| "a file".to_owned(), |target| format!("a symbolic link to {}", target.display()));
+        match self.workspace_at(&directory)? {
+            WorkspaceFound::Directory => {}
+            WorkspaceFound::Nothing => return Ok(Vec::new()),
+            other => {
                 return Err(Error::NeedsRepair {
                     place: format!("{workspace}/"),
                     file: directory,
-                    reason: format!("its workspace is not a directory of its own, but {what}"),
+                    reason: format!("its workspace is not a directory of its own, but {other}"),
                 });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::disk("look at", &directory)(error)),
         }
         let listed = self.disk.list(&directory).map_err(Error::disk("list", &directory))?;
         let name = |entry: Entry| entry.name.to_str().and_then(namespace_of_file).map(str::to_owned);

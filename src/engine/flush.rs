@@ -255,39 +255,6 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the directory of a workspace where it is missing, and sees once that its name is on the platter: whoever
-    /// made it may have died before that.
-    fn make_workspace(&self, place: &Place) -> Result<(), Error> {
-        if place.workspace.is_root() || self.durable_workspaces.lock().contains(&place.workspace) {
-            return Ok(());
-        }
-        let path = self.layout.workspace(&place.workspace);
-        match self.disk.lstat(&path) {
-            Ok(stat) if stat.kind == Kind::Dir => {}
-            Ok(_) => {
-                let reason = format!("{} is not a directory", path.display());
-                let file = self.layout.namespace_file(place);
-                return Err(Error::NeedsRepair { place: place.to_string(), file, reason });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.disk.create_dir(&path, 0o755) {
-                // Another namespace's flush may have made it in the meantime.
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::disk("create", &path)(error));
-                }
-                _ => {}
-            },
-            Err(error) => return Err(Error::disk("look at", &path)(error)),
-        }
-        let root = self.layout.root();
-        self.disk.sync_dir(root).map_err(|error| {
-            // The name may be lost for good, with everything that would be flushed below it, and no later sync would tell.
-            self.poison.trip(format!("a sync of {} failed: {error}", root.display()));
-            Error::disk("sync", root)(error)
-        })?;
-        self.durable_workspaces.lock().insert(place.workspace.clone());
-        Ok(())
-    }
-
     /// Makes a directory inside `.commonhold`, with those above it.
     pub(super) fn make_directories(&self, path: &Path) -> Result<(), Error> {
         match self.disk.create_dir(path, 0o700) {

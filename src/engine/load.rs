@@ -20,6 +20,7 @@ use super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, Known,
 use super::map::{Map, Record};
 use super::store::Store;
 use super::table::{FileState, Table};
+use super::workspace::WorkspaceFound;
 use crate::json;
 
 /// A namespace on its way into memory.
@@ -195,11 +196,8 @@ impl Store {
         path: &Path,
         progress: &LoadProgress,
     ) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
-        let workspace = path.parent().filter(|above| *above != self.layout.root());
-        if let Some(workspace) = workspace
-            && self.disk.lstat(workspace).is_ok_and(|found| found.kind == Kind::Link)
-        {
-            let target = self.disk.read_link(workspace).map_err(Error::disk("read the link", workspace))?;
+        let workspace = path.parent().expect("a namespace's file lies in a directory");
+        if let WorkspaceFound::Link { target } = self.workspace_at(workspace)? {
             return Ok(Err(Why::LinkedWorkspace { target }));
         }
         let found = match self.disk.lstat(path) {

@@ -47,6 +47,7 @@ mod table;
 mod tests;
 mod turn;
 mod volatile;
+mod workspace;
 mod writer;
 
 pub use activity::{Costs, LastFlush};

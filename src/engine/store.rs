@@ -1,6 +1,5 @@
 //! The store: one directory, opened by its one owner.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,18 +10,14 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
 use super::activity::Activity;
-use super::catalogue::{Slot, State, fold};
+use super::catalogue::Slot;
 use super::clock::{Clock, SystemClock};
-use super::disk::{Disk, Kind, ReadOnlyDisk, RealDisk, Stat};
+use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
-use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{
-    Fresh, Losses, Numbers, OpenJournal, Progress, Quarantine, Range, Reading, Spare, Tail, continue_journal,
-    read_journal,
-};
+use super::journal::{Losses, Numbers, Progress, Quarantine, Range, Spare, Tail};
 use super::layout::Layout;
-use super::opening::{Opening, SetAside};
+use super::opening::Opening;
 use super::ownership::Ownership;
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
@@ -31,7 +26,7 @@ use super::stats::Stats;
 use super::turn::Turn;
 use super::writer::{Batch, Results, Shared, Writer};
 use crate::json::FileFormat;
-use crate::lock::{FileLocks, Holder, Locks};
+use crate::lock::{FileLocks, Locks};
 
 /// What may be chosen about a store when it is opened. None of it changes what its files mean.
 #[derive(Clone, Debug)]
@@ -156,170 +151,17 @@ pub struct Store {
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     /// What each of them has cost, whether it is loaded or not.
     pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
-    loads: AtomicU64,
-    identity: StoreIdentity,
-    boot: u64,
-    opening: Opening,
+    pub(super) loads: AtomicU64,
+    pub(super) identity: StoreIdentity,
+    pub(super) boot: u64,
+    pub(super) opening: Opening,
     pub(super) ownership: Arc<Ownership>,
     pub(super) rescue: Mutex<Rescue>,
     pub(super) rescue_report: Mutex<Option<String>>,
-    read_only: bool,
-}
-
-/// What an opening comes by, one way or the other, and makes a store of.
-struct Found {
-    layout: Layout,
-    stat: Stat,
-    ownership: Arc<Ownership>,
-    poison: Arc<Poison>,
-    journal: OpenJournal,
-    opening: Opening,
+    pub(super) read_only: bool,
 }
 
 impl Store {
-    /// Opens the store at `dir` and becomes its owner. `.commonhold` is made where it is missing; namespaces with
-    /// writes that no file holds yet are loaded, the others at first use.
-    ///
-    /// # Errors
-    /// [`Error::Owned`] by another, [`Error::Damage`] in the journal, [`Error::NewerFormat`], [`Error::NotADirectory`],
-    /// [`Error::Disk`]. After an error nothing that was readable before is gone.
-    pub fn open(dir: &Path, options: StoreOptions, around: Surroundings) -> Result<Self, Error> {
-        Self::open_reading(dir, options, around, Reading::Strict)
-    }
-
-    /// As [`open`](Self::open); a damaged journal is cut at its last good record where `reading` says so.
-    pub(super) fn open_reading(
-        dir: &Path,
-        options: StoreOptions,
-        around: Surroundings,
-        reading: Reading,
-    ) -> Result<Self, Error> {
-        let layout = Layout::new(dir);
-        let disk = Arc::clone(&around.disk);
-        let stat = stat_of_directory(&*disk, dir)?;
-        make_private_directories(&*disk, &layout)?;
-        let earlier =
-            disk.read(&layout.owner_lock()).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-        let owner = around.locks.own(&layout.owner_lock())?;
-
-        let poison = Arc::new(Poison::default());
-        let ownership = Arc::new(Ownership::new(Some(owner), layout.owner_lock(), Arc::clone(&poison)));
-        let fresh = Fresh {
-            store: around.entropy,
-            segment_bytes: options.change_segment_at(),
-            buffer_bytes: options.buffer_bytes,
-            room_bytes: options.room_bytes,
-            clock: Arc::clone(&around.clock),
-            ownership: Arc::clone(&ownership),
-            reading,
-        };
-        let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
-        let journal_is_gone = earlier.is_some() && journal.appender.boot() == 1;
-        if journal_is_gone {
-            let journal = layout.journal();
-            tracing::warn!(journal = %journal.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
-        }
-        let set_aside = |tail: Tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes };
-        let opening = Opening {
-            copied_records: journal.copied,
-            journal_is_gone,
-            set_aside: journal.tail.take().map(set_aside),
-            temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
-            ..Opening::default()
-        };
-        Self::assemble(options, around, Found { layout, stat, ownership, poison, journal, opening }, reading)
-    }
-
-    /// Opens the store at `dir` to read it, and changes nothing on the disk but what taking the owner lock writes into
-    /// its own file. What is read is what [`open`](Self::open) would give: files, and the journal through its last good
-    /// record. Where there is no `.commonhold`, none is made, and there is no owner lock to take.
-    ///
-    /// Writes, flushes and syncs are refused as [`Error::Unavailable`]. [`opening`](Self::opening) tells which namespaces
-    /// had waiting records or are closed, and of nothing done.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_read_only(dir: &Path, around: Surroundings) -> Result<Self, Error> {
-        Self::open_read_only_reading(dir, around, Reading::Strict)
-    }
-
-    /// As [`open_read_only`](Self::open_read_only); a damaged journal counts up to its last good record where `reading` says so.
-    pub(super) fn open_read_only_reading(dir: &Path, around: Surroundings, reading: Reading) -> Result<Self, Error> {
-        let layout = Layout::new(dir);
-        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(Arc::clone(&around.disk)));
-        let stat = stat_of_directory(&*disk, dir)?;
-        let private = layout.private();
-        let owner = match disk.lstat(private) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::disk("look at", private)(error)),
-            Ok(found) if found.kind != Kind::Dir => return Err(Error::NotADirectory { path: private.to_owned() }),
-            Ok(_) => Some(around.locks.own(&layout.owner_lock())?),
-        };
-        let poison = Arc::new(Poison::from_the_start("the store was opened read-only"));
-        let ownership = Arc::new(Ownership::new(owner, layout.owner_lock(), Arc::clone(&poison)));
-        let (clock, owned) = (Arc::clone(&around.clock), Arc::clone(&ownership));
-        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned, reading)?;
-        let found = Found { layout, stat, ownership, poison, journal, opening: Opening::default() };
-        let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found, reading)?;
-        store.read_only = true;
-        Ok(store)
-    }
-
-    fn assemble(options: StoreOptions, around: Surroundings, found: Found, reading: Reading) -> Result<Self, Error> {
-        let Found { layout, stat, ownership, poison, journal, mut opening } = found;
-        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, tail, .. } = journal;
-        opening.last = appender.last_given();
-        let mut waiting: Vec<Place> =
-            appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
-        waiting.extend(quarantines.keys().cloned());
-        let boot = appender.boot();
-        let numbers = appender.numbers();
-        let shared = Arc::new(Shared::within(options.max_memory));
-        let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
-        let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
-        let mut store = Self {
-            layout,
-            options,
-            disk: around.disk,
-            locks: around.locks,
-            clock: around.clock,
-            poison,
-            progress,
-            shared,
-            numbers,
-            turn: Turn::new(writer),
-            ranges,
-            gone,
-            quarantines: Mutex::new(quarantines),
-            losses,
-            tail,
-            foreign_files: AtomicU64::new(0),
-            durable_workspaces: Mutex::new(HashSet::new()),
-            namespaces: RwLock::new(HashMap::new()),
-            folded: Mutex::new(HashMap::new()),
-            activities: Mutex::new(HashMap::new()),
-            loads: AtomicU64::new(boot << 32),
-            identity: StoreIdentity { device: stat.device, inode: stat.inode },
-            boot,
-            opening,
-            ownership,
-            rescue: Mutex::default(),
-            rescue_report: Mutex::default(),
-            read_only: false,
-        };
-        if store.poison.reason().is_none() {
-            store.release_quarantines();
-            store.rely_on_quarantines()?;
-        }
-        waiting.retain(|place| store.known(place).is_waiting() || store.flaw_of_quarantine(place).is_some());
-        store.recover(waiting)?;
-        if reading == Reading::Strict && store.poison.reason().is_none() {
-            // Once more, after what waits for closed namespaces has been quarantined.
-            store.turn.exclusive(|writer| writer.appender.release_segments());
-        }
-        Ok(store)
-    }
-
     /// Commits one session's consecutive writes, in their order, and returns what became of each.
     ///
     /// It waits its turn, shares the journal's write with whoever waits beside it, and returns when every request is
@@ -366,32 +208,6 @@ impl Store {
     pub fn needs_no_sync_of_its_own(&self, request: &WriteRequest) -> bool {
         let asks_more = request.durability == Some(Durability::Synced) && self.options.durability != Durability::Synced;
         request.is_volatile() || !asks_more && request.tables.iter().all(|table| table.is_announced())
-    }
-
-    /// Loads the namespaces for which the journal holds something that their files lack.
-    fn recover(&mut self, mut waiting: Vec<Place>) -> Result<(), Error> {
-        waiting.sort_unstable();
-        waiting.dedup();
-        let loaded = self.load(&waiting, None)?;
-        for (place, outcome) in waiting.into_iter().zip(loaded) {
-            let state = match outcome {
-                Ok(table) => {
-                    if table.last() > table.covered() {
-                        self.opening.recovered.push(place.clone());
-                    }
-                    State::Loaded(table)
-                }
-                Err(closing) => {
-                    self.quarantine(&place);
-                    self.opening.closed.push((place.clone(), closing.to_string()));
-                    State::Closed(closing)
-                }
-            };
-            let slot = Slot::new(place.clone(), state);
-            self.folded.get_mut().insert(fold(&place), place.namespace.clone());
-            self.namespaces.get_mut().insert(place, Arc::new(slot));
-        }
-        Ok(())
     }
 
     /// Also where nothing was to be done: an `Ok` would promise what nobody sees to.
@@ -567,9 +383,4 @@ impl Store {
         self.ownership.check()?;
         self.poison.check()
     }
-}
-
-fn stat_of_directory(disk: &dyn Disk, dir: &Path) -> Result<Stat, Error> {
-    let stat = disk.stat(dir).map_err(Error::disk("look at", dir))?;
-    if stat.kind == Kind::Dir { Ok(stat) } else { Err(Error::NotADirectory { path: dir.to_owned() }) }
 }
