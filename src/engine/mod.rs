@@ -46,6 +46,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod upkeep;
 mod volatile;
 mod workspace;
 mod writer;

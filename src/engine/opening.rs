@@ -163,6 +163,7 @@ impl Store {
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
         let numbers = appender.numbers();
+        let extent = appender.shared_extent();
         let shared = Arc::new(Shared::within(options.max_memory));
         let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
         let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
@@ -176,6 +177,8 @@ impl Store {
             progress,
             shared,
             numbers,
+            extent,
+            seen: Mutex::default(),
             turn: Turn::new(writer),
             ranges,
             gone,

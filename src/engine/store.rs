@@ -15,15 +15,15 @@ use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::flush::{FlushHow, Flushed};
-use super::journal::{Losses, Numbers, Progress, Quarantine, Range, Spare, Tail};
+use super::journal::{Extent, Losses, Numbers, Progress, Quarantine, Range, Tail};
 use super::layout::Layout;
 use super::opening::Opening;
 use super::ownership::Ownership;
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
 use super::rescue::{Rescue, Via};
-use super::stats::Stats;
 use super::turn::Turn;
+use super::upkeep::Seen;
 use super::writer::{Batch, Results, Shared, Writer};
 use crate::json::FileFormat;
 use crate::lock::{FileLocks, Locks};
@@ -57,8 +57,6 @@ pub struct StoreOptions {
     pub max_memory: Option<u64>,
 }
 
-/// What the journal may grow to, however little data there is.
-const JOURNAL_LIMIT: u64 = 256 << 20;
 /// How many segments a journal within its limit has at least.
 const SEGMENTS_WITHIN_LIMIT: u64 = 4;
 /// No smaller segments are made, however low the limit.
@@ -132,6 +130,9 @@ pub struct Store {
     pub(super) progress: Arc<Progress>,
     pub(super) shared: Arc<Shared>,
     pub(super) numbers: Arc<Numbers>,
+    pub(super) extent: Arc<Extent>,
+    /// What the journal waits for, as it was when somebody last looked under the turn.
+    pub(super) seen: Mutex<Seen>,
     pub(super) turn: Turn<Writer, Batch, Results>,
     /// What the journal held at the start: namespaces that are loaded later may need it.
     pub(super) ranges: Vec<Range>,
@@ -278,7 +279,7 @@ impl Store {
     }
 
     /// Hands what waits in the journal's buffer to the operating system.
-    fn write_out(&self) -> Result<(), Error> {
+    pub(super) fn write_out(&self) -> Result<(), Error> {
         if self.progress.appended() <= self.progress.written() {
             return Ok(());
         }
@@ -295,31 +296,19 @@ impl Store {
         if self.is_volatile(place) {
             return Err(Error::Volatile { place: place.to_string(), what: "flushed".to_owned() });
         }
-        self.flush_table(&self.namespace(place)?, how, &self.via())
+        let table = self.namespace(place)?;
+        let flushed = match self.flush_table(&table, how, &self.via()) {
+            // What a full disk has left may be what the journal holds for what frees some, and that is what this does.
+            Err(Error::Full { .. }) if self.lend_room() => self.flush_table(&table, how, &self.via())?,
+            flushed => flushed?,
+        };
+        // On a full disk, writes are to go on as soon as that is possible. What ends writing here is told to the next one.
+        let _ = self.give_room_back();
+        Ok(flushed)
     }
 
     pub(super) fn via(&self) -> Via {
         Via { poison: Arc::clone(&self.poison), progress: Arc::clone(&self.progress) }
-    }
-
-    /// The size that the journal is to be kept within.
-    pub fn journal_limit(&self) -> u64 {
-        self.options.journal_limit.unwrap_or_else(|| {
-            let data: u64 = self.loaded().iter().map(|table| table.bytes()).sum();
-            JOURNAL_LIMIT.max(data / 2)
-        })
-    }
-
-    /// The namespaces to flush because the journal has outgrown its limit, those that pin its oldest segment first; none
-    /// while it is within it, or where no flush would help.
-    pub fn to_relieve_the_journal(&self) -> Vec<Place> {
-        let least = self.options.journal_limit.unwrap_or(JOURNAL_LIMIT);
-        if self.poison.reason().is_some() || self.turn.exclusive(|writer| writer.appender.extent().1) <= least {
-            return Vec::new();
-        }
-        let limit = self.journal_limit();
-        let loaded: HashSet<Place> = self.loaded().iter().map(|table| table.place().clone()).collect();
-        self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| loaded.contains(place)))
     }
 
     /// Why writes are refused, if they are, and what became of what was in memory then.
@@ -332,50 +321,6 @@ impl Store {
     /// What the data takes in memory, and the most that it may.
     pub fn memory(&self) -> (u64, Option<u64>) {
         (self.shared.memory.gauge.bytes(), self.shared.memory.limit)
-    }
-
-    /// Numbers for `status`.
-    pub fn stats(&self) -> Stats {
-        let (segments, journal_bytes, unwritten_bytes, pinned_by) = self.turn.exclusive(|writer| {
-            let (segments, bytes) = writer.appender.extent();
-            (segments, bytes, writer.appender.waiting_bytes(), writer.appender.pinned_by())
-        });
-        // The Seqs of intents and a start's raised ceiling lie above the last write: what counts here is how much of what
-        // readers see is on the platter. Read in this order, for a write is in the journal before it is seen.
-        let (applied, appended) = (self.applied(), self.progress.appended());
-        let synced = if self.synced() >= appended { applied } else { self.synced().min(applied) };
-        Stats {
-            applied,
-            synced,
-            syncs: self.progress.syncs(),
-            segments,
-            journal_bytes,
-            unwritten_bytes,
-            pinned_by,
-            foreign_files: self.foreign_files.load(Ordering::Relaxed),
-        }
-    }
-
-    /// What is to be done about once a second: write and sync what is not on the platter, see that the store still is
-    /// ours, let go of what nobody needs, set aside again what a full disk has used up.
-    ///
-    /// # Errors
-    /// As [`sync_through`](Self::sync_through); [`Error::Full`] or [`Error::Disk`] when the journal's buffer could not be
-    /// written: it waits, and nothing of it is lost. [`Error::Unavailable`] when the owner lock was taken away.
-    pub fn tick(&self) -> Result<(), Error> {
-        self.refuse_if_read_only()?;
-        self.shared.collect_garbage();
-        let written_out = self.write_out();
-        // The sync comes first: it waits for nobody's opinion of the lock file.
-        self.progress.sync_through(self.progress.written())?;
-        self.check_owner()?;
-        self.turn.exclusive(|writer| {
-            writer.appender.release_segments();
-            // Where there is no room now, the next second is soon.
-            let _ = writer.appender.make_room(0, Spare::Keep);
-        });
-        self.release_quarantines();
-        written_out
     }
 
     /// Sees that the owner lock is the file that we hold.

@@ -84,6 +84,18 @@ impl<W, B: Weight, R> Turn<W, B, R> {
         result
     }
 
+    /// Does `work` under the turn if nobody has it.
+    pub(super) fn if_free<T>(&self, work: impl FnOnce(&mut W) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.taken, true) {
+            return None;
+        }
+        drop(state);
+        let result = work(&mut self.writer.lock());
+        self.pass_on();
+        Some(result)
+    }
+
     fn enter(&self, batch: Option<B>) -> Entered<B, R> {
         let mut state = self.state.lock();
         if !state.taken {

@@ -71,6 +71,10 @@ impl Disk for SlowDisk {
         RealDisk.set_mode(path, mode)
     }
 
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(directory)
+    }
+
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         RealDisk.read_link(path)
     }

@@ -43,7 +43,7 @@ impl Check<'_> {
             finding.offset = Some(tail.offset);
             self.report.findings.push(finding);
         }
-        let (segments, _) = store.turn.exclusive(|writer| writer.appender.extent());
+        let (segments, _) = store.turn.exclusive(|writer| writer.appender.size());
         let directory = self.layout.journal();
         if segments == 0 && had_an_owner && !self.has_segments() {
             let flushed = ["flush", "generations"].map(|room| self.layout.private().join(room));

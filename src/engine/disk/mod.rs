@@ -111,6 +111,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// What the system answers.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
 
+    /// How many bytes a user without privileges can still write to the file system that holds a directory.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
+
     /// Where a link leads, as it is written.
     ///
     /// # Errors

@@ -59,6 +59,10 @@ impl Disk for ReadOnlyDisk {
         refused()
     }
 
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        self.0.free_bytes(directory)
+    }
+
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         self.0.read_link(path)
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::{Disk, DiskFile, Entry, How, Kind, Stat};
@@ -72,6 +72,11 @@ impl Disk for RealDisk {
         // Through a descriptor, because chmod(2) by path would follow a link. Not blocking, in case it is a pipe.
         let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(path)?;
         file.set_permissions(Permissions::from_mode(mode & PERMISSION_BITS))
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let found = statvfs(directory)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {

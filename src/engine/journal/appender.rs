@@ -8,41 +8,26 @@
 //! disk is met while there is still room for what frees some.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use commonhold_proto::limits::MAX_RECORD_BYTES;
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
+use super::extent::Extent;
 use super::numbers::Numbers;
 use super::record::{self, Kind, Stamp};
+use super::releasing::Segment;
 use super::room::Room;
-use super::segment::{Predecessor, SegmentHeader};
-use super::shrink::{self, Holding};
 use super::sync::Progress;
 use super::table::{Entry, FileTable};
 use super::{CEILING_STEP, payload};
-use crate::engine::disk::{Disk, DiskFile, How};
+use crate::engine::disk::{Disk, DiskFile};
 use crate::engine::error::Error;
 use crate::engine::faultpoint::faultpoint;
 use crate::engine::layout::Layout;
 use crate::engine::ownership::Ownership;
 use crate::engine::poison::Poison;
-
-/// A segment whose records may still be needed.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) number: u64,
-    pub(super) path: PathBuf,
-    /// Through where it counts, records that are still in the buffer included.
-    pub(super) bytes: u64,
-    pub(super) last: Seq,
-    /// Once this Seq is on the platter, so is this segment; none until it has a record.
-    pub(super) durable_from: Option<Seq>,
-    /// The last write in it to each namespace: what it waits for.
-    pub(super) writes: HashMap<Place, Seq>,
-}
 
 /// The end of the journal.
 #[derive(Debug)]
@@ -56,6 +41,8 @@ pub(crate) struct Appender {
     pub(super) segment_bytes: u64,
     pub(super) ownership: Arc<Ownership>,
     pub(super) room: Room,
+    /// What others may know of the journal's size.
+    pub(super) extent: Arc<Extent>,
     /// The buffer is written once it holds more than this.
     pub(super) buffer_bytes: usize,
     pub(super) ceiling: Seq,
@@ -97,8 +84,10 @@ pub(crate) enum Reach {
 pub(crate) enum Spare {
     /// It stays untouched.
     Keep,
-    /// Deletes and clears, and what flushes tell: without them no room would ever come free.
+    /// Deletes and clears: most of it. Were they to use up all of it, no flush could be told any more.
     Use,
+    /// What flushes tell: all of it, for without them no room would ever come free.
+    UseUp,
 }
 
 /// A buffer that has grown larger than this is given back after use.
@@ -135,23 +124,9 @@ impl Appender {
         self.store
     }
 
-    /// Notes that a namespace's writes through this Seq lie in a quarantine file, or no longer do.
-    pub(crate) fn set_quarantined(&mut self, place: &Place, through: Option<Seq>) {
-        match through {
-            Some(through) => drop(self.quarantined.insert(place.clone(), through)),
-            None => drop(self.quarantined.remove(place)),
-        }
-    }
-
-    /// The last write to the namespace in segments that were let go of since the start.
-    pub(crate) fn released(&self, place: &Place) -> Seq {
-        self.released.get(place).copied().unwrap_or(Seq::ZERO)
-    }
-
-    /// Whether the namespace's file holds everything through this Seq, and the record that says so is on the platter.
-    pub(crate) fn is_settled(&self, place: &Place, through: Seq) -> bool {
-        let covered = self.table.get(place).map_or(Seq::ZERO, |known| known.covered);
-        covered >= through && self.last_done <= self.progress.synced()
+    /// The journal's size, for others.
+    pub(crate) fn shared_extent(&self) -> Arc<Extent> {
+        Arc::clone(&self.extent)
     }
 
     /// How often the store has been opened, this time included.
@@ -159,12 +134,7 @@ impl Appender {
         self.boot
     }
 
-    /// Number and bytes of the segments that are kept.
-    pub(crate) fn extent(&self) -> (usize, u64) {
-        (self.segments.len(), self.segments.iter().map(|segment| segment.bytes).sum())
-    }
-
-    fn current(&self) -> &Segment {
+    pub(super) fn current(&self) -> &Segment {
         self.segments.back().expect("a journal always has the segment that is appended to")
     }
 
@@ -172,7 +142,7 @@ impl Appender {
     pub(crate) fn begin(&mut self) -> Result<(), Error> {
         self.poison.check()?;
         if self.current().bytes >= self.segment_bytes {
-            match self.write_out().and_then(|()| self.change_segment()) {
+            match self.change_segment(Spare::Keep) {
                 // There may be room left in this one, and what frees some must get through.
                 Err(Error::Full { .. }) if self.room.is_managed() => self.poison.check()?,
                 changed => changed?,
@@ -197,7 +167,17 @@ impl Appender {
     pub(crate) fn make_room(&mut self, bytes: usize, spare: Spare) -> Result<(), Error> {
         let segment = self.segments.back().expect("a journal always has the segment that is appended to");
         let end = segment.bytes + bytes as u64;
-        self.room.make(&*self.file, end, spare).map_err(Error::disk("set room aside in", &segment.path))
+        let made = self.room.make(&*self.file, end, spare).map_err(Error::disk("set room aside in", &segment.path));
+        self.extent.is_short(self.room.is_tight());
+        made
+    }
+
+    /// Gives back the room beyond the records, but for what flushes need to tell; says whether there was any.
+    pub(crate) fn lend_room(&mut self) -> bool {
+        let end = self.current().bytes;
+        let lends = self.room.lend(&*self.file, end);
+        self.extent.is_short(self.room.is_tight());
+        lends
     }
 
     /// Adds a record to the group and returns the Seq that it got.
@@ -256,6 +236,7 @@ impl Appender {
         } else {
             self.group_at = self.buffer.len();
         }
+        self.extent.grew(added as u64);
         Ok(())
     }
 
@@ -327,6 +308,8 @@ impl Appender {
     pub(crate) fn succeed(&mut self, fresh: Self) {
         let failed = std::mem::replace(self, fresh);
         self.quarantined = failed.quarantined;
+        self.extent = failed.extent;
+        self.tell_extent();
     }
 
     /// Bytes of records that wait in the buffer.
@@ -348,7 +331,7 @@ impl Appender {
     pub(crate) fn append_loaded(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Loaded, |out| payload::encode_file(out, place, &entry))?;
-        self.finish(Reach::System, Spare::Use)?;
+        self.finish(Reach::System, Spare::UseUp)?;
         self.table.loaded(place, entry);
         Ok(seq)
     }
@@ -357,7 +340,7 @@ impl Appender {
     pub(crate) fn append_intent(&mut self, place: &Place, entry: Entry) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Intent, |out| payload::encode_file(out, place, &entry))?;
-        self.finish(Reach::System, Spare::Use)?;
+        self.finish(Reach::System, Spare::UseUp)?;
         self.table.intends(place, entry);
         Ok(seq)
     }
@@ -366,139 +349,9 @@ impl Appender {
     pub(crate) fn append_done(&mut self, place: &Place, cut: Seq) -> Result<Seq, Error> {
         self.begin()?;
         let seq = self.record(Kind::Done, |out| payload::encode_done(out, place, cut))?;
-        self.finish(Reach::System, Spare::Use)?;
+        self.finish(Reach::System, Spare::UseUp)?;
         self.table.covered(place, cut);
         self.last_done = seq;
         Ok(seq)
-    }
-
-    /// Removes the oldest segments as long as every write in them is in its namespace's file, the record that says so is
-    /// on the platter (or a start would take the segment for lost), and so is the segment after them (were both lost,
-    /// the Seqs given out would be forgotten with them).
-    ///
-    /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
-    /// files' cuts are above it.
-    pub(crate) fn release_segments(&mut self) {
-        let synced = self.progress.synced();
-        if self.last_done > synced {
-            return;
-        }
-        let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
-        while self.segments.len() > 1 && is_durable(&self.segments[1]) && !self.is_waited_for(&self.segments[0]) {
-            let segment = &self.segments[0];
-            if let Err(error) = self.disk.remove(&segment.path) {
-                tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
-                return;
-            }
-            self.let_go_of_oldest();
-        }
-    }
-
-    /// Lets go, in memory, of those of the `oldest` first segments that a start would remove.
-    pub(super) fn forget_unneeded(&mut self, oldest: usize) {
-        for _ in 0..oldest {
-            if self.segments.front().is_none_or(|segment| self.is_waited_for(segment)) {
-                return;
-            }
-            self.let_go_of_oldest();
-        }
-    }
-
-    fn let_go_of_oldest(&mut self) {
-        if let Some(segment) = self.segments.pop_front() {
-            self.table.forget(segment.last);
-            self.released.extend(segment.writes);
-        }
-    }
-
-    fn is_waited_for(&self, segment: &Segment) -> bool {
-        segment.writes.iter().any(|(place, last)| self.waits(place, *last))
-    }
-
-    /// Whether the journal is all that is left of a write to the namespace.
-    fn waits(&self, place: &Place, seq: Seq) -> bool {
-        self.table.get(place).is_none_or(|known| seq > known.covered)
-            && self.quarantined.get(place).is_none_or(|through| seq > *through)
-    }
-
-    /// What the oldest segment still waits for.
-    pub(crate) fn pinned_by(&self) -> Vec<Place> {
-        // Only a journal that was opened read-only can be without a segment.
-        let Some(oldest) = self.segments.front() else { return Vec::new() };
-        oldest.writes.iter().filter(|(place, last)| self.waits(place, **last)).map(|(place, _)| place.clone()).collect()
-    }
-
-    /// The namespaces to flush so that the journal comes down to so many bytes, the most urgent first.
-    pub(crate) fn to_flush(&self, limit: u64, can_be_flushed: impl Fn(&Place) -> bool) -> Vec<Place> {
-        if self.extent().1 <= limit {
-            return Vec::new();
-        }
-        let waits_for = |segment: &Segment| {
-            let waiting = segment.writes.iter().filter(|(place, last)| self.waits(place, **last));
-            waiting.map(|(place, _)| place.clone()).collect()
-        };
-        let holding = |segment: &Segment| Holding { bytes: segment.bytes, waits_for: waits_for(segment) };
-        let segments: Vec<_> = self.segments.iter().map(holding).collect();
-        shrink::to_flush(&segments, limit, can_be_flushed)
-    }
-
-    /// The segments that hold writes to these namespaces above these Seqs. They stay until the writes are in files.
-    pub(crate) fn segments_beyond(&self, wanted: &[(&Place, Seq)]) -> Vec<PathBuf> {
-        let holds = |segment: &&Segment| {
-            wanted.iter().any(|(place, covered)| segment.writes.get(*place).is_some_and(|last| last > covered))
-        };
-        self.segments.iter().filter(holds).map(|segment| segment.path.clone()).collect()
-    }
-
-    /// The buffer is empty. The successor takes records at once; it is synced after its predecessor, when either is synced next.
-    fn change_segment(&mut self) -> Result<(), Error> {
-        self.ownership.check()?;
-        let full = self.current();
-        let number = full.number + 1;
-        let header = SegmentHeader {
-            number,
-            boot: self.boot,
-            store: self.store,
-            ceiling: self.ceiling,
-            synced: self.progress.synced(),
-            predecessor: Some(Predecessor {
-                segment: full.number,
-                byte: full.bytes,
-                seq: full.last,
-                crc: self.last_crc,
-            }),
-            table: self.table.clone(),
-        };
-        let (last, full_bytes) = (full.last, full.bytes);
-        let path = self.layout.segment(number);
-        let bytes = header.encode();
-        let file = self.disk.open(&path, &How::CREATE_NEW).map_err(Error::disk("create", &path))?;
-        // The room first: on a full disk the spare of the segment before is not to be given up for none.
-        let mut room = self.room.successor();
-        let made = room.make(&*file, bytes.len() as u64, Spare::Keep).and_then(|()| file.write_at(&bytes, 0));
-        if let Err(error) = made {
-            // Without its header the file is no segment; leave none behind, or the next try would meet its name.
-            if let Err(undo) = self.disk.remove(&path) {
-                self.poison.trip(format!("{} could not be written ({error}) nor removed ({undo})", path.display()));
-            }
-            return Err(Error::disk("write", &path)(error));
-        }
-        if self.room.is_managed() {
-            // The rest of its room is only zeros; where they cannot be given back they are left.
-            let _ = self.file.truncate(full_bytes);
-        }
-        self.file = Arc::from(file);
-        self.room = room;
-        self.salt = header.salt();
-        self.progress.begin_segment(path.clone(), Arc::clone(&self.file));
-        self.segments.push_back(Segment {
-            number,
-            path,
-            bytes: bytes.len() as u64,
-            last,
-            durable_from: None,
-            writes: HashMap::new(),
-        });
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The journal: one stream of records, in the order of their Seqs, that says what was written before any file does.
 //!
 //! It lies in segments under `.commonhold/journal/`. [`segment`] and [`record`] own the bytes, [`payload`] and
-//! [`table`] what they mean, [`appender`] writes, [`sync`] knows how far the platter has got, [`chain`] reads what an
+//! [`table`] what they mean, [`appender`] writes, [`successor`] begins the next segment and [`releasing`] lets go of old ones, [`sync`] knows how far the platter has got, [`chain`] reads what an
 //! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment, or [`reading`] takes what is there and begins none.
 //!
 //! What it promises: when [`Appender::finish`] has returned with [`Reach::System`], a killed process loses nothing of the
@@ -10,6 +10,7 @@
 mod appender;
 mod bytes;
 mod chain;
+mod extent;
 mod losses;
 mod numbers;
 mod opening;
@@ -17,14 +18,17 @@ mod payload;
 mod quarantine;
 mod reading;
 mod record;
+mod releasing;
 mod room;
 mod segment;
 mod shrink;
+mod successor;
 mod sync;
 mod table;
 
 pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
+pub(crate) use extent::Extent;
 pub(crate) use losses::Losses;
 pub(crate) use numbers::Numbers;
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal, rescue_journal};

@@ -13,13 +13,15 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
 use super::CEILING_STEP;
-use super::appender::{Appender, Segment};
+use super::appender::Appender;
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
+use super::extent::Extent;
 use super::losses::Losses;
 use super::numbers::Numbers;
 use super::payload::encode_file;
 use super::quarantine::Quarantine;
 use super::record::{self, Kind, Stamp};
+use super::releasing::Segment;
 use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
@@ -206,6 +208,7 @@ fn begin_segment(
         segment_bytes: fresh.segment_bytes,
         ownership: Arc::clone(&fresh.ownership),
         room: Room::new(fresh.room_bytes),
+        extent: Arc::new(Extent::default()),
         buffer_bytes: fresh.buffer_bytes,
         ceiling: header.ceiling,
         numbers: Arc::new(Numbers::new(next, header.ceiling)),
@@ -224,6 +227,7 @@ fn begin_segment(
         released: HashMap::new(),
         quarantined: HashMap::new(),
     };
+    appender.tell_extent();
     Ok(OpenJournal {
         appender,
         progress,

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use commonhold_proto::Seq;
 use hashbrown::HashMap;
 
-use super::appender::{Appender, Segment};
+use super::appender::Appender;
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
+use super::extent::Extent;
 use super::numbers::Numbers;
 use super::opening::{Next, OpenJournal, base_of};
 use super::quarantine;
+use super::releasing::Segment;
 use super::room::Room;
 use super::sync::Progress;
 use crate::engine::clock::Clock;
@@ -82,6 +84,7 @@ pub(crate) fn read_journal(
         segment_bytes: u64::MAX,
         ownership,
         room: Room::new(0),
+        extent: Arc::new(Extent::default()),
         buffer_bytes: 0,
         ceiling: next.given,
         numbers: Arc::new(Numbers::new(next.given.next(), next.given)),
@@ -102,6 +105,7 @@ pub(crate) fn read_journal(
     if reading == Reading::Strict {
         appender.forget_unneeded(kept);
     }
+    appender.tell_extent();
     Ok(OpenJournal {
         appender,
         progress,

@@ -19,11 +19,13 @@ pub(super) struct Room {
     end: u64,
     /// How much is set aside at once; 0 for none, where a write finds its room by itself.
     step: u64,
+    /// The disk last had less than a whole step, or has been given some back because it was full.
+    tight: bool,
 }
 
 impl Room {
     pub(super) fn new(step: u64) -> Self {
-        Self { end: 0, step }
+        Self { end: 0, step, tight: false }
     }
 
     /// The room of a new file, which has none yet.
@@ -36,6 +38,16 @@ impl Room {
         self.step > 0
     }
 
+    /// Whether the disk is short of room.
+    pub(super) fn is_tight(&self) -> bool {
+        self.tight
+    }
+
+    /// Through where the file is known to have its room.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// The file has no room beyond this byte.
     pub(super) fn ends_at(&mut self, end: u64) {
         self.end = end;
@@ -45,24 +57,43 @@ impl Room {
         self.step / 4
     }
 
-    /// Sees that there is room through byte `end`, and the spare behind it unless that is to be used.
+    /// Gives back what is beyond the last quarter of the spare behind byte `end`, and says whether there was any.
+    pub(super) fn lend(&mut self, file: &dyn DiskFile, end: u64) -> bool {
+        let least = end + self.spare() / 4;
+        let lends = self.end > least && file.truncate(least).is_ok();
+        if lends {
+            self.end = least;
+        }
+        self.tight = true;
+        lends
+    }
+
+    /// Sees that there is room through byte `end`, and behind it what is left of the spare.
     pub(super) fn make(&mut self, file: &dyn DiskFile, end: u64, spare: Spare) -> io::Result<()> {
         if self.step == 0 {
             return Ok(());
         }
-        let with_spare = end + self.spare();
-        if self.end >= with_spare || (spare == Spare::Use && self.end >= end) {
+        let kept = match spare {
+            Spare::Keep => self.spare(),
+            Spare::Use => self.spare() / 4,
+            Spare::UseUp => 0,
+        };
+        let (least, with_spare) = (end + kept, end + self.spare());
+        if self.end >= least {
             return Ok(());
         }
         let stepped = with_spare.next_multiple_of(self.step);
-        let least = if spare == Spare::Use { end } else { with_spare };
         for wanted in [stepped, with_spare, least] {
             match file.allocate(wanted) {
                 Ok(()) => {
                     self.end = wanted;
+                    self.tight = wanted < stepped;
                     return Ok(());
                 }
-                Err(error) if wanted == least || !is_full(&error) => return Err(error),
+                Err(error) if wanted == least || !is_full(&error) => {
+                    self.tight |= is_full(&error);
+                    return Err(error);
+                }
                 Err(_) => {}
             }
         }

@@ -17,6 +17,7 @@ mod promises;
 mod quarantine;
 mod read_only;
 mod real;
+mod renewal;
 mod repair;
 mod rescue;
 mod rig;

@@ -36,6 +36,11 @@ impl SimDisk {
         world.set_durably(&NewName { dir: spot.dir, name: spot.name, inode: Some(inode) });
     }
 
+    /// From now on all files together may have so many bytes, as they are now: what would need more meets `ENOSPC`.
+    pub fn set_room(&self, bytes: u64) {
+        self.state.lock().world.room = bytes;
+    }
+
     /// Makes a file shorter or longer, durably.
     ///
     /// # Panics

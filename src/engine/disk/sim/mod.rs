@@ -309,6 +309,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let world = self.begin(Call::Stat, directory)?;
+        world.find(directory, true)?;
+        Ok(world.free_bytes())
+    }
+
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         let world = self.begin(Call::ReadLink, path)?;
         match &world.inode(world.find(path, false)?).body {

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) unsynced_names: Vec<NameChange>,
     next_inode: InodeNumber,
     changes: u32,
+    /// How many bytes all files that have a name may have together.
+    pub(super) room: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -145,7 +147,7 @@ impl World {
     pub(super) fn new() -> Self {
         let root = Inode { mode: 0o755, mtime_ns: FIRST_MTIME_NS, body: Body::Dir(DirBody::default()) };
         let inodes = BTreeMap::from([(ROOT, Arc::new(root))]);
-        Self { inodes, unsynced_names: Vec::new(), next_inode: ROOT + 1, changes: 0 }
+        Self { inodes, unsynced_names: Vec::new(), next_inode: ROOT + 1, changes: 0, room: u64::MAX }
     }
 
     pub(super) fn inode(&self, number: InodeNumber) -> &Inode {
@@ -189,7 +191,22 @@ impl World {
         }
     }
 
+    /// What is left of the room. A file that has no name any more takes none, also while it is open.
+    pub(super) fn free_bytes(&self) -> u64 {
+        if self.room == u64::MAX {
+            return u64::MAX;
+        }
+        let is_dir = |inode: &Arc<Inode>| if let Body::Dir(dir) = &inode.body { Some(dir.now.clone()) } else { None };
+        let named: BTreeSet<_> = self.inodes.values().filter_map(is_dir).flat_map(BTreeMap::into_values).collect();
+        let used: u64 = named.iter().filter_map(|number| self.file(*number).ok()).map(|file| file.now.bytes()).sum();
+        self.room.saturating_sub(used)
+    }
+
     pub(super) fn change_file(&mut self, number: InodeNumber, change: Change) -> io::Result<()> {
+        let before = self.file(number)?.now.bytes();
+        if change.size_after(before).saturating_sub(before) > self.free_bytes() {
+            return Err(Errno::NOSPC.into());
+        }
         self.file_mut(number)?.change(change);
         self.change_inode(number);
         Ok(())

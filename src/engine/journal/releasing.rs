@@ -1,0 +1,141 @@
+//! Letting go of segments: what each of them waits for, and when it may be removed.
+//!
+//! A segment goes when every write in it is in its namespace's file, or in a quarantine file, and the platter knows so. Only
+//! the oldest can go, and never the one that is appended to; where a full disk needs the room of that one, a successor is
+//! begun for it ([`renew`](Appender::renew)).
+
+use std::path::PathBuf;
+
+use commonhold_proto::{Place, Seq};
+use hashbrown::HashMap;
+
+use super::appender::Appender;
+use super::shrink::{self, Holding};
+
+/// A segment whose records may still be needed.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// Through where it counts, records that are still in the buffer included.
+    pub(super) bytes: u64,
+    pub(super) last: Seq,
+    /// Once this Seq is on the platter, so is this segment; none until it has a record.
+    pub(super) durable_from: Option<Seq>,
+    /// The last write in it to each namespace: what it waits for.
+    pub(super) writes: HashMap<Place, Seq>,
+}
+
+impl Appender {
+    /// Notes that a namespace's writes through this Seq lie in a quarantine file, or no longer do.
+    pub(crate) fn set_quarantined(&mut self, place: &Place, through: Option<Seq>) {
+        match through {
+            Some(through) => drop(self.quarantined.insert(place.clone(), through)),
+            None => drop(self.quarantined.remove(place)),
+        }
+    }
+
+    /// The last write to the namespace in segments that were let go of since the start.
+    pub(crate) fn released(&self, place: &Place) -> Seq {
+        self.released.get(place).copied().unwrap_or(Seq::ZERO)
+    }
+
+    /// Whether the namespace's file holds everything through this Seq, and the record that says so is on the platter.
+    pub(crate) fn is_settled(&self, place: &Place, through: Seq) -> bool {
+        let covered = self.table.get(place).map_or(Seq::ZERO, |known| known.covered);
+        covered >= through && self.last_done <= self.progress.synced()
+    }
+
+    /// Number and bytes of the segments that are kept.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        (self.segments.len(), self.segments.iter().map(|segment| segment.bytes).sum())
+    }
+
+    /// Tells others how large the journal is.
+    pub(super) fn tell_extent(&self) {
+        let (segments, bytes) = self.size();
+        self.extent.is(segments, bytes);
+    }
+
+    /// Removes the oldest segments as long as every write in them is in its namespace's file, the record that says so is
+    /// on the platter (or a start would take the segment for lost), and so is the segment after them (were both lost,
+    /// the Seqs given out would be forgotten with them).
+    ///
+    /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
+    /// files' cuts are above it.
+    pub(crate) fn release_segments(&mut self) {
+        let synced = self.progress.synced();
+        if self.last_done > synced {
+            return;
+        }
+        let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
+        let kept = self.segments.len();
+        while self.segments.len() > 1 && is_durable(&self.segments[1]) && !self.is_waited_for(&self.segments[0]) {
+            let segment = &self.segments[0];
+            if let Err(error) = self.disk.remove(&segment.path) {
+                tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
+                break;
+            }
+            self.let_go_of_oldest();
+        }
+        if self.segments.len() < kept {
+            self.tell_extent();
+        }
+    }
+
+    /// Lets go, in memory, of those of the `oldest` first segments that a start would remove.
+    pub(super) fn forget_unneeded(&mut self, oldest: usize) {
+        for _ in 0..oldest {
+            if self.segments.front().is_none_or(|segment| self.is_waited_for(segment)) {
+                return;
+            }
+            self.let_go_of_oldest();
+        }
+    }
+
+    fn let_go_of_oldest(&mut self) {
+        if let Some(segment) = self.segments.pop_front() {
+            self.table.forget(segment.last);
+            self.released.extend(segment.writes);
+        }
+    }
+
+    pub(super) fn is_waited_for(&self, segment: &Segment) -> bool {
+        segment.writes.iter().any(|(place, last)| self.waits(place, *last))
+    }
+
+    /// Whether the journal is all that is left of a write to the namespace.
+    fn waits(&self, place: &Place, seq: Seq) -> bool {
+        self.table.get(place).is_none_or(|known| seq > known.covered)
+            && self.quarantined.get(place).is_none_or(|through| seq > *through)
+    }
+
+    /// What the oldest segment still waits for.
+    pub(crate) fn pinned_by(&self) -> Vec<Place> {
+        // Only a journal that was opened read-only can be without a segment.
+        let Some(oldest) = self.segments.front() else { return Vec::new() };
+        oldest.writes.iter().filter(|(place, last)| self.waits(place, **last)).map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The namespaces to flush so that the journal comes down to so many bytes, the most urgent first.
+    pub(crate) fn to_flush(&self, limit: u64, can_be_flushed: impl Fn(&Place) -> bool) -> Vec<Place> {
+        if self.size().1 <= limit {
+            return Vec::new();
+        }
+        let waits_for = |segment: &Segment| {
+            let waiting = segment.writes.iter().filter(|(place, last)| self.waits(place, **last));
+            waiting.map(|(place, _)| place.clone()).collect()
+        };
+        let holding = |segment: &Segment| Holding { bytes: segment.bytes, waits_for: waits_for(segment) };
+        let segments: Vec<_> = self.segments.iter().map(holding).collect();
+        shrink::to_flush(&segments, limit, can_be_flushed)
+    }
+
+    /// The segments that hold writes to these namespaces above these Seqs. They stay until the writes are in files.
+    pub(crate) fn segments_beyond(&self, wanted: &[(&Place, Seq)]) -> Vec<PathBuf> {
+        let holds = |segment: &&Segment| {
+            wanted.iter().any(|(place, covered)| segment.writes.get(*place).is_some_and(|last| last > covered))
+        };
+        self.segments.iter().filter(holds).map(|segment| segment.path.clone()).collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! What is done for an open store beside its requests: about once a second, and when its journal grows or its disk is full.
+
+use std::sync::atomic::Ordering;
+
+use commonhold_proto::Place;
+use hashbrown::HashSet;
+
+use super::error::Error;
+use super::journal::Spare;
+use super::stats::Stats;
+use super::store::Store;
+use super::writer::Writer;
+
+/// What the journal may grow to, however little data there is.
+const JOURNAL_LIMIT: u64 = 256 << 20;
+/// What only the holder of the turn can tell of the journal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    unwritten_bytes: usize,
+    pinned_by: Vec<Place>,
+}
+
+impl Seen {
+    fn now(writer: &Writer) -> Self {
+        Self { unwritten_bytes: writer.appender.waiting_bytes(), pinned_by: writer.appender.pinned_by() }
+    }
+}
+
+impl Store {
+    /// The size that the journal is to be kept within.
+    pub fn journal_limit(&self) -> u64 {
+        self.options.journal_limit.unwrap_or_else(|| {
+            let data: u64 = self.loaded().iter().map(|table| table.bytes()).sum();
+            JOURNAL_LIMIT.max(data / 2)
+        })
+    }
+
+    /// The namespaces to flush because the journal has outgrown its limit, those that pin its oldest segment first; none
+    /// while it is within it, or where no flush would help.
+    pub fn to_relieve_the_journal(&self) -> Vec<Place> {
+        let least = self.options.journal_limit.unwrap_or(JOURNAL_LIMIT);
+        if self.poison.reason().is_some() || self.extent.bytes() <= least {
+            return Vec::new();
+        }
+        let limit = self.journal_limit();
+        let loaded: HashSet<Place> = self.loaded().iter().map(|table| table.place().clone()).collect();
+        self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| loaded.contains(place)))
+    }
+
+    /// Numbers for `status`. It waits for no writer: what the journal waits for is, while one is at work, as of the last
+    /// look.
+    pub fn stats(&self) -> Stats {
+        let now = self.turn.if_free(|writer| Seen::now(writer));
+        let seen = match now {
+            Some(now) => {
+                self.seen.lock().clone_from(&now);
+                now
+            }
+            None => self.seen.lock().clone(),
+        };
+        // The Seqs of intents and a start's raised ceiling lie above the last write: what counts here is how much of what
+        // readers see is on the platter. Read in this order, for a write is in the journal before it is seen.
+        let (applied, appended) = (self.applied(), self.progress.appended());
+        let synced = if self.synced() >= appended { applied } else { self.synced().min(applied) };
+        Stats {
+            applied,
+            synced,
+            syncs: self.progress.syncs(),
+            segments: self.extent.segments(),
+            journal_bytes: self.extent.bytes(),
+            unwritten_bytes: seen.unwritten_bytes,
+            pinned_by: seen.pinned_by,
+            foreign_files: self.foreign_files.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is to be done about once a second: write and sync what is not on the platter, see that the store still is
+    /// ours, let go of what nobody needs, set aside again what a full disk has used up.
+    ///
+    /// # Errors
+    /// As [`sync_through`](Self::sync_through); [`Error::Full`] or [`Error::Disk`] when the journal's buffer could not be
+    /// written: it waits, and nothing of it is lost. [`Error::Unavailable`] when the owner lock was taken away.
+    pub fn tick(&self) -> Result<(), Error> {
+        self.refuse_if_read_only()?;
+        self.shared.collect_garbage();
+        let written_out = self.write_out();
+        // The sync comes first: it waits for nobody's opinion of the lock file.
+        self.progress.sync_through(self.progress.written())?;
+        self.check_owner()?;
+        let seen = self.turn.exclusive(|writer| {
+            writer.appender.release_segments();
+            // Where there is no room now, the next second is soon.
+            let _ = writer.appender.make_room(0, Spare::Keep);
+            Seen::now(writer)
+        });
+        *self.seen.lock() = seen;
+        self.give_room_back()?;
+        self.release_quarantines();
+        written_out
+    }
+
+    /// Gives the disk most of the room that is set aside for the journal, so that a file can be written to it; it is taken
+    /// again as soon as nothing is short of it. Says whether there was any.
+    pub(super) fn lend_room(&self) -> bool {
+        self.poison.reason().is_none() && self.turn.exclusive(|writer| writer.appender.lend_room())
+    }
+
+    /// Where the disk is short of room and nothing waits in the journal, gives back what it takes: without that a full
+    /// disk would stay full until the next start, because the segment that is appended to never goes.
+    pub(super) fn give_room_back(&self) -> Result<(), Error> {
+        if !self.extent.wants_room() {
+            return Ok(());
+        }
+        // That every file holds what the journal holds must be on the platter before the successor says so.
+        self.progress.sync_through(self.progress.written())?;
+        let renewed = self.turn.exclusive(|writer| {
+            writer.appender.release_segments();
+            writer.appender.renew()
+        });
+        let seq = match renewed {
+            Ok(Some(seq)) => seq,
+            // There is nothing to gain, or not even room for this: the next second is soon.
+            Ok(None) | Err(Error::Full { .. } | Error::Disk { .. }) => return Ok(()),
+            Err(ended) => return Err(ended),
+        };
+        self.progress.sync_through(seq)?;
+        self.turn.exclusive(|writer| {
+            writer.appender.release_segments();
+            let _ = writer.appender.make_room(0, Spare::Keep);
+        });
+        Ok(())
+    }
+}
