@@ -17,6 +17,7 @@ use super::journal::{EffectKind, EffectRef, WriteHead};
 use super::map::Record;
 use super::memory::Memory;
 use super::request::{Op, What, WriteRequest, Written};
+use super::seeded_fault::is_seeded;
 use super::table::Table;
 use std::hash::BuildHasher;
 
@@ -204,6 +205,11 @@ impl<'a> Evaluation<'a> {
         };
         let touched = overlay.keys.find_mut(hash, same_key);
         let current = match &touched {
+            Some(touched)
+                if touched.request as usize != at && matches!(op.what, What::Change(_)) && is_seeded("same-base") =>
+            {
+                table.map.read().get(key).map(|record| (record.seq(), Some(record.clone())))
+            }
             Some(touched) if !touched.exists => None,
             Some(touched) => {
                 let request = &requests[touched.request as usize];

@@ -39,6 +39,7 @@ mod quarantine;
 mod repair;
 mod request;
 mod rescue;
+mod seeded_fault;
 mod snapshot;
 mod stats;
 mod store;

@@ -13,6 +13,7 @@ use super::map::{Cleared, Record};
 use super::memory::{Held, Memory};
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
+use super::seeded_fault::is_seeded;
 use super::turn::Weight;
 
 /// What became of the requests of one batch, in their order.
@@ -182,7 +183,7 @@ impl Writer {
         let asks_more =
             |request: &WriteRequest| request.durability.is_some_and(|durability| durability > Durability::Memory);
         let more = self.durability > Durability::Memory || group.iter().any(|batch| batch.0.iter().any(asks_more));
-        if more { Reach::System } else { Reach::Buffer }
+        if more && !is_seeded("answer-before-journal") { Reach::System } else { Reach::Buffer }
     }
 
     pub(super) fn append_and_sync(&mut self, reach: Reach, spare: Spare) -> Result<(), Error> {
@@ -231,6 +232,11 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
             (EffectKind::Delete, Some(record)) => replaced.push(map.remove(record.key())),
             (EffectKind::Clear | EffectKind::Drop, _) => cleared.push(map.clear()),
             (_, None) => unreachable!("every effect on a key has a record"),
+        }
+        if is_seeded("half-visible") {
+            maps.clear();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            maps.extend(tables.iter().map(|table| table.map.write()));
         }
     }
     for table in &tables {

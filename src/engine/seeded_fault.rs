@@ -1,0 +1,19 @@
+//! Faults on purpose: `scripts/histories --teeth` has the daemon break a promise and expects that a history shows it.
+//!
+//! Without the cargo feature `faultpoints` there is none. With it, the environment variable `COMMONHOLD_SEEDED_FAULT`
+//! names the one that a daemon has for all its life:
+//!
+//! ```text
+//!   answer-before-journal   a write is answered while its record is still in the daemon's memory, whatever was promised
+//!   same-base               changes in one group are evaluated over the map, and not each over those before it
+//!   half-visible            readers see the first change of a request before its others
+//! ```
+
+use std::sync::LazyLock;
+
+static SEEDED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("COMMONHOLD_SEEDED_FAULT").ok());
+
+/// Whether the daemon is to have this fault.
+pub(super) fn is_seeded(fault: &str) -> bool {
+    cfg!(feature = "faultpoints") && SEEDED.as_deref() == Some(fault)
+}
