@@ -324,6 +324,55 @@ fn stop_returns_when_the_next_daemon_can_start() {
 }
 
 #[test]
+fn a_stop_that_cannot_flush_returns_when_the_daemon_has_ended_and_with_its_outcome() {
+    let store = Store::new();
+    for round in 0..5 {
+        let daemon = store.serve();
+        store.ok(&["put", "n", "k", &round.to_string()]);
+        fs::create_dir_all(store.file("n").join("in the way")).expect("made");
+        let stop = store.run(&["stop"]);
+        // Its remains are not reaped yet, but it has ended.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid()));
+        assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")), "the process runs on");
+        let ended = daemon.ended();
+        stop.refused(ended.code().expect("it ended by itself"), &["n", "kv_store_n.json", "a directory"]);
+        fs::remove_dir_all(store.file("n")).expect("removed");
+    }
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "k"]), "4\n", "the journal has it");
+    daemon.stop();
+}
+
+#[test]
+fn what_was_deleted_or_edited_while_the_daemon_ran_is_written_again_by_a_stop() {
+    let store = Store::new();
+    let daemon = store.serve();
+    for name in ["deleted", "edited"] {
+        store.ok(&["put", name, "k", "1"]);
+    }
+    store.ok(&["flush"]);
+    fs::remove_file(store.file("deleted")).expect("removed");
+    fs::write(store.file("edited"), "{\"theirs\": 1}").expect("written");
+    store.ok(&["commit"]);
+    daemon.stop();
+    for name in ["deleted", "edited"] {
+        assert_eq!(fs::read_to_string(store.file(name)).expect("is there"), "{\n\"k\":1\n}\n");
+    }
+    let kept = fs::read_dir(store.dir().join(".commonhold/generations/@/edited")).expect("is there");
+    let kept: Vec<_> = kept.map(|entry| entry.expect("listed").path()).collect();
+    let theirs = kept.iter().find(|path| path.to_string_lossy().ends_with(".foreign.json")).expect("theirs is kept");
+    assert_eq!(fs::read_to_string(theirs).expect("is there"), "{\"theirs\": 1}");
+
+    // And one that is torn while nobody runs holds the journal, which `status` tells.
+    fs::write(store.file("edited"), "{\"k\":").expect("written");
+    let daemon = store.serve();
+    let status = store.ok(&["--json", "status"]);
+    assert!(status.contains("kv_store_edited.json is not what was flushed"), "{status}");
+    assert!(store.ok(&["status"]).contains("commonhold check"));
+    daemon.stop();
+}
+
+#[test]
 fn sigterm_flushes_and_ends_with_0() {
     let store = Store::new();
     let daemon = store.serve();

@@ -1,4 +1,5 @@
-//! `stop`: ends the daemon, and returns when its process is gone, so that another can be started at once.
+//! `stop`: ends the daemon, and returns when its process is gone, so that another can be started at once. That holds for a
+//! daemon that could not flush everything, too: its outcome is told when it has ended.
 
 use std::time::Duration;
 
@@ -7,9 +8,14 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::print_json;
+use crate::client;
+use crate::engine::Layout;
+use crate::lock::{FileLocks, Locks};
+use crate::proto::Fault;
 
-/// How long the process may take to end after it has said that all its files are up to date.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the process may take to end after it has said how its flushes went: it waits a minute for a rewrite that still
+/// runs, and some seconds for sessions.
+const END_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Runs the command.
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
@@ -18,15 +24,17 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let pid = status["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
     let process = pid.and_then(Process::find);
     let closed = closed(&status);
-    client.stop()?;
-    if process.is_some_and(|process| !process.ends_within(END_TIMEOUT)) {
-        let text = format!(
-            "the daemon has flushed everything but process {} is still there after {} s: see its log",
-            pid.unwrap_or_default(),
-            END_TIMEOUT.as_secs()
-        );
-        return Err(Failure::new(Exit::TimedOut, text));
+    let outcome = client.stop();
+    drop(client);
+    if outcome.as_ref().err().is_none_or(daemon_ends) && !is_gone_within(END_TIMEOUT, context, process.as_ref()) {
+        let (pid, seconds) = (pid.unwrap_or_default(), END_TIMEOUT.as_secs());
+        let still_there = format!("process {pid} is still there after {seconds} s: see its log");
+        return Err(match outcome {
+            Ok(()) => Failure::new(Exit::TimedOut, format!("the daemon has flushed everything but {still_there}")),
+            Err(error) => Failure::from(error).and(format!("; {still_there}")),
+        });
     }
+    outcome?;
     if context.json() {
         print_json(&json!({"stopped": true, "pid": pid, "closed": closed}))?;
     }
@@ -40,6 +48,25 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether the daemon ends although it answered so: what it could not write is told, and ends nothing but itself.
+fn daemon_ends(error: &client::Error) -> bool {
+    match error {
+        client::Error::Fault(fault) => {
+            matches!(fault, Fault::FlushFailed { .. } | Fault::Unavailable { .. } | Fault::Stopping)
+        }
+        client::Error::Lost { .. } | client::Error::OutcomeUnknown { .. } => true,
+        _ => false,
+    }
+}
+
+/// Waits until the daemon's process has ended; where there is no way to see it, until it has given the store up.
+fn is_gone_within(timeout: Duration, context: &Context, process: Option<&Process>) -> bool {
+    match process {
+        Some(process) => process.ends_within(timeout),
+        None => FileLocks.share(&Layout::new(context.store()).owner_lock(), timeout).is_ok(),
+    }
 }
 
 /// The namespaces that the daemon has closed, as `workspace/name`: nothing was flushed to their files.
@@ -79,7 +106,7 @@ impl Process {
     }
 }
 
-/// Elsewhere the daemon's own word has to do.
+/// Elsewhere the owner lock tells.
 #[cfg(not(target_os = "linux"))]
 struct Process;
 

@@ -30,7 +30,10 @@ impl Daemon {
             return Err(Fault::Unavailable { reason: self.store.refuses_writes().unwrap_or_default() });
         }
         let fault = match outcome {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.store.note_files();
+                return Ok(());
+            }
             Err(fault) => fault,
         };
         match self.store.stats().unwritten_bytes {

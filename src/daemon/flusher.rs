@@ -204,10 +204,10 @@ impl Flusher {
         self.relief.lock().files
     }
 
-    /// What `flush` of everything means: what is dirty, or with `rewrite` whatever has records or a file.
+    /// What `flush` of everything means: what is dirty or no longer has its file as it was left, or with `rewrite` whatever has records or a file.
     fn places(&self, rewrite: bool) -> Result<Vec<Place>, engine::Error> {
         if !rewrite {
-            return Ok(self.store.dirty());
+            return Ok(self.store.to_flush());
         }
         let known = self.store.namespaces()?;
         Ok(known

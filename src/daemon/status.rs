@@ -80,8 +80,16 @@ struct Journal {
     syncs: u64,
     /// The namespaces whose files the oldest segment waits for.
     waiting: Vec<String>,
+    /// The namespaces whose files are not what was flushed, and why: segments with writes to them are kept.
+    held: Vec<Held>,
     /// The namespace with the oldest write that its file lacks.
     oldest_waiting: Option<Oldest>,
+}
+
+#[derive(Serialize)]
+struct Held {
+    namespace: String,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -192,6 +200,9 @@ pub(super) fn json(daemon: &Daemon) -> String {
     warn(&mut warnings, store.opening(), &totals);
     let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
         store.stats();
+    let held: Vec<Held> =
+        store.held().into_iter().map(|(place, reason)| Held { namespace: place.to_string(), reason }).collect();
+    warnings.extend(held.iter().map(|held| format!("namespace {}: {}", held.namespace, held.reason)));
     let options = store.options();
     let (used_bytes, limit_bytes) = store.memory();
     let status = Status {
@@ -224,6 +235,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
             auto_flushes: daemon.flusher().relief_files(),
             syncs,
             waiting: names(&pinned_by),
+            held,
             oldest_waiting: oldest(&namespaces),
         },
         opening: opened(store.opening()),

@@ -208,6 +208,12 @@ impl Store {
         slot.is_some_and(|slot| slot.state.try_read().is_some_and(|state| !matches!(*state, State::Unloaded)))
     }
 
+    /// Whether the namespace is known not to open.
+    pub(super) fn is_closed(&self, place: &Place) -> bool {
+        let slot = self.namespaces.read().get(place).cloned();
+        slot.is_some_and(|slot| slot.state.try_read().is_some_and(|state| matches!(*state, State::Closed(_))))
+    }
+
     /// How many bytes of a namespace's file have been loaded, and of how many. Both are 0 before a load begins.
     pub fn load_progress(&self, place: &Place) -> (u64, u64) {
         let slot = self.namespaces.read().get(place).cloned();

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::disk::{DiskFile, How, Kind, Stat};
 use super::error::Error;
 use super::faultpoint::faultpoint;
+use super::files::{is_same_file, what_stands_there};
 use super::journal::{Entry, Fingerprint};
 use super::map::{Record, View};
 use super::rescue::Via;
@@ -65,7 +66,11 @@ impl Store {
     /// Flushes one namespace. Callers that come while its file is being replaced wait, and share the next rewrite.
     pub(super) fn flush_table(&self, table: &Arc<Table>, how: FlushHow, via: &Via) -> Result<Flushed, Error> {
         let mut file = table.file.lock();
-        if !how.rewrite && !table.is_dirty() {
+        if !how.rewrite && !table.is_dirty() && self.is_as_left(table, &mut file)? {
+            if self.is_held(table.place()) {
+                // Somebody wants the journal to count on the file that is there.
+                self.announce(table, &mut file, via)?;
+            }
             return Ok(Flushed { rewritten: false, cut: self.shared.applied() });
         }
         if file.stat.is_none() && !table.is_dirty() && table.is_empty() {
@@ -113,6 +118,9 @@ impl Store {
     pub(super) fn announce(&self, table: &Table, file: &mut FileState, via: &Via) -> Result<(), Error> {
         let Some(entry) = file.unannounced else { return Ok(()) };
         via.poison.check()?;
+        if table.is_empty() && self.is_held(table.place()) {
+            self.keep_waiting_aside(table.place())?;
+        }
         let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(table.place(), entry))?;
         via.progress.sync_through(seq)?;
         file.unannounced = None;
@@ -215,7 +223,7 @@ impl Store {
             other => other.map_err(Error::disk("look at", path))?,
         };
         if found.kind != Kind::File {
-            let reason = "what has its file's name is not a regular file".to_owned();
+            let reason = format!("what has its file's name is {}", what_stands_there(&*self.disk, path, &found));
             return Err(Error::NeedsRepair { place: place.to_string(), file: path.to_owned(), reason });
         }
         let foreign = ours.is_none_or(|ours| !is_same_file(&ours, &found));
@@ -268,11 +276,6 @@ impl Store {
             Err(error) => Err(Error::disk("create", path)(error)),
         }
     }
-}
-
-/// Whether this is the file that we loaded or wrote ourselves. Linking it elsewhere changes none of these.
-fn is_same_file(ours: &Stat, found: &Stat) -> bool {
-    (ours.device, ours.inode, ours.bytes, ours.mtime_ns) == (found.device, found.inode, found.bytes, found.mtime_ns)
 }
 
 impl Drop for Sibling<'_> {

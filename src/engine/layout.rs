@@ -37,6 +37,11 @@ impl Layout {
         self.private.join(OWNER_LOCK)
     }
 
+    /// How the namespace files were left at a clean end; a hint for the next start.
+    pub fn files_note(&self) -> PathBuf {
+        self.private.join("files.json")
+    }
+
     /// The journal's directory.
     pub fn journal(&self) -> PathBuf {
         self.private.join("journal")
@@ -91,6 +96,11 @@ impl Layout {
     /// The waiting records of a namespace that would not open.
     pub fn quarantine(&self, place: &Place) -> PathBuf {
         self.in_room("quarantine", place).join(format!("{}.records", place.namespace))
+    }
+
+    /// Records of a namespace that do not count any more, kept for whoever misses them.
+    pub(super) fn quarantine_aside(&self, place: &Place, through: Seq) -> PathBuf {
+        self.in_room("quarantine", place).join(format!("{}.{:020}.aside", place.namespace, through.0))
     }
 
     /// Where the quarantine files of a workspace lie; those of the root without one.

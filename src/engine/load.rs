@@ -229,7 +229,10 @@ impl Store {
         let through = self.complete_above(place);
         let had_a_file = known.entries.iter().any(|entry| entry.file.is_some());
         // That there was none once does not say that it may be missing now, when what it was replaced with is known.
-        let is_missing = |cut: Seq| file.is_none() && had_a_file && through > cut;
+        let is_missing = |cut: Seq| {
+            let settled_since = !known.is_waiting() && known.covered > cut;
+            file.is_none() && had_a_file && (through > cut || settled_since)
+        };
         let cut = cut.filter(|cut| (*cut > Seq::ZERO || known.last > Seq::ZERO) && !is_missing(*cut));
         let Some(cut) = cut else {
             if known.is_waiting() {

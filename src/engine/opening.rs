@@ -15,9 +15,11 @@ use parking_lot::{Mutex, RwLock};
 use super::catalogue::{Slot, State, fold};
 use super::disk::{Disk, Kind, ReadOnlyDisk, Stat};
 use super::error::Error;
+use super::files::Files;
 use super::housekeeping::{make_private_directories, remove_temporaries};
 use super::journal::{Fresh, OpenJournal, Reading, Tail, continue_journal, read_journal};
 use super::layout::Layout;
+use super::note;
 use super::ownership::Ownership;
 use super::poison::Poison;
 use super::store::{Store, StoreOptions, Surroundings};
@@ -156,12 +158,13 @@ impl Store {
 
     fn assemble(options: StoreOptions, around: Surroundings, found: Found, reading: Reading) -> Result<Self, Error> {
         let Found { layout, stat, ownership, poison, journal, mut opening } = found;
-        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, tail, .. } = journal;
+        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, tail, kept, .. } = journal;
         opening.last = appender.last_given();
         let mut waiting: Vec<Place> =
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
+        let seen = note::read(&*around.disk, &layout, appender.store(), boot);
         let numbers = appender.numbers();
         let extent = appender.shared_extent();
         let shared = Arc::new(Shared::within(options.max_memory));
@@ -182,6 +185,7 @@ impl Store {
             turn: Turn::new(writer),
             ranges,
             gone,
+            files: Mutex::new(Files { seen, ..Files::default() }),
             quarantines: Mutex::new(quarantines),
             losses,
             tail,
@@ -205,9 +209,11 @@ impl Store {
         }
         waiting.retain(|place| store.known(place).is_waiting() || store.flaw_of_quarantine(place).is_some());
         store.recover(waiting)?;
-        if reading == Reading::Strict && store.poison.reason().is_none() {
-            // Once more, after what waits for closed namespaces has been quarantined.
-            store.turn.exclusive(|writer| writer.appender.release_segments());
+        // Not before: what waits for closed namespaces has been quarantined, and the files have been looked at.
+        match (reading, store.poison.reason()) {
+            (Reading::Strict, None) => store.release_segments(),
+            (Reading::Strict, Some(_)) => store.forget_segments(kept),
+            (Reading::Whole | Reading::Cut, _) => {}
         }
         Ok(store)
     }

@@ -95,6 +95,20 @@ impl Store {
         Ok(gathered.head)
     }
 
+    /// Keeps what the journal has of a namespace's writes in a file that nothing applies: its own file was found missing
+    /// or empty, is now taken for right, and the journal will go.
+    pub(super) fn keep_waiting_aside(&self, place: &Place) -> Result<(), Error> {
+        let known = self.known(place);
+        let path = self.layout.quarantine_aside(place, known.last);
+        let store = self.turn.exclusive(|writer| writer.appender.store());
+        let from = self.complete_above(place);
+        let wanted = Wanted { path: path.clone(), place, store, from, known };
+        let gathered = gather(&*self.disk, &self.ranges_beyond(&[(place, from)]), wanted, None)?;
+        self.write_private(&path, &gathered.bytes)?;
+        tracing::warn!(%place, file = %path.display(), records = gathered.head.records, "the namespace begins anew although its file had held records: what the journal still has of them was set aside");
+        Ok(())
+    }
+
     /// Writes a whole file inside `.commonhold`, durably and with its name: a crash leaves the old one or the new one.
     pub(super) fn write_private(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let new = path.with_added_extension("new");

@@ -14,6 +14,7 @@ use super::catalogue::Slot;
 use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, RealDisk};
 use super::error::Error;
+use super::files::Files;
 use super::flush::{FlushHow, Flushed};
 use super::journal::{Extent, Losses, Numbers, Progress, Quarantine, Range, Tail};
 use super::layout::Layout;
@@ -138,6 +139,8 @@ pub struct Store {
     pub(super) ranges: Vec<Range>,
     /// The last write to each namespace in segments that had left the journal by then.
     pub(super) gone: HashMap<Place, Seq>,
+    /// How the namespace files that segments wait for were found.
+    pub(super) files: Mutex<Files>,
     /// Waiting records that lie outside the journal.
     pub(super) quarantines: Mutex<HashMap<Place, Quarantine>>,
     /// What was cut off a damaged journal, if it was to be.

@@ -44,7 +44,11 @@ impl Store {
         }
         let limit = self.journal_limit();
         let loaded: HashSet<Place> = self.loaded().iter().map(|table| table.place().clone()).collect();
-        self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| loaded.contains(place)))
+        // One that is held for a file that was never loaded is settled by a flush, too.
+        let can_be = |place: &Place| loaded.contains(place) || self.is_held(place) && !self.is_closed(place);
+        let pins: Vec<Place> = self.turn.exclusive(|writer| writer.appender.to_flush(0, |_| true));
+        let can_be: HashSet<Place> = pins.into_iter().filter(can_be).collect();
+        self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| can_be.contains(place)))
     }
 
     /// Numbers for `status`. It waits for no writer: what the journal waits for is, while one is at work, as of the last
@@ -87,8 +91,8 @@ impl Store {
         // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
         self.check_owner()?;
+        self.release_segments();
         let seen = self.turn.exclusive(|writer| {
-            writer.appender.release_segments();
             // Where there is no room now, the next second is soon.
             let _ = writer.appender.make_room(0, Spare::Keep);
             Seen::now(writer)
@@ -113,10 +117,8 @@ impl Store {
         }
         // That every file holds what the journal holds must be on the platter before the successor says so.
         self.progress.sync_through(self.progress.written())?;
-        let renewed = self.turn.exclusive(|writer| {
-            writer.appender.release_segments();
-            writer.appender.renew()
-        });
+        self.release_segments();
+        let renewed = self.turn.exclusive(|writer| writer.appender.renew());
         let seq = match renewed {
             Ok(Some(seq)) => seq,
             // There is nothing to gain, or not even room for this: the next second is soon.
@@ -124,10 +126,9 @@ impl Store {
             Err(ended) => return Err(ended),
         };
         self.progress.sync_through(seq)?;
-        self.turn.exclusive(|writer| {
-            writer.appender.release_segments();
-            let _ = writer.appender.make_room(0, Spare::Keep);
-        });
+        self.release_segments();
+        // Where there is no room now, the next second is soon.
+        self.turn.exclusive(|writer| drop(writer.appender.make_room(0, Spare::Keep)));
         Ok(())
     }
 }

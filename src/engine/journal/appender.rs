@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use commonhold_proto::limits::MAX_RECORD_BYTES;
 use commonhold_proto::{Place, Seq};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::extent::Extent;
 use super::numbers::Numbers;
@@ -68,6 +68,8 @@ pub(crate) struct Appender {
     pub(super) released: HashMap<Place, Seq>,
     /// Writes through this Seq lie in a quarantine file, durably: no segment need keep them for the namespace.
     pub(super) quarantined: HashMap<Place, Seq>,
+    /// Namespaces whose files are not what was flushed: segments with writes to them are kept, whatever the table says.
+    pub(super) held: HashSet<Place>,
 }
 
 /// How far a group has got when [`Appender::finish`] returns.
@@ -308,6 +310,7 @@ impl Appender {
     pub(crate) fn succeed(&mut self, fresh: Self) {
         let failed = std::mem::replace(self, fresh);
         self.quarantined = failed.quarantined;
+        self.held = failed.held;
         self.extent = failed.extent;
         self.tell_extent();
     }

@@ -38,6 +38,7 @@ pub(crate) use payload::{
 pub(crate) use quarantine::{Contents, Quarantine, Wanted, gather};
 pub(crate) use reading::read_journal;
 pub(crate) use record::Kind;
+pub(crate) use releasing::Releasable;
 pub(crate) use sync::Progress;
 pub(crate) use table::{Entry, Fingerprint, Known};
 

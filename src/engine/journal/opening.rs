@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::CEILING_STEP;
 use super::appender::Appender;
@@ -52,6 +52,8 @@ pub(crate) struct OpenJournal {
     pub(super) superseded: Vec<PathBuf>,
     /// Records that were copied because they were not known to be on the platter.
     pub(crate) copied: u64,
+    /// How many of the oldest segments a start lets go of, once nothing waits for them; it copies what is in the others.
+    pub(crate) kept: usize,
 }
 
 /// What does not lie in the journal itself.
@@ -85,9 +87,6 @@ pub(crate) fn continue_journal(
     // From here on the segment exists. What does not count any more would only be read again for nothing.
     for path in opened.superseded.drain(..) {
         disk.remove(&path).map_err(Error::disk("remove", &path))?;
-    }
-    if fresh.reading == Reading::Strict {
-        opened.appender.release_segments();
     }
     Ok(opened)
 }
@@ -226,6 +225,7 @@ fn begin_segment(
         group_ceiling: None,
         released: HashMap::new(),
         quarantined: HashMap::new(),
+        held: HashSet::new(),
     };
     appender.tell_extent();
     Ok(OpenJournal {
@@ -238,6 +238,7 @@ fn begin_segment(
         losses: chain.losses,
         superseded,
         copied: copy.count,
+        kept,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Reading the journal where nothing is to be changed on the disk.
 //!
 //! What counts is what counts at a start, from the same chain: a tail is left where it is and not read, and segments
-//! that a start would remove are let go of in memory only. The appender that comes out knows the table and gives
+//! that a start would remove are let go of in memory only, later. The appender that comes out knows the table and gives
 //! out Seqs for files that nothing knows; its poison is tripped, and it has no file to append to.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use commonhold_proto::Seq;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::appender::Appender;
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
@@ -74,7 +74,7 @@ pub(crate) fn read_journal(
     progress.appended_through(end.seq);
     progress.wrote(end.seq);
     let progress = Arc::new(progress);
-    let mut appender = Appender {
+    let appender = Appender {
         disk: Arc::clone(disk),
         layout: layout.clone(),
         poison,
@@ -101,10 +101,8 @@ pub(crate) fn read_journal(
         group_ceiling: None,
         released: HashMap::new(),
         quarantined: HashMap::new(),
+        held: HashSet::new(),
     };
-    if reading == Reading::Strict {
-        appender.forget_unneeded(kept);
-    }
     appender.tell_extent();
     Ok(OpenJournal {
         appender,
@@ -116,6 +114,7 @@ pub(crate) fn read_journal(
         losses: chain.losses,
         superseded: Vec::new(),
         copied: 0,
+        kept,
     })
 }
 

@@ -1,13 +1,15 @@
 //! Letting go of segments: what each of them waits for, and when it may be removed.
 //!
-//! A segment goes when every write in it is in its namespace's file, or in a quarantine file, and the platter knows so. Only
+//! A segment goes when every write in it is in its namespace's file, or in a quarantine file, and the platter knows so. The
+//! table says so as of the last flush; whether the file still is what was flushed then, the store looks before it asks
+//! for the release, and holds back what is not ([`set_held`](Appender::set_held)). Only
 //! the oldest can go, and never the one that is appended to; where a full disk needs the room of that one, a successor is
 //! begun for it ([`renew`](Appender::renew)).
 
 use std::path::PathBuf;
 
 use commonhold_proto::{Place, Seq};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::appender::Appender;
 use super::shrink::{self, Holding};
@@ -24,6 +26,15 @@ pub(super) struct Segment {
     pub(super) durable_from: Option<Seq>,
     /// The last write in it to each namespace: what it waits for.
     pub(super) writes: HashMap<Place, Seq>,
+}
+
+/// The oldest segments that nothing waits for, as far as the table knows.
+#[derive(Debug)]
+pub(crate) struct Releasable {
+    /// The number of the last of them.
+    pub(crate) through: u64,
+    /// The last write in them to each namespace whose file must hold it.
+    pub(crate) writes: HashMap<Place, Seq>,
 }
 
 impl Appender {
@@ -57,21 +68,56 @@ impl Appender {
         self.extent.is(segments, bytes);
     }
 
-    /// Removes the oldest segments as long as every write in them is in its namespace's file, the record that says so is
-    /// on the platter (or a start would take the segment for lost), and so is the segment after them (were both lost,
-    /// the Seqs given out would be forgotten with them).
+    /// The segments that go next, if the files are what the table says; none where something waits for the oldest one.
+    ///
+    /// Beside every write in them being in its file, the record that says so must be on the platter (or a start would take
+    /// the segment for lost), and so must the segment after them (were both lost, the Seqs given out would be
+    /// forgotten with them).
+    pub(crate) fn releasable(&self) -> Option<Releasable> {
+        let synced = self.progress.synced();
+        if self.last_done > synced {
+            return None;
+        }
+        let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
+        let count = (1..self.segments.len())
+            .take_while(|next| is_durable(&self.segments[*next]) && !self.lacks_a_file(&self.segments[next - 1]))
+            .count();
+        self.first(count)
+    }
+
+    /// The same where nothing is written: at most so many of the oldest segments.
+    pub(crate) fn unneeded(&self, oldest: usize) -> Option<Releasable> {
+        let count = self.segments.iter().take(oldest).take_while(|segment| !self.lacks_a_file(segment)).count();
+        self.first(count)
+    }
+
+    fn first(&self, count: usize) -> Option<Releasable> {
+        let mut writes = HashMap::new();
+        for (place, last) in self.segments.iter().take(count).flat_map(|segment| &segment.writes) {
+            if !self.is_quarantined(place, *last) {
+                let through = writes.entry(place.clone()).or_insert(*last);
+                *through = (*through).max(*last);
+            }
+        }
+        let through = self.segments.get(count.checked_sub(1)?)?.number;
+        Some(Releasable { through, writes })
+    }
+
+    /// Notes whose files are not what was flushed. What was noted before does not count any more.
+    pub(crate) fn set_held(&mut self, held: HashSet<Place>) {
+        self.held = held;
+    }
+
+    /// Removes the oldest segments up to this one, as far as nothing is held back in them.
     ///
     /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
     /// files' cuts are above it.
-    pub(crate) fn release_segments(&mut self) {
-        let synced = self.progress.synced();
-        if self.last_done > synced {
-            return;
-        }
-        let is_durable = |segment: &Segment| segment.durable_from.is_some_and(|seq| seq <= synced);
+    pub(crate) fn release_segments(&mut self, through: u64) {
         let kept = self.segments.len();
-        while self.segments.len() > 1 && is_durable(&self.segments[1]) && !self.is_waited_for(&self.segments[0]) {
-            let segment = &self.segments[0];
+        while let Some(segment) = self.segments.front()
+            && segment.number <= through
+            && !self.is_waited_for(segment)
+        {
             if let Err(error) = self.disk.remove(&segment.path) {
                 tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
                 break;
@@ -83,14 +129,12 @@ impl Appender {
         }
     }
 
-    /// Lets go, in memory, of those of the `oldest` first segments that a start would remove.
-    pub(super) fn forget_unneeded(&mut self, oldest: usize) {
-        for _ in 0..oldest {
-            if self.segments.front().is_none_or(|segment| self.is_waited_for(segment)) {
-                return;
-            }
+    /// Lets go, in memory, of what a start would remove.
+    pub(crate) fn forget_segments(&mut self, through: u64) {
+        while self.segments.front().is_some_and(|segment| segment.number <= through && !self.is_waited_for(segment)) {
             self.let_go_of_oldest();
         }
+        self.tell_extent();
     }
 
     fn let_go_of_oldest(&mut self) {
@@ -100,14 +144,25 @@ impl Appender {
         }
     }
 
+    fn lacks_a_file(&self, segment: &Segment) -> bool {
+        segment.writes.iter().any(|(place, last)| !self.is_in_a_file(place, *last))
+    }
+
     pub(super) fn is_waited_for(&self, segment: &Segment) -> bool {
         segment.writes.iter().any(|(place, last)| self.waits(place, *last))
     }
 
-    /// Whether the journal is all that is left of a write to the namespace.
+    /// Whether the journal is all that is left of a write to the namespace, or may be.
     fn waits(&self, place: &Place, seq: Seq) -> bool {
-        self.table.get(place).is_none_or(|known| seq > known.covered)
-            && self.quarantined.get(place).is_none_or(|through| seq > *through)
+        !self.is_in_a_file(place, seq) || self.held.contains(place) && !self.is_quarantined(place, seq)
+    }
+
+    fn is_in_a_file(&self, place: &Place, seq: Seq) -> bool {
+        self.table.get(place).is_some_and(|known| seq <= known.covered) || self.is_quarantined(place, seq)
+    }
+
+    fn is_quarantined(&self, place: &Place, seq: Seq) -> bool {
+        self.quarantined.get(place).is_some_and(|through| seq <= *through)
     }
 
     /// What the oldest segment still waits for.

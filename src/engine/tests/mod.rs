@@ -7,6 +7,7 @@ mod dropping;
 mod flush;
 mod flush_crashes;
 mod full_disk;
+mod holding;
 mod journal_damage;
 mod loading;
 mod memory;
