@@ -287,6 +287,10 @@ fn a_flush_that_waits_too_long_for_a_reader_ends_with_8() {
         .expect("opened");
     lock.lock_shared().expect("locked");
     store.run(&["flush", "n"]).refused(8, &["n.lock"]);
+    // Of all it means the same; the others are flushed.
+    store.ok(&["put", "free", "k", "1"]);
+    store.run(&["flush"]).refused(8, &["flush of n gave up", "n.lock"]);
+    assert!(store.file("free").exists());
     drop(lock);
     store.ok(&["flush", "n"]);
     daemon.stop();
@@ -381,4 +385,21 @@ fn sigterm_flushes_and_ends_with_0() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
     assert!(daemon.ended().success());
     wait_for("the file is there", || store.file("n").exists().then_some(()));
+}
+
+#[test]
+fn two_signals_in_the_same_moment_are_one_wish_and_the_files_are_flushed() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for _ in 0..5 {
+        let store = Store::new();
+        let daemon = store.serve();
+        store.ok(&["put", "n", "k", "1"]);
+        let pid = Pid::from_raw(daemon.pid().cast_signed()).expect("a process id");
+        // As `timeout` does, which signals the process and its group; two kinds, so that they are not merged on the way.
+        for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
+            kill_process(pid, signal).expect("signalled");
+        }
+        assert!(daemon.ended().success());
+        assert_eq!(std::fs::read_to_string(store.file("n")).expect("the file is there"), "{\n\"k\":1\n}\n");
+    }
 }

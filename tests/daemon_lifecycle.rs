@@ -34,6 +34,7 @@ however_sessions_are_served! {
     a_daemon_whose_disk_fails_rescues_what_is_in_memory_and_says_so_when_it_is_stopped,
     a_daemon_whose_disk_fails_ends_if_it_was_told_to,
     a_stop_that_cannot_write_what_is_in_memory_says_what_is_lost,
+    a_full_disk_is_told_by_the_status_until_there_is_room_again,
 }
 
 /// A daemon on a simulated disk, which can be made to fail; its directory and socket are real.
@@ -51,6 +52,27 @@ fn on_a_simulated_disk(place: &Place, change: impl FnOnce(&mut ServeOptions)) ->
     let mut options = place.options();
     change(&mut options);
     (Daemon::start_in(options, around).unwrap(), disk)
+}
+
+fn a_full_disk_is_told_by_the_status_until_there_is_room_again(place: &Place) {
+    let (daemon, disk) = on_a_simulated_disk(place, |options| options.store.room_bytes = 4_096);
+    let mut peer = place.connect();
+    peer.call(put("f", "a", "1"));
+    assert_eq!(status(&mut peer)["disk_full"], false);
+    for call in [Call::Allocate, Call::Create] {
+        disk.fail(Failure::nth(1, FailWith::NoSpace).of(call).for_good());
+    }
+    let value = format!("\"{}\"", "x".repeat(500));
+    eventually("a write is refused", || {
+        matches!(peer.call(put("f", "b", &value)).answer(), Answer::Fault(Fault::Full { .. }))
+    });
+    let told = status(&mut peer);
+    assert_eq!(told["disk_full"], true);
+    assert!(told["warnings"].to_string().contains("the disk is full"), "{told}");
+    disk.mend();
+    eventually("there is room again, without a write", || status(&mut peer)["disk_full"] == false);
+    assert!(matches!(peer.call(put("f", "b", &value)).answer(), Answer::Written { .. }));
+    daemon.stop().unwrap();
 }
 
 fn status(peer: &mut Peer) -> serde_json::Value {

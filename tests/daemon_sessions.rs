@@ -5,10 +5,11 @@ mod daemon_support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, REPLY_PART_BYTES};
-use commonhold::proto::{Answer, Condition, Fault, Op, Verb, codec};
+use commonhold::proto::{Answer, Condition, Durability, Fault, Op, Verb, Write, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_with_deadline, get, put, space, write};
 
 however_sessions_are_served! {
@@ -27,6 +28,83 @@ however_sessions_are_served! {
     refused_requests_change_nothing_and_the_session_goes_on,
     session_threads_end_when_their_clients_go,
     a_status_is_a_json_object,
+    a_write_that_takes_long_is_overtaken_by_nothing_of_its_session_in_whatever_namespace,
+    a_crowd_of_synced_writes_shares_its_syncs,
+}
+
+fn a_crowd_of_synced_writes_shares_its_syncs(place: &Place) {
+    const SESSIONS: usize = 200;
+    const ROUNDS: usize = 20;
+    let _daemon = place.serve();
+    let mut peers: Vec<Peer> = (0..SESSIONS).map(|_| place.connect()).collect();
+    let syncs = |peer: &mut Peer| {
+        let reply = peer.call(Verb::Status);
+        let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        let status: serde_json::Value = serde_json::from_str(json).unwrap();
+        (status["journal"]["syncs"].as_u64().unwrap(), status["seq"]["synced"].as_u64().unwrap())
+    };
+    peers[0].call(put("crowd", "k", "0"));
+    let ((before, _), began) = (syncs(&mut peers[0]), Instant::now());
+    let mut last = 0;
+    for round in 0..ROUNDS {
+        for (n, peer) in peers.iter_mut().enumerate() {
+            let (key, value) = (n.to_string(), round.to_string());
+            let put = Op::Put { space: 0, key: &key, value: &value, condition: Condition::Always };
+            let Verb::Write(write) = write("crowd", vec![put]) else { unreachable!("it is a write") };
+            peer.ask(Verb::Write(Write { durability: Some(Durability::Synced), ..write }));
+        }
+        for peer in &mut peers {
+            let reply = peer.next();
+            let Answer::Written { seq, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+            last = last.max(seq.0);
+        }
+    }
+    let (took, (after, synced)) = (began.elapsed(), syncs(&mut peers[0]));
+    let (writes, syncs) = (SESSIONS * ROUNDS, after - before);
+    println!(
+        "{writes} synced writes in {took:.2?} with {syncs} syncs: {:.0} a second",
+        writes as f64 / took.as_secs_f64()
+    );
+    assert!(synced >= last, "each was on the platter when it was answered");
+    // The first that finds the disk free goes alone; those that come meanwhile go together.
+    assert!(syncs < writes as u64 / 4, "{syncs} syncs for {writes} writes");
+}
+
+fn a_write_that_takes_long_is_overtaken_by_nothing_of_its_session_in_whatever_namespace(place: &Place) {
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let large = |bytes: usize| format!("[{}0]", "0,".repeat(bytes / 2));
+    let (first, second) = (large(1_500_000), large(400_000));
+    let mut seen = place.connect();
+    for namespace in ["a", "b", "c", "d"] {
+        // From here on it is in memory: what waits for a load may be passed.
+        peer.call(put(namespace, "k", "0"));
+    }
+    for round in 0..10 {
+        // The second is done sooner than the first, and all others at once, if they may pass.
+        let small = round.to_string();
+        let frames = [
+            frame_of(1, put("a", "k", &first)),
+            frame_of(2, put("b", "k", &small)),
+            frame_of(3, put("c", "k", &second)),
+            frame_of(4, Verb::Drop { space: space("d") }),
+            frame_of(5, put("d", "k", &small)),
+            frame_of(6, get("b", "k")),
+            frame_of(7, put("a", "small", &small)),
+        ];
+        peer.send(&frames.concat());
+        let found: HashMap<u64, _> = (0..7).map(|_| peer.next()).map(|reply| (reply.id, reply)).collect();
+        let seqs: Vec<_> = (1..=7)
+            .filter(|id| *id != 6)
+            .map(|id| match found[&id].answer() {
+                Answer::Written { seq, .. } | Answer::Dropped { seq, .. } => seq,
+                other => panic!("round {round}, request {id}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(found[&6].value().as_ref(), Some(&small));
+        assert!(seqs.is_sorted_by(|one, next| one < next), "round {round}: in the order sent, not {seqs:?}");
+        assert_eq!(seen.call(get("d", "k")).value(), Some(small));
+    }
 }
 
 fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent(place: &Place) {

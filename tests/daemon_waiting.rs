@@ -7,9 +7,13 @@ mod daemon_support;
 mod slow_disk;
 
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::daemon::{Daemon, Running};
+use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::Hello;
 use commonhold::proto::limits::MAX_QUEUED_BYTES;
 use commonhold::proto::{Answer, Condition, Fault, Op, SessionInfo, StoreIdentity, Verb, Write, codec};
@@ -26,6 +30,78 @@ however_sessions_are_served! {
     answers_that_nobody_takes_are_bounded_over_all_sessions,
     sessions_are_listed_and_can_be_ended,
     a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one,
+    clients_that_take_a_little_now_and_then_do_not_hold_back_all_others,
+    a_client_that_waits_to_send_a_large_request_is_given_the_answers_that_it_is_owed,
+}
+
+fn clients_that_take_a_little_now_and_then_do_not_hold_back_all_others(place: &Place) {
+    let daemon = place.serve();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(24_000_000));
+    peer.call(put("big", "a", &value));
+    // Together they ask for far more than may wait, and take what would let it all leave in many minutes.
+    let count = MAX_QUEUED_BYTES / value.len() + 6;
+    let slow: Vec<Peer> = (0..count).map(|_| place.connect()).collect();
+    for peer in &slow {
+        peer.send(&frame_of(1, get("big", "a")));
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    let taking = std::thread::spawn(move || {
+        let mut bytes = vec![0; 8_000];
+        while !until.load(Ordering::Relaxed) {
+            for peer in &slow {
+                // One that was closed answers with the end of its stream.
+                let _ = peer.stream.read_now(&mut bytes);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        slow
+    });
+    eventually("it is more than may wait", || daemon.daemon().answers_waiting() >= MAX_QUEUED_BYTES as u64);
+    let began = Instant::now();
+    assert!(matches!(peer.call(put("big", "b", "1")).answer(), Answer::Written { .. }));
+    assert!(began.elapsed() < PATIENCE, "who reads is served: {:?}", began.elapsed());
+    eventually("one is closed", || daemon.daemon().session_count() < count + 1);
+    assert!(daemon.daemon().session_count() > count / 2, "only as many as must be");
+    over.store(true, Ordering::Relaxed);
+    taking.join().unwrap();
+}
+
+fn a_client_that_waits_to_send_a_large_request_is_given_the_answers_that_it_is_owed(place: &Place) {
+    let daemon = place.serve();
+    let header = |length: u32| [&length.to_le_bytes()[..], &9_u64.to_le_bytes(), &[1]].concat();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(1_000_000));
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        peer.call(put("parts", key, &value));
+    }
+    // More than may send large requests at once have begun one.
+    let begin_large = |peer: &Peer| {
+        peer.stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        peer.send(&header(40 << 20));
+        // What finds no place is not read, so not all of it leaves.
+        let _ = (&*peer.stream).write_all(&vec![0; 3 << 20]);
+    };
+    let others: Vec<Peer> = (0..8).map(|_| place.connect()).collect();
+    others.iter().for_each(&begin_large);
+    let owed = peer.ask(Verb::GetAll { space: space("parts"), values: true });
+    begin_large(&peer);
+    let mut records = 0;
+    loop {
+        let reply = peer.next();
+        assert_eq!(reply.id, owed);
+        let Answer::Records { entries, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        records += entries.len();
+        if reply.kind == FrameKind::Answer {
+            break;
+        }
+    }
+    assert_eq!(records, 6);
+    // Nor does such a wait hold up the end.
+    let began = Instant::now();
+    daemon.stop().unwrap();
+    assert!(began.elapsed() < PATIENCE / 5, "{:?}", began.elapsed());
 }
 
 /// A store with a namespace `slow` whose file cannot be opened yet.

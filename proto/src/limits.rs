@@ -49,8 +49,8 @@ pub const MAX_IN_FLIGHT: usize = 1_024;
 /// A single larger request is taken all the same.
 pub const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of requests that may wait to be carried out, of all sessions together: 256 MiB. Above it no session that has some
-/// waiting is read from.
+/// Bytes of requests that may wait to be carried out, of all sessions together: 256 MiB. Above it no request that would
+/// have to wait is taken: its session is not read from until there is room.
 pub const MAX_WAITING_BYTES: usize = 256 * 1024 * 1024;
 
 /// Bytes of answers that clients have not taken, of all sessions together: 256 MiB. Above it nothing more is served, and

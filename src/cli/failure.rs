@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::client;
-use crate::daemon;
+use crate::daemon::{self, with_causes};
 use crate::engine;
 use crate::lock::LockError;
 use crate::proto::{Fault, NameError};
@@ -223,18 +223,4 @@ impl From<daemon::Error> for Failure {
         };
         Self::new(exit, with_causes(&error))
     }
-}
-
-/// An error and what caused it, in one line; a cause that the sentence before repeats already is left out.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        let words = found.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = found.source();
-    }
-    text
 }

@@ -109,6 +109,7 @@ fn headline(status: &Value) -> String {
     }
     match status["totals"]["closed"].as_u64().unwrap_or(0) {
         _ if status["stopping"] == true => format!("{NOTE}stopping{NOTE:#}"),
+        _ if status["disk_full"] == true => format!("{BAD}disk full:{BAD:#} writes are refused, reads go on"),
         0 => format!("{GOOD}ready{GOOD:#}"),
         1 => format!("{BAD}damage:{BAD:#} 1 namespace is closed, the others are served"),
         closed => format!("{BAD}damage:{BAD:#} {closed} namespaces are closed, the others are served"),
@@ -136,7 +137,11 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
     let memory = totals["records"].as_u64().map(|records| {
         let bytes = totals["bytes"].as_u64().unwrap_or(0);
         let overhead = totals["overhead_bytes"].as_u64().map(|bytes| format!(" + {} of index", size(bytes)));
-        format!("{}, {}{}", counted(records, "record", "records"), size(bytes), overhead.unwrap_or_default())
+        let used = used_memory(&status["memory"]).map(|used| format!("; {used}")).unwrap_or_default();
+        format!("{}, {}{}{used}", counted(records, "record", "records"), size(bytes), overhead.unwrap_or_default())
+    });
+    let foreign = status["foreign_files"].as_u64().filter(|files| *files > 0).map(|files| {
+        format!("{} of other programs found and kept among the generations", counted(files, "file", "files"))
     });
     let journal = journal["bytes"].as_u64().map(|bytes| {
         let segments = journal["segments"].as_u64().map(|n| format!(" in {}", counted(n, "segment", "segments")));
@@ -156,9 +161,22 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         ("waiting", waiting(status)),
         ("loading", loading(status)),
         ("flushes", flushes),
+        ("foreign", foreign),
         ("sessions", status["sessions"].as_u64().map(number)),
     ];
     facts.into_iter().filter_map(|(label, words)| words.map(|words| (label, words))).collect()
+}
+
+/// What all of it takes, of what it may.
+fn used_memory(memory: &Value) -> Option<String> {
+    let used = memory["used_bytes"].as_u64()?;
+    Some(match memory["limit_bytes"].as_u64() {
+        None => format!("{} in all", size(used)),
+        Some(limit) => {
+            let percent = (u128::from(used) * 100).checked_div(u128::from(limit)).unwrap_or(100);
+            format!("{} in all, {percent} % of the limit of {}", size(used), size(limit))
+        }
+    })
 }
 
 /// What is being loaded and how far that is; nothing where all is loaded that was asked for.
@@ -207,6 +225,8 @@ mod tests {
         assert_eq!(plain(&headline(&json!({}))), "ready");
         let closed = json!({"totals": {"closed": 1}});
         assert_eq!(plain(&headline(&closed)), "damage: 1 namespace is closed, the others are served");
+        let full = json!({"disk_full": true, "totals": {"closed": 0}});
+        assert_eq!(plain(&headline(&full)), "disk full: writes are refused, reads go on");
         let failed = json!({"refuses_writes": "sync failed", "totals": {"closed": 1}});
         assert_eq!(plain(&headline(&failed)), "disk failure: writes are refused, reads go on: sync failed");
     }
@@ -215,16 +235,19 @@ mod tests {
     fn labels_and_words_are_aligned_and_what_is_not_told_is_left_out() {
         let status = json!({
             "pid": 7, "uptime_s": 65.3, "seq": {"applied": 9, "synced": 8}, "warnings": ["look here"],
-            "totals": {"dirty": 2, "rewrites": 41, "bytes_written": 1_468_006},
+            "totals": {"dirty": 2, "rewrites": 41, "bytes_written": 1_468_006, "records": 2, "bytes": 1024},
+            "memory": {"used_bytes": 1_610_612_736_u64, "limit_bytes": 2_147_483_648_u64}, "foreign_files": 1,
             "loading": [{"namespace": "c", "done_bytes": 1024, "total_bytes": 4096}],
             "journal": {"waiting": ["a", "t/b"], "oldest_waiting": {"namespace": "t/b", "waiting_ms": 62_000}},
         });
         let expected = "ready
 daemon     pid 7, up 1 min 5 s
 writes     seq 9, on the platter up to 8
+memory     2 records, 1.0 KiB; 1.5 GiB in all, 75 % of the limit of 2.0 GiB
 waiting    2 namespaces, t/b for 1 min 2 s; the oldest segment is kept for a, t/b
 loading    c 1.0 KiB of 4.0 KiB
 flushes    41 rewrites of files since the start, 1.4 MiB
+foreign    1 file of other programs found and kept among the generations
 warning: look here
 ";
         assert_eq!(plain(&render(&status, 0)), expected);

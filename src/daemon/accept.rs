@@ -1,7 +1,6 @@
 //! Taking connections: who gets a thread, who waits, who is shown out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::ipc::{Listener, Stream};
 use crate::proto::Fault;
@@ -11,9 +10,6 @@ use super::outbox::{Outbox, STACK_BYTES};
 use super::registry::Guest;
 use super::running::{Daemon, unix_ms};
 use super::{on_task, on_thread};
-
-/// A client that has taken nothing for so long, while too much waits for clients, is the first to go.
-const SLOW: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// The thread of a listener: ends when that is woken.
@@ -118,6 +114,11 @@ impl Daemon {
         self.sessions.lock().count()
     }
 
+    /// Bytes of answers that clients have not taken, of all sessions together.
+    pub fn answers_waiting(&self) -> u64 {
+        self.queued.used() as u64
+    }
+
     /// Who is connected.
     pub(super) fn guests(&self) -> Vec<Arc<Guest>> {
         self.sessions.lock().all()
@@ -130,45 +131,6 @@ impl Daemon {
         outbox.say_closing(Fault::SessionEnded);
         outbox.close();
         Ok(())
-    }
-
-    /// Where clients have not taken more than may wait for all of them, ends the sessions of those that take nothing, the
-    /// one with the most first, until it is less.
-    pub(super) fn relieve(&self) {
-        if !self.queued.is_used_up() {
-            return;
-        }
-        // One at a time: two that look at the same picture would close twice as many.
-        let Some(_relieving) = self.relieving.try_lock() else { return };
-        let mut slow: Vec<_> = self.guests();
-        // A session that was closed gives its bytes back when its thread wakes up: they are as good as gone.
-        let leaving: usize =
-            slow.iter().filter(|guest| guest.outbox.is_closed()).map(|guest| guest.outbox.queued()).sum();
-        let mut used = self.queued.used().saturating_sub(leaving);
-        slow.retain(|guest| {
-            let outbox = &guest.outbox;
-            !outbox.is_closed() && outbox.queued() > 0 && outbox.stalled() >= SLOW
-        });
-        slow.sort_unstable_by_key(|guest| guest.outbox.queued());
-        while used >= self.queued.limit()
-            && let Some(guest) = slow.pop()
-        {
-            let outbox = &guest.outbox;
-            used = used.saturating_sub(outbox.queued());
-            let fault = Fault::Flooded {
-                what: "bytes of answers that clients have not taken, in the whole daemon".to_owned(),
-                got: self.queued.used() as u64,
-                limit: self.queued.limit() as u64,
-            };
-            let queued = outbox.queued();
-            tracing::warn!(
-                session = outbox.session,
-                queued,
-                "the client that takes nothing of the most is closed: {fault}"
-            );
-            outbox.say_closing(fault);
-            outbox.close();
-        }
     }
 
     /// Whether there has been no session for as long as the daemon was told to wait for one. Then none is taken any more.

@@ -1,7 +1,9 @@
 //! Writes of sessions on the runtime: queued here, and committed by threads that may wait for the turn and for syncs.
 //!
-//! Two threads, because of two kinds of patience: one takes what needs no sync of its own, all that waits in one call,
-//! so that a crowd of sessions shares one append; the other what must be synced first, so that nobody else waits for it.
+//! Two threads, because of two kinds of patience: one takes what needs no sync of its own, the other what must be synced
+//! before it is answered, so that nobody else waits for that. Each takes all that waits in one call: a crowd of sessions
+//! shares one append and one sync. Only the first write to a namespace that was loaded is done alone: what is synced
+//! before it may fail for a reason of its own.
 
 use std::collections::VecDeque;
 
@@ -39,6 +41,8 @@ struct State {
 struct Job {
     requests: Vec<WriteRequest>,
     outcomes: oneshot::Sender<Outcomes>,
+    /// It is not committed together with others.
+    alone: bool,
 }
 
 /// Which of the two threads.
@@ -61,10 +65,11 @@ impl Committer {
     /// Commits one session's consecutive writes; none if the daemon is stopping.
     pub(super) async fn commit(&self, daemon: &Daemon, requests: Vec<WriteRequest>) -> Outcomes {
         let is_quick = requests.iter().all(|request| daemon.store().needs_no_sync_of_its_own(request));
+        let alone = !is_quick && requests.iter().any(|request| daemon.store().is_first_write(request));
         let lane = self.lane(if is_quick { Kind::Quick } else { Kind::Patient });
         let (outcomes, receiver) = oneshot::channel();
         // A job that is not taken is dropped, which the receiver sees.
-        lane.add(Job { requests, outcomes });
+        lane.add(Job { requests, outcomes, alone });
         receiver.await.unwrap_or(None)
     }
 
@@ -74,17 +79,17 @@ impl Committer {
         while let Some(first) = lane.next() {
             let mut jobs = vec![first];
             let mut count = jobs[0].requests.len();
-            // What must be synced first may fail for a reason of its own, which must not become that of others.
-            if matches!(kind, Kind::Quick) {
+            if !jobs[0].alone {
                 let mut state = lane.state.lock();
-                while let Some(job) = state.jobs.pop_front_if(|job| count + job.requests.len() <= MOST_REQUESTS) {
+                let fits = |job: &Job, count| !job.alone && count + job.requests.len() <= MOST_REQUESTS;
+                while let Some(job) = state.jobs.pop_front_if(|job| fits(job, count)) {
                     count += job.requests.len();
                     jobs.push(job);
                 }
             }
             let mut all = Vec::with_capacity(count);
             let mut senders = Vec::with_capacity(jobs.len());
-            for Job { requests, outcomes } in jobs {
+            for Job { requests, outcomes, .. } in jobs {
                 senders.push((requests.len(), outcomes));
                 all.extend(requests);
             }

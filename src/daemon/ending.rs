@@ -139,7 +139,7 @@ impl Running {
         self.daemon.flusher.hurry();
         self.daemon.flusher.wait_until_idle();
         self.daemon.syncer.close();
-        self.ticking = None;
+        self.daemon.bell.end();
         self.daemon.end_sessions(say);
         for thread in self.threads.drain(..) {
             // A panic there has ended the process, or is the test's own.

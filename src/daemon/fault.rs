@@ -84,13 +84,16 @@ pub(super) fn check_count(what: &str, got: usize) -> Result<(), Fault> {
     Err(Fault::TooLarge { what: format!("{what} in the request"), got: got as u64, limit: MAX_OPERATIONS as u64 })
 }
 
-/// An error and what caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error and what caused it, in one line; a cause that the words before repeat already is left out.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words.push_str(": ");
+            words.push_str(&more);
+        }
         cause = error.source();
     }
     words

@@ -161,7 +161,9 @@ impl Flusher {
             let Wish { since, deadline, cancelled, .. } = wish;
             return self.syncer.commit(Commit { seq: applied, since, deadline, cancelled, waiter: Box::new(done) });
         }
-        let gather = Gather::new(places.len(), applied, waiter);
+        // At the end nobody waits for a lock: there it is not the time that was too short.
+        let at_the_end = self.stopping.load(Ordering::Relaxed);
+        let gather = Gather::new(places.len(), applied, at_the_end, waiter);
         for place in places {
             let gather = Arc::clone(&gather);
             let name = place.to_string();
@@ -192,7 +194,7 @@ impl Flusher {
             relief.files += outcome.map_or(0, |done| u64::from(done.rewritten));
         };
         let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
-        let gather = Gather::new(places.len(), self.store.applied(), Box::new(done));
+        let gather = Gather::new(places.len(), self.store.applied(), false, Box::new(done));
         for place in places {
             let (gather, name) = (Arc::clone(&gather), place.to_string());
             self.flush_one(place, wish.clone(), Box::new(move |outcome| gather.take(name, outcome)));
@@ -349,6 +351,8 @@ struct Gathered {
     failed: Vec<String>,
     /// The first failure.
     reason: Option<Fault>,
+    /// Nothing has failed but that the time was over.
+    only_late: bool,
     waiter: Option<Waiter>,
 }
 
@@ -356,9 +360,10 @@ struct Gathered {
 const MOST_NAMED: usize = 100;
 
 impl Gather {
-    fn new(missing: usize, applied: Seq, waiter: Waiter) -> Arc<Self> {
+    fn new(missing: usize, applied: Seq, at_the_end: bool, waiter: Waiter) -> Arc<Self> {
         let done = Done { rewritten: 0, seq: applied };
-        let state = Gathered { missing, done, failed: Vec::new(), reason: None, waiter: Some(waiter) };
+        let (failed, only_late) = (Vec::new(), !at_the_end);
+        let state = Gathered { missing, done, failed, reason: None, only_late, waiter: Some(waiter) };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -368,6 +373,7 @@ impl Gather {
             Ok(done) => state.done.rewritten += done.rewritten,
             Err(fault) => {
                 state.failed.push(name);
+                state.only_late &= matches!(fault, Fault::FlushLockTimeout { .. } | Fault::TimedOut { .. });
                 state.reason.get_or_insert(fault);
             }
         }
@@ -386,6 +392,11 @@ impl Gather {
             None => Ok(state.done),
             // Some may have been rewritten before the client thought better of it, which does no harm.
             Some(Fault::Cancelled) => Err(Fault::Cancelled),
+            // It means the same as for one namespace: try again when the other program is done.
+            Some(Fault::FlushLockTimeout { lock_file, waited_ms, .. }) if state.only_late => {
+                Err(Fault::FlushLockTimeout { place: places.join(", "), lock_file, waited_ms })
+            }
+            Some(late) if state.only_late => Err(late),
             Some(fault) => Err(Fault::FlushFailed { places, reason: fault.to_string() }),
         };
         let waiter = state.waiter.take();

@@ -3,6 +3,7 @@
 //! Who finds no place waits, unread, so that its client waits too. A place is given for a time only: one client that
 //! begins a large frame and never ends it must not keep the others from theirs.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,9 @@ impl LargeFrames {
     /// As [`take`](Self::take), on the runtime.
     pub(super) async fn take_later(self: &Arc<Self>) -> LargeFramePlace {
         loop {
-            let freed = self.freed_for_tasks.notified();
+            let mut freed = pin!(self.freed_for_tasks.notified());
+            // Counted among those who wait from here on: of two places that are free at once, each wakes another one.
+            freed.as_mut().enable();
             if let Some(place) = self.try_take() {
                 return place;
             }

@@ -1,12 +1,13 @@
 //! A session's line: requests that cannot be served where they were read, in the order in which they take effect.
 //!
 //! A request stands in line when a namespace that it names is being loaded, when one before it in the line names the same
-//! namespace, or when it may take long and its session shares a thread with others. All others pass. It is carried
-//! out by a helper as soon as its namespaces are in memory and nothing before it in the line touches them; so requests
-//! take effect in the order sent wherever that can be told, and a load holds up only those that ask for it.
+//! namespace, or when it may take long and its session shares a thread with others. It is carried out by a helper as soon
+//! as its namespaces are in memory and nothing before it in the line touches them. Others pass those that wait for a load,
+//! which holds up only those that ask for it; nothing passes one that merely takes long: its session waits until it
+//! has taken effect, as one with a thread of its own does.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,23 +22,41 @@ use super::aside::carry_out;
 use super::fault::{loading, timed_out};
 use super::inbox::Body;
 use super::late::LateAnswer;
+use super::outbox::Outbox;
+
+/// What a request in line takes beside its frame and the names in it: its place, the promise of its answer, its deadline's
+/// task.
+const WAITING_BYTES: usize = 512;
 
 /// Who waits.
 pub(super) struct Line {
     daemon: Arc<Daemon>,
+    /// Of the session, which is told when somebody has left.
+    outbox: Arc<Outbox>,
     state: Mutex<State>,
     /// Read without the lock: a session whose line is empty looks at nothing else.
     length: AtomicUsize,
     /// Requests that have left the line unserved and are about to be answered.
     answering: AtomicUsize,
+    /// One of them holds up all of its session.
+    holding: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiting>,
-    /// Bytes of their frames.
+    /// What they weigh together.
     bytes: usize,
     last: u64,
+}
+
+/// How a request came to stand in line.
+pub(super) struct Standing {
+    pub(super) touches: Touches,
+    /// Those of its namespaces that are not in memory.
+    pub(super) loading: Vec<Place>,
+    /// It waits for nothing and may take long: its session goes on when it has taken effect.
+    pub(super) holds: bool,
 }
 
 /// What a request touches, and so what it must not overtake.
@@ -49,6 +68,17 @@ pub(super) enum Touches {
     Places(Vec<Place>),
     /// Whatever was sent before.
     Everything,
+}
+
+impl Touches {
+    /// About what it takes in memory. It is kept twice where the namespaces are being loaded.
+    fn bytes(&self) -> usize {
+        let of = |place: &Place| place.workspace.as_str().len() + place.namespace.as_str().len() + size_of::<Place>();
+        match self {
+            Self::Nothing | Self::Everything => 0,
+            Self::Places(places) => 2 * places.iter().map(of).sum::<usize>(),
+        }
+    }
 }
 
 /// A request that stands in line.
@@ -64,6 +94,10 @@ struct Waiting {
     loading: Vec<Place>,
     /// A helper was asked to carry it out.
     runs: bool,
+    /// Nothing of its session is served before it has taken effect.
+    holds: bool,
+    /// What is counted of it.
+    bytes: usize,
     /// What gives it up when its time is over; it ends with the request, however late that time is.
     expiry: Option<AbortHandle>,
 }
@@ -87,8 +121,9 @@ impl AsideRequest {
 }
 
 impl Line {
-    pub(super) fn new(daemon: Arc<Daemon>) -> Arc<Self> {
-        Arc::new(Self { daemon, state: Mutex::default(), length: AtomicUsize::new(0), answering: AtomicUsize::new(0) })
+    pub(super) fn new(daemon: Arc<Daemon>, outbox: Arc<Outbox>) -> Arc<Self> {
+        let (length, answering, holding) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { daemon, outbox, state: Mutex::default(), length, answering, holding })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,12 +136,9 @@ impl Line {
         self.is_empty() && self.answering.load(Ordering::Acquire) == 0
     }
 
-    /// Whether it holds as many bytes as a session may have waiting.
-    pub(super) fn is_full(&self) -> bool {
-        !self.is_empty() && {
-            let bytes = self.state.lock().bytes;
-            bytes >= MAX_IN_FLIGHT_BYTES || (bytes > 0 && self.daemon.waiting_requests().is_used_up())
-        }
+    /// Whether its session may go on: nothing in it holds up the others, and there is room for more.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_empty() || !self.holding.load(Ordering::Acquire) && self.state.lock().bytes < MAX_IN_FLIGHT_BYTES
     }
 
     /// Whether a request that touches this must not pass those who wait.
@@ -125,26 +157,26 @@ impl Line {
         }
     }
 
-    /// Puts a request at the end of the line. `loading` are those of its namespaces that are not in memory.
-    pub(super) fn stand(
-        self: &Arc<Self>,
-        request: AsideRequest,
-        answer: LateAnswer,
-        touches: Touches,
-        loading: Vec<Place>,
-    ) {
+    /// Puts a request at the end of the line.
+    pub(super) fn stand(self: &Arc<Self>, request: AsideRequest, answer: LateAnswer, standing: Standing) {
+        let Standing { touches, loading, holds } = standing;
         let deadline = request.deadline();
+        let bytes = request.body.len() + touches.bytes() + WAITING_BYTES;
         let mut state = self.state.lock();
         state.last += 1;
         let number = state.last;
-        state.bytes += request.body.len();
-        self.daemon.waiting_requests().add(request.body.len());
+        state.bytes += bytes;
+        self.daemon.waiting_requests().add(bytes);
+        if holds {
+            self.holding.store(true, Ordering::Release);
+        }
         let (id, answer) = (answer.id(), Some(answer));
         let line = Arc::downgrade(self);
         let give_up = |deadline| self.daemon.runtime().spawn(expire(line, number, deadline)).abort_handle();
         let expiry = deadline.map(give_up);
-        let loads = loading.clone();
-        state.waiting.push(Waiting { number, id, request, answer, touches, loading: loads, runs: false, expiry });
+        let (loads, runs) = (loading.clone(), false);
+        let waiting = Waiting { number, id, request, answer, touches, loading: loads, runs, holds, bytes, expiry };
+        state.waiting.push(waiting);
         self.length.store(state.waiting.len(), Ordering::Release);
         drop(state);
         for place in loading {
@@ -204,18 +236,22 @@ impl Line {
         outcome.give(&self.daemon, answer, &request);
         let mut state = self.state.lock();
         if let Some(at) = state.waiting.iter().position(|waiting| waiting.number == number) {
-            self.remove(&mut state, at, request.body.len());
+            self.remove(&mut state, at);
         }
         drop(state);
+        self.outbox.tell();
         self.advance();
     }
 
-    fn remove(&self, state: &mut State, at: usize, bytes: usize) -> Waiting {
+    fn remove(&self, state: &mut State, at: usize) -> Waiting {
         let waiting = state.waiting.remove(at);
         waiting.expiry.iter().for_each(AbortHandle::abort);
-        state.bytes -= bytes;
+        state.bytes -= waiting.bytes;
+        if waiting.holds {
+            self.holding.store(false, Ordering::Release);
+        }
         self.length.store(state.waiting.len(), Ordering::Release);
-        self.daemon.waiting_requests().give_back(bytes);
+        self.daemon.waiting_requests().give_back(waiting.bytes);
         waiting
     }
 
@@ -223,15 +259,15 @@ impl Line {
     fn give_up(self: &Arc<Self>, which: impl Fn(&Waiting) -> bool, fault: impl FnOnce(&Waiting) -> Fault) -> bool {
         let mut state = self.state.lock();
         let Some(at) = state.waiting.iter().position(|waiting| !waiting.runs && which(waiting)) else { return false };
-        let bytes = state.waiting[at].request.body.len();
         self.answering.fetch_add(1, Ordering::Release);
-        let waiting = self.remove(&mut state, at, bytes);
+        let waiting = self.remove(&mut state, at);
         drop(state);
         let fault = fault(&waiting);
         if let Some(answer) = waiting.answer {
             answer.give(&Answer::Fault(fault));
         }
         self.answering.fetch_sub(1, Ordering::Release);
+        self.outbox.tell();
         self.advance();
         true
     }

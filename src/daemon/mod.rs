@@ -14,7 +14,7 @@
 //! | `on_thread`, `on_task` | the two ways to do that: a blocking thread of its own, a task among many |
 //! | `handshake`, `inbox`, `outbox`, `posting`, `replies`, `late` | its bytes: hello, frames in, answers out, answers that come later |
 //! | `line`, `aside`, `helpers`, `loader` | requests that a session does not wait for: loads, and what takes long |
-//! | `large`, `budget` | what all sessions may hold together |
+//! | `large`, `budget`, `relief` | what all sessions may hold together, and who ends when it is too much |
 //! | `dispatch`, `tables` | from a request to its answer, in one synchronous function |
 //! | `committer` | the writes of sessions that are tasks |
 //! | `later`, `flusher`, `syncer` | the requests that are answered later |
@@ -52,6 +52,7 @@ mod posting;
 mod preload;
 mod premises;
 mod registry;
+mod relief;
 mod replies;
 mod run;
 mod running;
@@ -61,6 +62,7 @@ mod syncer;
 mod tables;
 
 pub use error::Error;
+pub(crate) use fault::with_causes;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
 pub use options::{OnDiskFailure, OnReady, Preload, ServeOptions};
 pub use run::{Shutdown, Stopper, run};

@@ -95,7 +95,11 @@ impl<'a> Task<'a> {
                     }
                 }
                 Want::Relief => {
-                    self.daemon.relieve();
+                    self.daemon.bell.call();
+                    // Its own part of it can leave only here.
+                    if self.send().await.is_err() {
+                        break;
+                    }
                     sleep(RELIEF).await;
                 }
                 Want::Pause => tokio::task::yield_now().await,
@@ -114,7 +118,17 @@ impl<'a> Task<'a> {
     async fn read(&mut self) -> io::Result<usize> {
         self.session.replies.bytes = Vec::new();
         self.inbox.rest();
-        self.inbox.make_room_later().await;
+        while !self.outbox.is_closed() {
+            let Self { inbox, outbox, .. } = &mut *self;
+            select! {
+                () = inbox.make_room_later() => break,
+                () = outbox.woken() => {}
+            }
+            self.send().await?;
+        }
+        if self.outbox.is_closed() {
+            return Ok(0);
+        }
         let due = self.inbox.due();
         loop {
             let Self { stream, inbox, outbox, .. } = &mut *self;

@@ -88,7 +88,7 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
             }
             Want::Settle => outbox.wait_until(|| session.may_go_on()),
             Want::Relief => {
-                daemon.relieve();
+                daemon.bell.call();
                 std::thread::sleep(RELIEF);
             }
             Want::Pause => {}

@@ -64,6 +64,8 @@ pub(super) struct Outbox {
     pub(super) owed: AtomicUsize,
     /// Bytes that wait here, counted in the budget.
     queued: AtomicUsize,
+    /// Bytes of those that have left since the session began.
+    taken: AtomicU64,
     /// When the client last took something, or had nothing to take, in milliseconds since `began`.
     taken_ms: AtomicU64,
     began: Instant,
@@ -116,6 +118,7 @@ impl Outbox {
             task: on_task.then(Notify::new),
             owed: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
             began: Instant::now(),
             closed: AtomicBool::new(false),
@@ -135,6 +138,11 @@ impl Outbox {
     /// Bytes of answers that the client has not taken yet.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that had to wait for the client and were taken since, in the whole session.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// How many late answers are promised and have not left.
@@ -167,6 +175,7 @@ impl Outbox {
 
     pub(super) fn uncount(&self, bytes: usize) {
         self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         self.budget.give_back(bytes);
     }
@@ -280,6 +289,12 @@ impl Outbox {
         }
     }
 
+    /// As [`wake`](Self::wake), also for one that has just looked and is about to wait.
+    pub(super) fn tell(&self) {
+        drop(self.late.lock());
+        self.wake();
+    }
+
     /// Completes when there may be something to write or to settle, or the session has ended: on the runtime only.
     pub(super) async fn woken(&self) {
         match &self.task {
@@ -296,11 +311,21 @@ impl Outbox {
         }
     }
 
-    /// Tells the client why the connection is about to be closed, if it takes that at once.
+    /// Tells the client why the connection is about to be closed, if it takes that at once. May wait a moment for whoever
+    /// is writing: not on the runtime.
     pub(super) fn say_closing(&self, fault: Fault) {
         // Whoever has just written an answer may still hold the turn when its client has read it already.
         // When nothing is counted, nobody waits for the client with the turn in hand, and it is free in a moment.
         let patience = if self.queued() == 0 { IDLE_TURN_PATIENCE } else { TURN_PATIENCE };
+        self.say_closing_within(patience, fault);
+    }
+
+    /// As [`say_closing`](Self::say_closing), if nobody is writing: where a session refuses itself, nobody is.
+    pub(super) fn say_closing_at_once(&self, fault: Fault) {
+        self.say_closing_within(Duration::ZERO, fault);
+    }
+
+    fn say_closing_within(&self, patience: Duration, fault: Fault) {
         let Some(begun) = self.turn.try_lock_for(patience) else { return };
         let mut bytes = Vec::new();
         if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {

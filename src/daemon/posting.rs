@@ -169,9 +169,7 @@ impl Outbox {
     pub(super) fn settle(&self, answers: usize) {
         if answers > 0 {
             self.owed.fetch_sub(answers, Ordering::Relaxed);
-            // Whoever looked before this waits by the time the lock is free, and is woken.
-            drop(self.late.lock());
-            self.wake();
+            self.tell();
         }
     }
 

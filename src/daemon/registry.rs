@@ -63,7 +63,7 @@ impl Guest {
     /// It may not come in, and is told so.
     pub(super) fn refuse(&self, fault: Fault) {
         tracing::warn!(pid = self.pid(), "connection refused: {fault}");
-        self.outbox.say_closing(fault);
+        self.outbox.say_closing_at_once(fault);
     }
 
     /// What there is to tell of it; nothing before the handshake is done.

@@ -1,10 +1,12 @@
 //! One daemon from start to end, as `commonhold serve` runs it: with signals, in the foreground.
 //!
 //! The main thread waits, in a small tokio runtime, for whatever comes first: a signal, or a client's request to stop.
-//! SIGTERM and SIGINT stop cleanly; a second one skips the flush, which
-//! the exit code tells: the journal holds everything, the files may not.
+//! SIGTERM and SIGINT stop cleanly; a second one skips the flush, which the exit code tells: the journal holds everything,
+//! the files may not. Signals in the same moment are one wish: `timeout`, a supervisor or a terminal that signals a process
+//! and its group sends several, and nobody who does so means the second.
 
 use std::future::pending;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::select;
@@ -13,6 +15,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::{Daemon, Error, ServeOptions};
+
+/// A further signal within this time of the first is the same wish.
+const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// What makes a daemon stop, other than its clients.
 #[derive(Debug)]
@@ -42,7 +47,7 @@ impl Shutdown {
 }
 
 impl Stopper {
-    /// Stops the daemon, as a signal does; a second time, without the flush.
+    /// Stops the daemon, as a signal does; a second time, however soon, without the flush.
     pub fn stop(&self) {
         // A daemon that has ended needs no stopping.
         let _ = self.0.send(());
@@ -67,6 +72,17 @@ impl Waiting {
                 }
             }
         })
+    }
+
+    /// Completes at the first wish that says: never mind the flush. `asked` is when the end was asked for.
+    async fn hurry(&mut self, asked: Instant) -> &'static str {
+        loop {
+            let signal = self.next().await;
+            if matches!(self, Self::Hand(_)) || asked.elapsed() >= SAME_WISH {
+                return signal;
+            }
+            tracing::info!(signal, "it comes with the first wish to stop: the flush goes on");
+        }
     }
 
     async fn next(&mut self) -> &'static str {
@@ -117,9 +133,10 @@ async fn serve(options: ServeOptions, shutdown: Shutdown) -> Result<(), Error> {
         }
         asker = running.stop_requested() => Vec::from_iter(asker),
     };
+    let asked = Instant::now();
     select! {
         ended = on_a_thread("stop", move || running.end(&mut askers)) => ended?,
-        signal = shutdown.next() => {
+        signal = shutdown.hurry(asked) => {
             tracing::warn!(signal, "the flush is skipped: files may lack what the journal holds, until the next flush");
             Err(Error::FlushSkipped)
         }
@@ -152,5 +169,33 @@ fn raise_descriptor_limit() {
     }
     if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!("the limit of open files stays at {current:?}: {errno}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal as Raised, getpid, kill_process};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_hurries_the_end_only_when_it_comes_later_than_the_first() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            // Signals that the harness does without.
+            let listen = |kind| signal(kind).expect("signals can be heard");
+            let (terminate, interrupt) = (listen(SignalKind::user_defined1()), listen(SignalKind::user_defined2()));
+            let mut shutdown = Waiting::Signals { terminate, interrupt };
+            let raise = |signal| kill_process(getpid(), signal).expect("signalled");
+            // However slow the machine is, no time has passed since then.
+            let just_now = Instant::now() + Duration::from_hours(1);
+            raise(Raised::USR1);
+            raise(Raised::USR2);
+            assert!(timeout(Duration::from_millis(200), shutdown.hurry(just_now)).await.is_err());
+            let earlier = Instant::now().checked_sub(SAME_WISH).expect("the machine runs for longer");
+            raise(Raised::USR2);
+            assert_eq!(timeout(Duration::from_secs(30), shutdown.hurry(earlier)).await, Ok("SIGINT"));
+        });
     }
 }

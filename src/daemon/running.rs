@@ -15,7 +15,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +40,7 @@ use super::late::LateAnswer;
 use super::loader::Loader;
 use super::options::{Preload, ServeOptions};
 use super::registry::Sessions;
+use super::relief::{Bell, SlowClients};
 use super::syncer::Syncer;
 use super::{Error, premises};
 
@@ -90,8 +90,8 @@ pub struct Daemon {
     pub(super) aside: Arc<Helpers>,
     /// Answers that clients have not taken.
     pub(super) queued: Arc<Budget>,
-    /// Held by whoever ends sessions because of them.
-    pub(super) relieving: Mutex<()>,
+    /// Wakes the tick when that is too much.
+    pub(super) bell: Bell,
     /// Requests that wait to be carried out.
     pub(super) waiting_requests: Arc<Budget>,
     pub(super) sessions: Mutex<Sessions>,
@@ -113,8 +113,6 @@ pub struct Running {
     /// None once it was told to end.
     pub(super) runtime: Option<Runtime>,
     pub(super) stop_requests: UnboundedReceiver<Option<LateAnswer>>,
-    /// Dropped to end the ticks.
-    pub(super) ticking: Option<mpsc::Sender<()>>,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) ended: bool,
 }
@@ -176,7 +174,7 @@ impl Daemon {
             loader,
             aside,
             queued: Budget::new(MAX_QUEUED_BYTES),
-            relieving: Mutex::new(()),
+            bell: Bell::default(),
             waiting_requests: Budget::new(MAX_WAITING_BYTES),
             sessions: Mutex::new(Sessions::new()),
             session_ended: Condvar::new(),
@@ -184,19 +182,17 @@ impl Daemon {
             crew: Crew::default(),
             stop_requests: stop_sender,
         });
-        let (ticking, ticks) = mpsc::channel();
         let mut running = Running {
             daemon: Arc::clone(&daemon),
             listeners: listeners.clone(),
             runtime: Some(runtime),
             stop_requests,
-            ticking: Some(ticking),
             threads: Vec::new(),
             ended: false,
         };
         let (syncer, ticked, loading) = (Arc::clone(&daemon.syncer), Arc::clone(&daemon), Arc::clone(&daemon));
         running.spawn("sync", move || syncer.run())?;
-        running.spawn("tick", move || ticked.tick(&ticks))?;
+        running.spawn("tick", move || ticked.tick())?;
         if daemon.options.preload != Preload::None {
             running.spawn("preload", move || loading.preload())?;
         }
@@ -245,10 +241,17 @@ impl Daemon {
         let _ = self.stop_requests.send(None);
     }
 
-    fn tick(&self, ticking: &mpsc::Receiver<()>) {
-        let mut chores = Chores::default();
-        while ticking.recv_timeout(self.until_next_tick()) == Err(RecvTimeoutError::Timeout) {
-            self.relieve();
+    fn tick(&self) {
+        let (mut chores, mut slow) = (Chores::default(), SlowClients::default());
+        let mut due = Instant::now() + self.until_next_tick();
+        loop {
+            let look = slow.next_look();
+            let Some(called) = self.bell.wait(look.map_or(due, |look| look.min(due)), look.is_none()) else { return };
+            slow.look(self, called);
+            if Instant::now() < due {
+                continue;
+            }
+            due = Instant::now() + self.until_next_tick();
             if self.has_been_idle() {
                 tracing::info!("no session has been open for as long as it was told to wait: stopping");
                 self.ask_for_the_end();

@@ -20,7 +20,7 @@ use super::dispatch::{drop_records, may_take_long, place_to_flush, prepare_write
 use super::fault::timed_out;
 use super::inbox::Inbox;
 use super::later::{self, FlushWish};
-use super::line::{AsideRequest, Line, Touches};
+use super::line::{AsideRequest, Line, Standing};
 use super::outbox::Outbox;
 use super::registry::Guest;
 use super::replies::Replies;
@@ -42,7 +42,7 @@ pub(super) enum Want {
     Commit,
     /// Its answers sent.
     Send,
-    /// Nothing but that some of what it owes is answered: see [`Session::may_go_on`].
+    /// Nothing but that some of what it owes is done or answered: see [`Session::may_go_on`].
     Settle,
     /// That clients take some of what waits for them, in the whole daemon.
     Relief,
@@ -66,6 +66,8 @@ pub(super) struct Session {
     read_at: Instant,
     /// Whether it shares its thread with others.
     on_task: bool,
+    /// The next request must stand in line, and all sessions together have too much waiting.
+    wants_room: bool,
     /// It takes no further request, and waits for those that were good.
     ends: bool,
 }
@@ -109,8 +111,10 @@ enum Served {
     Here,
     /// It is served again when the writes before it are committed.
     CommitFirst,
+    /// It is served again when there is room for it to wait in.
+    NoRoom,
     /// It is to be served elsewhere.
-    Aside { deadline_ms: u32, touches: Touches, loading: Vec<Place> },
+    Aside { deadline_ms: u32, standing: Standing },
 }
 
 impl Session {
@@ -125,6 +129,7 @@ impl Session {
             line: None,
             read_at: Instant::now(),
             on_task,
+            wants_room: false,
             ends: false,
         }
     }
@@ -142,7 +147,7 @@ impl Session {
                 return Want::Send;
             }
             if self.outbox.is_budget_used_up() {
-                return Want::Relief;
+                return if self.replies.is_empty() { Want::Relief } else { Want::Send };
             }
             if !self.may_go_on() {
                 return self.unfinished().unwrap_or(Want::Settle);
@@ -150,8 +155,10 @@ impl Session {
             let fault = match inbox.next() {
                 Ok(None) => return self.unfinished().unwrap_or(Want::Read),
                 Ok(Some((header, body))) => match header.kind {
-                    FrameKind::Request if self.request(header.id, inbox, &body) => None,
-                    FrameKind::Request => return Want::Commit,
+                    FrameKind::Request => match self.request(header.id, inbox, &body) {
+                        Some(want) => return want,
+                        None => None,
+                    },
                     FrameKind::Cancel => {
                         inbox.pass(&body);
                         self.cancel(header.id);
@@ -192,23 +199,29 @@ impl Session {
         if self.ends {
             return self.line.as_ref().is_none_or(|line| line.is_settled());
         }
-        !self.outbox.is_owing_much() && self.line.as_ref().is_none_or(|line| !line.is_full())
+        !self.outbox.is_owing_much()
+            && self.line.as_ref().is_none_or(|line| line.may_go_on())
+            && !(self.wants_room && self.daemon.waiting_requests().is_used_up())
     }
 
-    /// Serves a request; false if writes must be committed before it.
-    fn request(&mut self, id: u64, inbox: &mut Inbox, body: &Range<usize>) -> bool {
-        match self.serve(id, inbox.body(body.clone())) {
-            Served::CommitFirst => return false,
+    /// Serves a request, or says what must be done before it.
+    fn request(&mut self, id: u64, inbox: &mut Inbox, body: &Range<usize>) -> Option<Want> {
+        let served = self.serve(id, inbox.body(body.clone()));
+        self.wants_room = matches!(served, Served::NoRoom);
+        match served {
+            Served::CommitFirst => return Some(Want::Commit),
+            Served::NoRoom => return Some(self.unfinished().unwrap_or(Want::Settle)),
             Served::Here => inbox.pass(body),
-            Served::Aside { deadline_ms, touches, loading } => {
+            Served::Aside { deadline_ms, standing } => {
                 let request = AsideRequest { body: inbox.take(body.clone()), deadline_ms, read_at: self.read_at };
                 let answer = self.outbox.promise(id);
-                let line = self.line.get_or_insert_with(|| Line::new(Arc::clone(&self.daemon)));
-                line.stand(request, answer, touches, loading);
+                let (daemon, outbox) = (&self.daemon, &self.outbox);
+                let line = self.line.get_or_insert_with(|| Line::new(Arc::clone(daemon), Arc::clone(outbox)));
+                line.stand(request, answer, standing);
             }
         }
         self.guest.requests.fetch_add(1, Ordering::Relaxed);
-        true
+        None
     }
 
     fn serve(&mut self, id: u64, body: &[u8]) -> Served {
@@ -219,10 +232,16 @@ impl Session {
                 return Served::Here;
             }
         };
-        if let Some((touches, loading)) = self.must_stand(&verb, body.len()) {
-            // What is queued was sent before it.
-            let commit_first = !self.queue.requests.is_empty();
-            return if commit_first { Served::CommitFirst } else { Served::Aside { deadline_ms, touches, loading } };
+        if let Some(standing) = self.must_stand(&verb, body.len()) {
+            return if !self.queue.requests.is_empty() {
+                // What is queued was sent before it.
+                Served::CommitFirst
+            } else if !standing.holds && self.daemon.waiting_requests().is_used_up() {
+                // One that holds up its own session is the only one of it, and waits for no load.
+                Served::NoRoom
+            } else {
+                Served::Aside { deadline_ms, standing }
+            };
         }
         let asker = Asker { id, deadline_ms, read_at: self.read_at };
         if let Verb::Write(write) = &verb {
@@ -261,20 +280,21 @@ impl Session {
         Served::Here
     }
 
-    /// Whether a request must be served elsewhere, and then what it touches and which of its namespaces must be loaded.
-    fn must_stand(&mut self, verb: &Verb<'_>, bytes: usize) -> Option<(Touches, Vec<Place>)> {
+    /// Whether a request must be served elsewhere, and why.
+    fn must_stand(&mut self, verb: &Verb<'_>, bytes: usize) -> Option<Standing> {
         let tables = &mut self.tables;
         let is_loading = |space: &&Space<'_>| !tables.is_ready(space);
         // A name that breaks its rule is refused where it is served.
         let loading: Vec<Place> =
             spaces(verb).iter().filter(is_loading).filter_map(|space| space.place().ok()).collect();
         let line = self.line.as_ref().filter(|line| !line.is_empty());
-        if !loading.is_empty() || (self.on_task && may_take_long(verb, bytes)) {
-            return Some((touches(verb), loading));
+        let takes_long = self.on_task && may_take_long(verb, bytes);
+        if loading.is_empty() && !takes_long && line.is_none() {
+            return None;
         }
-        let line = line?;
         let touches = touches(verb);
-        line.is_before(&touches).then_some((touches, loading))
+        let waits = !loading.is_empty() || line.is_some_and(|line| line.is_before(&touches));
+        (waits || takes_long).then_some(Standing { touches, loading, holds: !waits })
     }
 
     fn queue_write(&mut self, asker: Asker, request: WriteRequest, bytes: usize) {

@@ -39,6 +39,8 @@ struct Status<'a> {
     journal: Journal,
     opening: Opened,
     foreign_files: u64,
+    /// The journal finds no room: writes are refused but for deletes and clears.
+    disk_full: bool,
     totals: Totals,
     namespaces: Vec<OneNamespace<'a>>,
 }
@@ -198,6 +200,12 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let namespaces: Vec<OneNamespace<'_>> = list.iter().map(one).collect();
     let totals = total(&namespaces);
     warn(&mut warnings, store.opening(), &totals);
+    let disk_full = store.is_disk_full();
+    if disk_full {
+        warnings.push(
+            "the disk is full: writes are refused, deletes and clears go on as long as the room lasts that is kept for them; writes go on by themselves when there is room".to_owned(),
+        );
+    }
     let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
         store.stats();
     let held: Vec<Held> =
@@ -240,6 +248,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         },
         opening: opened(store.opening()),
         foreign_files,
+        disk_full,
         totals,
         namespaces,
     };

@@ -236,6 +236,23 @@ impl WriteRequest {
         Ok(())
     }
 
+    /// Names each table once, after some were replaced.
+    pub(super) fn join_tables(&mut self) {
+        let mut joined: Vec<Arc<Table>> = Vec::with_capacity(self.tables.len());
+        let mut now_at = Vec::with_capacity(self.tables.len());
+        for table in self.tables.drain(..) {
+            let known = joined.iter().position(|known| Arc::ptr_eq(known, &table));
+            now_at.push(known.unwrap_or(joined.len()) as u16);
+            if known.is_none() {
+                joined.push(table);
+            }
+        }
+        self.tables = joined;
+        for op in &mut self.ops {
+            op.table = now_at[usize::from(op.table)];
+        }
+    }
+
     /// Whether it only deletes and clears: then it may use the room that is kept for that on a full disk.
     pub(super) fn only_frees(&self) -> bool {
         self.ops.iter().all(|op| matches!(op.what, What::Delete(_) | What::Clear))

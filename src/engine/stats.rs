@@ -2,6 +2,8 @@
 
 use commonhold_proto::{Place, Seq};
 
+use super::store::Store;
+
 /// A store's numbers at one moment.
 #[derive(Clone, Debug)]
 pub struct Stats {
@@ -21,4 +23,12 @@ pub struct Stats {
     pub pinned_by: Vec<Place>,
     /// Files of other programs that a flush found and kept, since the store was opened.
     pub foreign_files: u64,
+}
+
+impl Store {
+    /// Whether the journal found no room on the disk when it last looked for some, which is at least once a second:
+    /// while that is so, only deletes and clears are taken.
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.is_disk_full()
+    }
 }

@@ -214,6 +214,11 @@ impl Store {
         request.is_volatile() || !asks_more && request.tables.iter().all(|table| table.is_announced())
     }
 
+    /// Whether it is the first to a namespace that was loaded: the journal is then told of the file, and synced, before it.
+    pub fn is_first_write(&self, request: &WriteRequest) -> bool {
+        !request.is_volatile() && request.tables.iter().any(|table| !table.is_announced())
+    }
+
     /// Also where nothing was to be done: an `Ok` would promise what nobody sees to.
     pub(super) fn refuse_if_read_only(&self) -> Result<(), Error> {
         if self.read_only { self.poison.check() } else { Ok(()) }

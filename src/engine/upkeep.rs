@@ -94,7 +94,7 @@ impl Store {
         self.release_segments();
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
-            let _ = writer.appender.make_room(0, Spare::Keep);
+            writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep));
             Seen::now(writer)
         });
         *self.seen.lock() = seen;
@@ -128,7 +128,7 @@ impl Store {
         self.progress.sync_through(seq)?;
         self.release_segments();
         // Where there is no room now, the next second is soon.
-        self.turn.exclusive(|writer| drop(writer.appender.make_room(0, Spare::Keep)));
+        self.turn.exclusive(|writer| writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep)));
         Ok(())
     }
 }

@@ -85,6 +85,8 @@ impl Store {
                 for table in request.tables.iter_mut().filter(|table| table.is_gone()) {
                     *table = self.volatile(table.place())?;
                 }
+                // It may have found the one that was made again already.
+                request.join_tables();
                 continue;
             }
             let mut evaluation = Evaluation::within(&self.shared.memory);

@@ -1,7 +1,7 @@
 //! One group of writes, from evaluation to visibility: journal, sync, map, and only then the replies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use commonhold_proto::{Durability, Seq};
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     garbage: Mutex<Vec<Cleared>>,
     /// What all of it takes.
     pub(super) memory: Memory,
+    /// The journal found no room on the disk when it last looked for some.
+    disk_full: AtomicBool,
 }
 
 /// A cleared map that is no larger than this is freed at once.
@@ -64,6 +66,19 @@ impl Shared {
 
     pub(super) fn set_applied(&self, seq: Seq) {
         self.applied.store(seq.0, Ordering::Release);
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// What came of looking for room in the journal.
+    pub(super) fn looked_for_room(&self, outcome: &Result<(), Error>) {
+        let is_full = matches!(outcome, Err(Error::Full { .. }));
+        // Read first: a line that everybody looks at is not written for nothing.
+        if self.is_disk_full() != is_full {
+            self.disk_full.store(is_full, Ordering::Relaxed);
+        }
     }
 
     /// Takes what a clear has left; it is freed where nobody waits for it.
@@ -117,7 +132,9 @@ impl Writer {
             return refuse(group, &error);
         }
         // On a full disk only what frees space goes on, in the room that is kept for it.
-        let full = self.appender.make_room(weight(group), Spare::Keep).err();
+        let room = self.appender.make_room(weight(group), Spare::Keep);
+        shared.looked_for_room(&room);
+        let full = room.err();
         for batch in group {
             let mut requests = std::mem::take(&mut batch.0).into_iter();
             let mut some = Vec::with_capacity(requests.len());

@@ -1,6 +1,7 @@
 //! Volatile namespaces: read and written as the others, and never anywhere but in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonhold_proto::message::Kind;
 use commonhold_proto::{Condition, Number, Seq};
@@ -136,6 +137,26 @@ fn a_dropped_one_frees_its_name_and_a_late_write_to_it_is_not_lost() {
     rig.put("v", "k", "1");
     assert!(matches!(rig.store().drop_volatile(&place("v")), Err(Error::KindMismatch { .. })));
     assert_eq!(rig.killed().all("v"), [pair("k", "1")]);
+}
+
+#[test]
+fn a_request_whose_namespace_was_dropped_and_made_again_while_it_was_built_is_done_and_does_not_wait_for_itself() {
+    let rig = Rig::buffered();
+    let (before, other) = (volatile(&rig, "v"), volatile(&rig, "w"));
+    let mut request = WriteRequest::new(1, 2);
+    request.put(&before, "first", "1", ALWAYS).unwrap();
+    request.put(&other, "other", "1", ALWAYS).unwrap();
+    rig.store().drop_volatile(&place("v")).unwrap();
+    request.put(&volatile(&rig, "v"), "second", "2", ALWAYS).unwrap();
+    request.increment(&before, "third", "n", Number::Int(1), ALWAYS).unwrap();
+    request.put(&other, "last", "1", ALWAYS).unwrap();
+    let (store, (sender, done)) = (Arc::clone(rig.store()), std::sync::mpsc::channel());
+    std::thread::spawn(move || sender.send(store.write(vec![request])).unwrap());
+    let outcome = done.recv_timeout(Duration::from_secs(20)).expect("it waits for itself");
+    assert_eq!(outcome.into_iter().next().unwrap().unwrap().new, 5);
+    let expected = [pair("first", "1"), pair("second", "2"), pair("third", "{\"n\":1}")];
+    assert_eq!(contents(&volatile(&rig, "v")), expected);
+    assert_eq!(contents(&volatile(&rig, "w")), [pair("other", "1"), pair("last", "1")]);
 }
 
 #[test]
