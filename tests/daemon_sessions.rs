@@ -33,8 +33,8 @@ however_sessions_are_served! {
 }
 
 fn a_crowd_of_synced_writes_shares_its_syncs(place: &Place) {
-    const SESSIONS: usize = 200;
-    const ROUNDS: usize = 20;
+    const SESSIONS: u64 = 200;
+    const ROUNDS: u64 = 20;
     let _daemon = place.serve();
     let mut peers: Vec<Peer> = (0..SESSIONS).map(|_| place.connect()).collect();
     let syncs = |peer: &mut Peer| {
@@ -61,13 +61,11 @@ fn a_crowd_of_synced_writes_shares_its_syncs(place: &Place) {
     }
     let (took, (after, synced)) = (began.elapsed(), syncs(&mut peers[0]));
     let (writes, syncs) = (SESSIONS * ROUNDS, after - before);
-    println!(
-        "{writes} synced writes in {took:.2?} with {syncs} syncs: {:.0} a second",
-        writes as f64 / took.as_secs_f64()
-    );
+    let a_second = u128::from(writes) * 1_000_000 / took.as_micros().max(1);
+    println!("{writes} synced writes in {took:.2?} with {syncs} syncs: {a_second} a second");
     assert!(synced >= last, "each was on the platter when it was answered");
     // The first that finds the disk free goes alone; those that come meanwhile go together.
-    assert!(syncs < writes as u64 / 4, "{syncs} syncs for {writes} writes");
+    assert!(syncs < writes / 4, "{syncs} syncs for {writes} writes");
 }
 
 fn a_write_that_takes_long_is_overtaken_by_nothing_of_its_session_in_whatever_namespace(place: &Place) {

@@ -77,7 +77,7 @@ impl Bell {
     /// Waits until then, or, with `heed`, for a call. Answers whether there was one; none at the end.
     pub(super) fn wait(&self, until: Instant, heed: bool) -> Option<bool> {
         let mut rung = self.rung.lock();
-        while !rung.ended && !(heed && rung.called) {
+        while !(rung.ended || heed && rung.called) {
             if self.changed.wait_until(&mut rung, until).timed_out() {
                 break;
             }
