@@ -146,12 +146,20 @@ impl<'a> Search<'a> {
         Verdict::Linearizable
     }
 
-    /// What may come next: everything that was called before the first answer.
+    /// What may come next: everything that was called before the first answer, and of what a process sent without waiting
+    /// for answers only the first.
     fn moment(&mut self, states: States) -> Moment {
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        let (mut known, mut unknown, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut node = self.next[self.operations.len() * 2];
         while is_call(node) && node / 2 < self.operations.len() {
             let operation = &self.operations[node / 2];
+            if waiting.contains(&operation.process) {
+                node = self.next[node];
+                continue;
+            }
+            if operation.in_order {
+                waiting.push(operation.process);
+            }
             if operation.is_pure() && self.changes_nothing(&states, node / 2) {
                 // Whatever else may come, it may as well come now: no other order needs to be tried.
                 return Moment { states, candidates: vec![node / 2].into_iter() };

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("two_increments_of_one_base_are_noticed", two_increments_of_one_base_are_noticed),
     ("an_unknown_write_is_done_once_or_never", an_unknown_write_is_done_once_or_never),
     ("an_unknown_write_has_no_effect_after_its_daemon", an_unknown_write_has_no_effect_after_its_daemon),
+    ("what_one_process_sends_takes_effect_in_order", what_one_process_sends_takes_effect_in_order),
     ("conditions_are_answered_truly", conditions_are_answered_truly),
     ("a_refusal_after_a_restart_says_nothing", a_refusal_after_a_restart_says_nothing),
     ("memory_loses_only_by_a_kill_and_not_what_is_pinned", memory_loses_only_by_a_kill_and_not_what_is_pinned),
@@ -43,6 +44,7 @@ fn operation(call: u64, until: u64, action: Action, outcome: Outcome) -> Operati
         until,
         outcome,
         weak: false,
+        in_order: false,
     }
 }
 
@@ -148,6 +150,18 @@ fn an_unknown_write_has_no_effect_after_its_daemon() {
     contradicts(&partition(&[late, get(60, 70, 0), get(80, 90, 1)]));
 }
 
+fn what_one_process_sends_takes_effect_in_order() {
+    let sent = |in_order, process| {
+        let first = Operation { in_order, ..put(0, 50, 1, true) };
+        let second = Operation { process, ..put(10, 60, 2, false) };
+        partition(&[first, second, get(70, 80, 1)])
+    };
+    contradicts(&sent(true, 1));
+    // Another process may come first, and so may the second if the first was repeated at the next daemon.
+    holds(&sent(true, 2));
+    holds(&sent(false, 1));
+}
+
 fn conditions_are_answered_truly() {
     let when = |when, outcome| Operation { when, outcome, ..put(20, 30, 2, true) };
     let if_seen = |stamp| When::IfSeen { value: stamped(stamp), since: 0 };
@@ -206,6 +220,10 @@ fn a_mixture_is_never_explained() {
     ]));
 }
 
+fn comes_first(one: &Operation, other: &Operation) -> bool {
+    one.until < other.call || one.in_order && one.process == other.process && one.call < other.call
+}
+
 /// Whether some order of the operations is one that the model explains, by trying all of them.
 fn any_order_holds(partition: &Partition) -> bool {
     fn goes_on(partition: &Partition, order: &mut Vec<usize>) -> bool {
@@ -221,7 +239,7 @@ fn any_order_holds(partition: &Partition) -> bool {
         (0..operations.len()).any(|next| {
             let may_be_next = !order.contains(&next)
                 && (0..operations.len())
-                    .all(|other| order.contains(&other) || operations[other].until >= operations[next].call);
+                    .all(|other| order.contains(&other) || !comes_first(&operations[other], &operations[next]));
             if !may_be_next {
                 return false;
             }
@@ -242,7 +260,8 @@ fn the_verdict_is_that_of_trying_every_order() {
     for _ in 0..3_000 {
         let mut operations = Vec::new();
         for number in 1..=random.u64(2..7) {
-            let call = random.u64(..40);
+            // No two at the same moment: a process does one thing after the other.
+            let call = random.u64(..40) * 8 + number;
             let action = match random.u32(..8) {
                 0 | 1 => Action::Put { stamp: number },
                 2 => Action::Delete,
@@ -264,9 +283,18 @@ fn the_verdict_is_that_of_trying_every_order() {
                 _ if when == When::IfAbsent && random.bool() => Outcome::Refused,
                 _ => Outcome::Written { existed: random.bool() },
             };
-            let until = call + random.u64(1..30);
-            operations.push(Operation { when, pins: random.bool(), ..operation(call, until, action, outcome) });
+            let until = call + random.u64(1..30) * 8;
+            let process = random.u32(..5);
+            let in_order = outcome != Outcome::Unknown && random.bool();
+            operations.push(Operation {
+                process,
+                when,
+                pins: random.bool(),
+                in_order,
+                ..operation(call, until, action, outcome)
+            });
         }
+        operations.sort_by_key(|operation| operation.call);
         let (memory, is_volatile) = (random.bool(), random.u32(..5) == 0);
         let partition = Partition { is_volatile, memory, ..partition(&operations) };
         let expected = any_order_holds(&partition);

@@ -62,6 +62,7 @@ impl History {
                 When::IfSeen { since, .. } => self.has_restarted_between(*since, at),
                 When::Always | When::IfAbsent => false,
             };
+            let in_order = outcome != Outcome::Unknown && !self.has_restarted_between(request.at, at);
             self.operations.push(Operation {
                 process,
                 id: request.id,
@@ -73,6 +74,7 @@ impl History {
                 until,
                 outcome,
                 weak,
+                in_order,
             });
         }
         Ok(())
@@ -127,6 +129,7 @@ impl History {
                 until,
                 outcome: Outcome::Done,
                 weak: false,
+                in_order: false,
             })
         })
     }

@@ -110,6 +110,9 @@ pub(crate) struct Operation {
     /// A daemon ended after the reading of which the condition speaks: versions may have changed, so a refusal says
     /// nothing. That it was done still says all.
     pub(crate) weak: bool,
+    /// What the same process asked for later took effect later. Not so where a daemon ended meanwhile: what had no effect
+    /// there is done anew, and what came after it may have had its effect already.
+    pub(crate) in_order: bool,
 }
 
 impl Operation {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::FlushOptions;
+use commonhold::blocking::{Client, ConnectOptions, FlushOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::history::{Boot, History};
@@ -21,6 +21,9 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// How long a point is waited for; in some moments nobody comes by.
 const REACH: Duration = Duration::from_millis(250);
 const WORKERS: usize = 8;
+/// Connections that take the daemon's threads, so that workers are served by tasks; in some histories.
+const CROWD: usize = 64;
+const CROWDS_PATIENCE: Duration = Duration::from_secs(1);
 /// What is done to the processes in a history.
 const BLOWS: usize = 7;
 /// Names the file through which a daemon is told where to linger.
@@ -91,6 +94,7 @@ struct Run<'a> {
     logs: Vec<(u32, PathBuf, Option<u64>)>,
     spawned: u32,
     blows: Blows,
+    crowd: Vec<Client>,
 }
 
 /// Runs a history in `dir`, an empty directory, with the daemon `binary`, which may be told to have a fault.
@@ -108,6 +112,7 @@ pub(crate) fn run(dir: &Path, binary: &Path, seeded: Option<&str>, seed: u64) ->
         logs: Vec::new(),
         spawned: 0,
         blows: Blows::default(),
+        crowd: Vec::new(),
     };
     let done = run.through();
     run.end_all();
@@ -118,6 +123,10 @@ pub(crate) fn run(dir: &Path, binary: &Path, seeded: Option<&str>, seed: u64) ->
 impl Run<'_> {
     fn through(&mut self) -> Result<History, Failure> {
         self.start_daemon()?;
+        if self.random.u32(..4) == 0 {
+            let client = || ConnectOptions::new().timeout(Some(CROWDS_PATIENCE)).connect(self.store());
+            self.crowd = (0..CROWD).map(|_| client()).collect::<Result<_, _>>()?;
+        }
         let over = Arc::new(AtomicBool::new(false));
         let flusher = flush_all_the_while(&self.store(), &over);
         for _ in 0..WORKERS {
@@ -151,6 +160,8 @@ impl Run<'_> {
         let mut word = String::new();
         daemon.said.read_line(&mut word)?;
         if word.trim() == "ready" {
+            // They connect again, some before the workers do and some after them. Whoever does not may stay away.
+            self.crowd.iter().for_each(|client| drop(client.ping()));
             return Ok(());
         }
         let log = fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default();

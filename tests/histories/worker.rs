@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use commonhold::blocking::{
-    Batch, Client, Condition, ConnectOptions, Durability, Error, Fault, Namespace, Pending, Seq, Written,
+    Batch, Client, Condition, ConnectOptions, Durability, Error, Fault, Namespace, Pending, Seq, Value as Stored,
+    Written,
 };
 use serde_json::json;
 
@@ -43,6 +44,12 @@ struct Place {
     object: &'static Object,
     namespaces: Vec<Namespace>,
     seen: Option<(Value, Seq, u64)>,
+}
+
+/// A request whose answer is not waited for yet.
+enum Sent {
+    Write { at: usize, id: u64, action: Action, written: Result<Pending<Written>, Error> },
+    Read { at: usize, id: u64, since: u64, found: Result<Pending<Option<Stored>>, Error> },
 }
 
 /// Runs a worker: `STORE NUMBER SEED LOG`.
@@ -188,19 +195,35 @@ impl Worker {
         let mut begun = Vec::new();
         for _ in 0..self.random.u64(2..=PIPELINED) {
             let at = self.choose();
-            let action = match self.places[at].object.kind {
-                Kind::Group | Kind::Wiped => Action::Put { stamp: self.stamp() },
+            let kind = self.places[at].object.kind;
+            let is_group = matches!(kind, Kind::Group | Kind::Wiped);
+            if !is_group && self.random.u32(..3) == 0 {
+                let since = now();
+                let Place { object, namespaces, .. } = &self.places[at];
+                let id = self.recorder.begin(object.name, Action::Get, When::Always, false)?;
+                begun.push(Sent::Read { at, id, since, found: namespaces[0].get_raw_later(object.keys[0]) });
+                continue;
+            }
+            let action = match kind {
+                _ if is_group => Action::Put { stamp: self.stamp() },
                 Kind::Key | Kind::Volatile if self.random.bool() => {
                     Action::Append { item: self.stamp(), keep_last: KEPT as usize }
                 }
-                Kind::Key | Kind::Volatile | Kind::Tally => Action::Increment { by: 1 },
+                _ => Action::Increment { by: 1 },
             };
             let (id, batch) = self.begin(at, action.clone(), When::Always)?;
-            begun.push((at, id, action, self.client.begin(&batch)));
+            begun.push(Sent::Write { at, id, action, written: self.client.begin(&batch) });
         }
-        for (at, id, action, pending) in begun {
-            let written = pending.and_then(Pending::wait);
-            self.end_write(at, id, &action, written)?;
+        for sent in begun {
+            match sent {
+                Sent::Write { at, id, action, written } => {
+                    self.end_write(at, id, &action, written.and_then(Pending::wait))?;
+                }
+                Sent::Read { at, id, since, found } => {
+                    let found = found.and_then(Pending::wait).map(|found| vec![found]);
+                    self.end_get(at, id, since, found)?;
+                }
+            }
         }
         Ok(())
     }
@@ -296,6 +319,16 @@ impl Worker {
             [key] => namespace.get_raw(key).map(|found| vec![found]),
             keys => namespace.get_many_raw(keys),
         };
+        self.end_get(at, id, since, found)
+    }
+
+    fn end_get(
+        &mut self,
+        at: usize,
+        id: u64,
+        since: u64,
+        found: Result<Vec<Option<Stored>>, Error>,
+    ) -> Result<(), Failure> {
         let outcome = match found {
             Err(error) => not_read(error)?,
             Ok(found) => {
@@ -306,7 +339,7 @@ impl Worker {
                 if values.windows(2).any(|pair| pair[0] != pair[1]) {
                     Outcome::Mixed(format!("{values:?}"))
                 } else {
-                    let seq = found[0].as_ref().map(commonhold::blocking::Value::seq);
+                    let seq = found[0].as_ref().map(Stored::seq);
                     let seen = values[0].clone().filter(Value::comes_once).zip(seq);
                     self.places[at].seen = seen.map(|(value, seq)| (value, seq, since));
                     Outcome::Read(values[0].clone())
