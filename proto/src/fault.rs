@@ -46,7 +46,7 @@ pub enum Fault {
     },
     /// A namespace of the same name in other letter case exists; on some file systems the two would be one file.
     #[error(
-        "namespace {namespace:?} differs only in letter case from the existing {existing:?}: use that name or another one"
+        "namespace {namespace:?} differs only in letter case from {existing:?}, which is there: use that name or another one. If each has a file or waiting writes, neither is opened: move the file of one out of the store, or give it another name, while no daemon runs"
     )]
     NameClash {
         /// The name asked for.

@@ -92,6 +92,12 @@ pub(super) fn fold(place: &Place) -> Place {
     Place::new(place.workspace.as_str(), &folded).expect("a valid name is valid in lower case")
 }
 
+/// The one of these names that differs from the namespace's only in letter case.
+pub(super) fn clash<'a>(mut names: impl Iterator<Item = &'a str>, place: &Place) -> Option<&'a str> {
+    let own = place.namespace.as_str();
+    names.find(|name| name.eq_ignore_ascii_case(own) && *name != own)
+}
+
 impl Store {
     /// The namespace of these names, loaded from its file if it was not.
     ///
@@ -161,18 +167,25 @@ impl Store {
         let mut namespaces = self.namespaces.write();
         let mut folded = self.folded.lock();
         let in_memory = folded.get(&fold(place)).map(Namespace::as_str);
-        let clash = on_disk
-            .iter()
-            .map(String::as_str)
-            .chain(in_memory)
-            .find(|name| name.eq_ignore_ascii_case(place.namespace.as_str()) && *name != place.namespace.as_str());
-        if let Some(existing) = clash {
+        if let Some(existing) = clash(on_disk.iter().map(String::as_str).chain(in_memory), place) {
             let (namespace, existing) = (place.namespace.to_string(), existing.to_owned());
             return Err(Error::NameClash { namespace, existing });
         }
         folded.insert(fold(place), place.namespace.clone());
         let slot = namespaces.entry(place.clone()).or_insert_with(|| Arc::new(Slot::new(place.clone(), state)));
         Ok(Arc::clone(slot))
+    }
+
+    /// The names of the namespaces that have a file or waiting records in a workspace.
+    pub(super) fn names_in_use(&self, workspace: &Workspace) -> Result<Vec<String>, Error> {
+        let mut names = self.namespaces_in(workspace)?;
+        let is_here = |place: &Place| place.workspace == *workspace;
+        self.turn.exclusive(|writer| {
+            let waiting = writer.appender.table().iter().filter(|(place, known)| is_here(place) && known.is_waiting());
+            names.extend(waiting.map(|(place, _)| place.namespace.to_string()));
+        });
+        names.extend(self.quarantined().into_iter().filter(is_here).map(|place| place.namespace.to_string()));
+        Ok(names)
     }
 
     /// The names of the namespaces that have a file in a workspace; none if there is no such directory.

@@ -35,6 +35,11 @@ pub enum Why {
     },
     /// A directory or a device has its file's name.
     NotAFile,
+    /// Another namespace of its workspace has a file or waiting records, and a name that differs only in letter case.
+    NameClash {
+        /// The other one's name.
+        existing: String,
+    },
     /// Records wait, and the file that is there is not the one they belong to.
     OtherFile,
     /// Records wait, and the file they belong to is gone.
@@ -80,6 +85,10 @@ impl fmt::Display for Why {
                 write!(f, "its workspace is a symbolic link to {}: put the directory itself there", target.display())
             }
             Self::NotAFile => f.write_str("what has its file's name is not a regular file"),
+            Self::NameClash { existing } => write!(
+                f,
+                "its name differs only in letter case from that of {existing}, which has a file or waiting records too, so neither is opened: while no daemon runs, move the file kv_store_{existing}.json (or its own) out of the store, or give it another name, and start again"
+            ),
             Self::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to"),
             Self::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to"),
             Self::Gap { cut: Some(cut), through } => write!(

@@ -17,7 +17,7 @@ pub enum Error {
     Name(#[from] NameError),
     /// A namespace whose name differs only in letter case exists.
     #[error(
-        "namespace {namespace:?} differs only in letter case from the existing {existing:?}: use that name or another one"
+        "namespace {namespace:?} differs only in letter case from {existing:?}, which is there: use that name or another one. If each has a file or waiting writes, neither is opened: move the file of one out of the store, or give it another name, while no daemon runs"
     )]
     NameClash {
         /// The name asked for.

@@ -8,10 +8,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use commonhold_proto::{Place, Seq};
+use commonhold_proto::{Place, Seq, Workspace};
 use hashbrown::HashMap;
 
-use super::catalogue::LoadProgress;
+use super::catalogue::{LoadProgress, clash};
 use super::closing::{Closing, Why};
 use super::disk::{How, Kind, Stat};
 use super::error::Error;
@@ -56,8 +56,9 @@ impl Store {
         progress: Option<&LoadProgress>,
     ) -> Result<Vec<Result<Arc<Table>, Closing>>, Error> {
         let mut bases: Vec<Result<Base, Closing>> = Vec::with_capacity(places.len());
+        let mut names = HashMap::new();
         for place in places {
-            bases.push(self.base(place, progress)?);
+            bases.push(self.base_among(place, progress, &mut names)?);
         }
         self.apply_journal(places, &mut bases)?;
         let table = |(place, base): (&Place, Result<Base, Closing>)| {
@@ -134,6 +135,16 @@ impl Store {
 
     /// What the file holds, and from where on the journal counts. The outer error is one that may pass.
     pub(super) fn base(&self, place: &Place, progress: Option<&LoadProgress>) -> Result<Result<Base, Closing>, Error> {
+        self.base_among(place, progress, &mut HashMap::new())
+    }
+
+    /// The same; `names` keeps the namespaces of each workspace, so that they are listed once.
+    fn base_among(
+        &self,
+        place: &Place,
+        progress: Option<&LoadProgress>,
+        names: &mut HashMap<Workspace, Vec<String>>,
+    ) -> Result<Result<Base, Closing>, Error> {
         let unseen = LoadProgress::default();
         let progress = progress.unwrap_or(&unseen);
         let path = self.layout.namespace_file(place);
@@ -146,6 +157,12 @@ impl Store {
         };
         if let Some(why) = self.flaw_of_quarantine(place) {
             return closing(why);
+        }
+        if !names.contains_key(&place.workspace) {
+            names.insert(place.workspace.clone(), self.names_in_use(&place.workspace)?);
+        }
+        if let Some(existing) = clash(names[&place.workspace].iter().map(String::as_str), place) {
+            return closing(Why::NameClash { existing: existing.to_owned() });
         }
         let file = stat.map(|_| Fingerprint::of(&bytes));
         let cut = match self.cut_of(place, &known, file) {

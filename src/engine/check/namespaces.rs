@@ -196,10 +196,19 @@ impl Check<'_> {
     }
 
     fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) {
+        if let Why::NameClash { existing } = &closing.why
+            && let Ok(other) = Place::new(place.workspace.as_str(), existing)
+            && self.disk.lstat(path).is_ok()
+            && self.disk.lstat(&self.layout.namespace_file(&other)).is_ok()
+        {
+            // Told of the two files together.
+            return;
+        }
         let kind = match &closing.why {
             Why::NotJson(_) => "not_json",
             Why::Link { .. } | Why::LinkedWorkspace { .. } => "link",
             Why::NotAFile => "not_a_file",
+            Why::NameClash { .. } => "case_clash",
             Why::OtherFile => "other_file",
             Why::Missing => "missing_file",
             Why::Gap { .. } => "missing_segments",

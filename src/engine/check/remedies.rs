@@ -88,6 +88,9 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
             finding.remedy("put the namespace's own file there, a regular one, or move what is there out of the store")
         );
     }
+    if let Why::NameClash { .. } = closing.why {
+        return Ok(finding.remedy("move the file of one of the two out of the store, or give it another name"));
+    }
     for kept in generations_of(store, place)?.iter().take(GENERATIONS_TOLD) {
         let bytes = store.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
         if json::load_object(&bytes, &mut |_, _| {}).is_err() {
@@ -125,7 +128,7 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
                 .command("keep the file, and apply to it what waits and can be read", repair("--apply journal"))
                 .command("keep the file as it is, and set what waits aside", repair("--keep file"));
         }
-        Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile => {}
+        Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile | Why::NameClash { .. } => {}
     }
     Ok(finding)
 }

@@ -158,6 +158,53 @@ fn names_that_differ_only_in_case_are_refused() {
 }
 
 #[test]
+fn of_two_names_that_differ_only_in_case_neither_is_opened_and_moving_one_file_away_is_the_way_out() {
+    // One waits and has no file, waits beside its file, or nothing waits.
+    for (has_file, waits) in [(false, true), (true, true), (true, false)] {
+        let rig = Rig::buffered();
+        rig.put("A", "k", "1");
+        if has_file {
+            rig.flush("A").unwrap();
+        }
+        if waits {
+            rig.put("A", "k", "2");
+        }
+        rig.put("b", "k", "1");
+        let mut rig = rig.killed_and_closed();
+        rig.disk.write_file(file("a"), b"{\"theirs\": 1}");
+        for round in 0..2 {
+            rig.try_open().unwrap();
+            for (name, other) in [("A", "a"), ("a", "A")] {
+                let told = rig.store().namespace(&place(name)).unwrap_err().to_string();
+                assert!(told.contains("letter case") && told.contains(other), "round {round}: {told}");
+                assert!(told.contains("out of the store") && told.contains("while no daemon runs"), "{told}");
+            }
+            assert_eq!(rig.all("b"), [pair("k", "1")], "others are served");
+            rig.store().tick().unwrap();
+            rig.close();
+        }
+        assert_eq!(rig.disk.read_file(file("a")), b"{\"theirs\": 1}");
+        rig.disk.remove_path(file("a"));
+        rig.try_open().unwrap();
+        assert_eq!(rig.all("A"), [pair("k", if waits { "2" } else { "1" })]);
+        rig.put("A", "l", "3");
+        rig.flush("A").unwrap();
+        assert_eq!(rig.in_file("A").len(), 2);
+    }
+}
+
+#[test]
+fn a_namespace_in_use_goes_on_when_a_file_of_its_name_in_other_case_appears() {
+    let rig = Rig::buffered();
+    rig.put("A", "k", "1");
+    rig.disk.write_file(file("a"), b"{}");
+    assert!(matches!(rig.store().namespace(&place("a")), Err(Error::NameClash { .. })));
+    rig.put("A", "k", "2");
+    rig.flush("A").unwrap();
+    assert_eq!((rig.in_file("A"), rig.disk.read_file(file("a"))), (vec![pair("k", "2")], b"{}".to_vec()));
+}
+
+#[test]
 fn an_older_generation_put_back_gets_exactly_the_records_above_its_cut() {
     let rig = Rig::buffered();
     rig.put("b", "pins", "1");
