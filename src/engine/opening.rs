@@ -17,7 +17,7 @@ use super::disk::{Disk, Kind, ReadOnlyDisk, Stat};
 use super::error::Error;
 use super::files::Files;
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Reading, Tail, continue_journal, read_journal};
+use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal, read_journal};
 use super::layout::Layout;
 use super::note;
 use super::ownership::Ownership;
@@ -209,6 +209,7 @@ impl Store {
         }
         waiting.retain(|place| store.known(place).is_waiting() || store.flaw_of_quarantine(place).is_some());
         store.recover(waiting)?;
+        store.ranges.iter_mut().for_each(Range::let_go);
         // Not before: what waits for closed namespaces has been quarantined, and the files have been looked at.
         match (reading, store.poison.reason()) {
             (Reading::Strict, None) => store.release_segments(),

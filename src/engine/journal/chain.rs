@@ -8,7 +8,9 @@
 //! for a valid header or record that names a synced-through Seq above the last good one: if there is one, bytes that
 //! had been on the platter are gone, and that is damage. If not, it is a tail.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
@@ -19,7 +21,7 @@ use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
 use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
 use super::table::FileTable;
-use crate::engine::disk::Disk;
+use crate::engine::disk::{Disk, DiskFile, How};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
 
@@ -42,6 +44,29 @@ pub(super) struct Read {
     pub(super) end: Link,
     /// The last write in it to each namespace.
     pub(super) writes: HashMap<Place, Seq>,
+    /// The file, as long as there is room for it.
+    pub(super) bytes: Option<Arc<[u8]>>,
+}
+
+/// The newest segments are kept in memory while a start goes on, so that each is read once. Of a larger journal the older
+/// ones are read again.
+const KEPT_BYTES: usize = 256 << 20;
+
+impl Read {
+    pub(super) fn bytes(&self, disk: &dyn Disk) -> Result<Arc<[u8]>, Error> {
+        self.bytes.clone().map_or_else(|| read_file(disk, &self.path).map(Arc::from), Ok)
+    }
+}
+
+/// Lets go of the oldest ones' bytes beyond what may be kept.
+fn keep_newest(segments: &mut [Read]) {
+    let mut bytes = 0;
+    for read in segments.iter_mut().rev() {
+        bytes += read.bytes.as_ref().map_or(0, |bytes| bytes.len());
+        if bytes > KEPT_BYTES {
+            read.bytes = None;
+        }
+    }
 }
 
 /// What was cut off the end of the journal.
@@ -122,7 +147,7 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
 
     let mut headers = HashMap::new();
     for (number, path) in &files {
-        let bytes = read_file(disk, path)?;
+        let bytes = read_header(disk, path).map_err(Error::disk("read", path))?;
         let header = match SegmentHeader::decode(&bytes) {
             Ok((header, length)) if header.number == *number => Ok((header, length)),
             Ok(_) => Err("the file's name is not that of the segment in it"),
@@ -147,6 +172,34 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
     chain.greatest = greatest;
     Ok(chain)
 }
+
+/// The beginning of a file, as far as the header goes that it may have.
+fn read_header(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, &How::READ)?;
+    let mut bytes = vec![0; MIN_HEADER_BYTES];
+    let mut got = read_up_to(&*file, &mut bytes, 0)?;
+    let named = SegmentHeader::length(&bytes[..got]).min(file.stat()?.bytes as usize);
+    if named > got {
+        bytes.resize(named, 0);
+        got += read_up_to(&*file, &mut bytes[got..], got as u64)?;
+    }
+    bytes.truncate(got);
+    Ok(bytes)
+}
+
+fn read_up_to(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < bytes.len() {
+        match file.read_at(&mut bytes[got..], offset + got as u64)? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}
+
+/// Most headers fit into this.
+const MIN_HEADER_BYTES: usize = 64 << 10;
 
 pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
     disk.read(path).map_err(Error::disk("read", path))
@@ -277,10 +330,10 @@ impl Reader<'_> {
     }
 
     /// Reads the records of one segment, as far as its successor says, into the chain.
-    fn read_segment(&self, number: u64, until: Option<Predecessor>, chain: &mut Chain) -> Result<Vec<u8>, Error> {
+    fn read_segment(&self, number: u64, until: Option<Predecessor>, chain: &mut Chain) -> Result<Arc<[u8]>, Error> {
         let (header, length) = self.whole(number).expect("the numbers of a chain have whole headers");
         let path = self.path(number).expect("a header was read from a file").clone();
-        let bytes = read_file(self.disk, &path)?;
+        let bytes: Arc<[u8]> = Arc::from(read_file(self.disk, &path)?);
         let before = header.predecessor;
         let first = Link {
             byte: *length as u64,
@@ -304,7 +357,9 @@ impl Reader<'_> {
             let reason = format!("a record of kind {kind:?} cannot be read by this release");
             return Err(Error::Damage { file: path, offset, reason });
         }
-        chain.segments.push(Read { path, header: header.clone(), first, end, writes });
+        let kept = Some(Arc::clone(&bytes));
+        chain.segments.push(Read { path, header: header.clone(), first, end, writes, bytes: kept });
+        keep_newest(&mut chain.segments);
         Ok(bytes)
     }
 
@@ -439,6 +494,15 @@ pub(crate) struct Range {
     pub(super) salt: u64,
     pub(super) first: Link,
     pub(super) end: u64,
+    /// The file, while a start goes on and as long as there is room for it.
+    pub(super) bytes: Option<Arc<[u8]>>,
+}
+
+impl Range {
+    /// From here on the file is read when it is needed.
+    pub(crate) fn let_go(&mut self) {
+        self.bytes = None;
+    }
 }
 
 /// Hands every effect of every write in these ranges to `each`, in order.
@@ -448,7 +512,7 @@ pub(crate) fn for_each_effect(
     mut each: impl FnMut(Seq, &Place, EffectRef<'_>),
 ) -> Result<(), Error> {
     for range in ranges {
-        let bytes = read_file(disk, &range.path)?;
+        let bytes = range.bytes.clone().map_or_else(|| read_file(disk, &range.path).map(Arc::from), Ok)?;
         let mut unread = None;
         let end = for_each_record(&bytes, range.salt, range.first, range.end, |record, offset| {
             let seq = record.stamp.seq;

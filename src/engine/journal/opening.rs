@@ -172,7 +172,8 @@ fn begin_segment(
     let mut segments = VecDeque::with_capacity(kept + 1);
     for (index, read) in chain.segments[..kept].iter().enumerate() {
         let end = base.filter(|(last, _)| *last == index).map_or(read.end.byte, |(_, before)| before.byte);
-        ranges.push(Range { path: read.path.clone(), salt: read.header.salt(), first: read.first, end });
+        let bytes = read.bytes.clone();
+        ranges.push(Range { path: read.path.clone(), salt: read.header.salt(), first: read.first, end, bytes });
         segments.push_back(Segment {
             number: read.header.number,
             path: read.path.clone(),
@@ -182,11 +183,13 @@ fn begin_segment(
             writes: read.writes.clone(),
         });
     }
-    ranges.push(Range { path: path.clone(), salt: copy.salt, first: start, end: bytes.len() as u64 });
+    let length = bytes.len() as u64;
+    let bytes = Some(Arc::from(bytes));
+    ranges.push(Range { path: path.clone(), salt: copy.salt, first: start, end: length, bytes });
     segments.push_back(Segment {
         number,
         path: path.clone(),
-        bytes: bytes.len() as u64,
+        bytes: length,
         last: copy.last,
         durable_from: Some(Seq::ZERO),
         writes: copy.writes,
@@ -320,7 +323,7 @@ pub(super) struct Base {
 /// it cannot be built upon. The oldest one can: what was before it went only after it was on the platter.
 pub(super) fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Base>, Error> {
     for (index, read) in chain.segments.iter().enumerate().rev() {
-        let bytes = chain::read_file(disk, &read.path)?;
+        let bytes = read.bytes(disk)?;
         let mut table = read.header.table.clone();
         let end = chain::for_each_record(&bytes, read.header.salt(), read.first, read.end.byte, |record, _| {
             let is_synced = record.stamp.seq <= chain.synced;
@@ -358,7 +361,7 @@ impl Copy {
             !matches!(stamp.kind, Kind::Write | Kind::Drop) || visible.is_none_or(|visible| stamp.seq <= visible)
         };
         for (at, read) in chain.segments.iter().enumerate().skip(index) {
-            let bytes = chain::read_file(disk, &read.path)?;
+            let bytes = read.bytes(disk)?;
             let first =
                 if at == index { Link { byte: before.byte, seq: before.seq, crc: before.crc } } else { read.first };
             chain::for_each_record(&bytes, read.header.salt(), first, read.end.byte, |record, _| {

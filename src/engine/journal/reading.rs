@@ -58,7 +58,7 @@ pub(crate) fn read_journal(
     let mut segments = VecDeque::with_capacity(chain.segments.len());
     for read in chain.segments {
         let (salt, end) = (read.header.salt(), read.end.byte);
-        ranges.push(Range { path: read.path.clone(), salt, first: read.first, end });
+        ranges.push(Range { path: read.path.clone(), salt, first: read.first, end, bytes: read.bytes });
         segments.push_back(Segment {
             number: read.header.number,
             path: read.path,

@@ -121,6 +121,14 @@ impl SegmentHeader {
         out
     }
 
+    /// How long the header at the start of `segment` says that it is; 0 if there is none. Not to be believed yet.
+    pub(super) fn length(segment: &[u8]) -> usize {
+        let named = segment
+            .get(12..16)
+            .map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes were sliced")) as usize);
+        if segment.starts_with(MAGIC) { named.min(MAX_HEADER_BYTES) } else { 0 }
+    }
+
     /// Reads the header at the start of `segment` and says how long it is.
     pub(super) fn decode(segment: &[u8]) -> Result<(Self, usize), HeaderError> {
         use HeaderError::{Bad, Newer};

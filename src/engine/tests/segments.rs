@@ -160,3 +160,24 @@ fn a_cursor_of_an_earlier_owner_goes_on_behind_its_key_or_has_expired() {
         }
     }
 }
+
+#[test]
+fn a_start_reads_each_segment_once_after_its_header() {
+    let rig = small(Durability::Buffered);
+    for number in 0..40 {
+        rig.put(["a", "b"][number % 2], "k", &number.to_string());
+    }
+    let mut rig = rig.killed_and_closed();
+    let segments = rig.segments();
+    assert!(segments.len() > 5, "{segments:?}");
+    rig.disk.trace();
+    rig.try_open().unwrap();
+    let calls = rig.disk.take_trace();
+    for segment in &segments {
+        let opened = calls.iter().filter(|(call, path)| *call == Call::Open && path == segment).count();
+        assert_eq!(opened, 2, "{}: its header, and then all of it", segment.display());
+    }
+    assert_eq!((rig.get("a", "k"), rig.get("b", "k")), (Some("38".to_owned()), Some("39".to_owned())));
+    // What is loaded later is read from the disk again, and is the same.
+    assert_eq!(rig.killed().get("b", "k").unwrap(), "39");
+}
