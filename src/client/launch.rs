@@ -30,6 +30,13 @@ const OWNED: &str = "owned";
 /// How long the owner of a store is waited for before it is tried again to start a daemon: it may be about to end.
 const OWNER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A daemon that answers is given so long, also where the time for opening is over.
+const SHORTEST_TRY: Duration = Duration::from_millis(100);
+
+/// What was waited for in vain.
+const SILENT_DAEMON: &str = "the daemon that owns the store to answer, or to end so that another can be started: it takes connections \
+     and says nothing, as one does that is ending with much to flush, or is stopped; see its log";
+
 /// How to open a store, with either client: connect to its daemon, or start one.
 ///
 /// ```no_run
@@ -97,7 +104,8 @@ impl OpenOptions {
         self
     }
 
-    /// How long starting may take, which grows with what there is to recover; a minute by default.
+    /// How long opening may take where no daemon answers; a minute by default. Starting one grows with what there is to
+    /// recover, and a daemon that is ending is waited for, however much it has to flush.
     #[must_use]
     pub fn start_within(mut self, time: Duration) -> Self {
         self.start_within = time;
@@ -113,14 +121,19 @@ impl OpenOptions {
 pub(super) fn open(dir: &Path, options: &OpenOptions) -> Result<First, Error> {
     let deadline = Instant::now() + options.start_within;
     let not_started = |reason: String| Error::NotStarted { dir: dir.to_owned(), reason };
+    let began = Instant::now();
     let mut binary = None;
     loop {
-        match connect::first(dir, options.connect.timeout) {
+        match connect::first(dir, Some(within(options, deadline))) {
             Err(error) if error.is_no_daemon() => {}
-            // A daemon that is ending takes the connection and hangs up; the next one can be started when it is gone.
-            Err(Error::Lost { .. }) if Instant::now() < deadline => {
-                thread::sleep(PAUSE.1);
+            // A daemon that is ending takes the connection, says nothing while it flushes, and hangs up; the next one
+            // can be started when it is gone.
+            Err(Error::Lost { .. } | Error::TimedOut { .. }) if Instant::now() < deadline => {
+                thread::sleep(PAUSE.1.min(deadline.saturating_duration_since(Instant::now())));
                 continue;
+            }
+            Err(Error::TimedOut { .. }) => {
+                return Err(Error::TimedOut { waited: began.elapsed(), waiting_for: SILENT_DAEMON });
             }
             done => return done,
         }
@@ -140,6 +153,12 @@ pub(super) fn open(dir: &Path, options: &OpenOptions) -> Result<First, Error> {
     }
 }
 
+/// How long one try to connect may take.
+fn within(options: &OpenOptions, deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST_TRY);
+    options.connect.timeout.map_or(left, |timeout| timeout.min(left))
+}
+
 enum Started {
     Ready,
     /// Another daemon, or a command that works offline, has the store: in whose words.
@@ -151,8 +170,10 @@ fn wait_for_owner(dir: &Path, options: &OpenOptions, deadline: Instant) -> Resul
     let until = deadline.min(Instant::now() + OWNER_PATIENCE);
     let mut pause = PAUSE.0;
     loop {
-        match connect::first(dir, options.connect.timeout) {
+        match connect::first(dir, Some(within(options, deadline))) {
             Err(error) if error.is_no_daemon() => {}
+            // It was about to end and not to serve.
+            Err(Error::TimedOut { .. }) => return Ok(None),
             Err(Error::Lost { .. }) if Instant::now() < until => {}
             done => return done.map(Some),
         }

@@ -78,3 +78,34 @@ impl Drop for LargeFramePlace {
         self.of.freed_for_tasks.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn two_places_that_are_free_at_once_wake_two_who_wait() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+        let runtime = runtime.expect("a runtime can be started");
+        for round in 0..2_000 {
+            let large = LargeFrames::new(Duration::from_secs(1));
+            let mut held: Vec<_> = (0..PLACES).map(|_| large.take()).collect();
+            let waiting: Vec<_> = (0..2)
+                .map(|_| {
+                    let large = Arc::clone(&large);
+                    runtime.spawn(async move { large.take_later().await })
+                })
+                .collect();
+            // Both at once, so that each may come between a look and the wait.
+            drop(held.split_off(PLACES - 2));
+            for task in waiting {
+                let taken = runtime.block_on(async { timeout(Duration::from_secs(20), task).await });
+                taken
+                    .unwrap_or_else(|_| panic!("round {round}: a place is free, and one still waits"))
+                    .expect("it ends");
+            }
+        }
+    }
+}

@@ -6,8 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{BulkOptions, BulkProgress, Client, Error, Fault, OpenOptions, Seq};
+use commonhold::blocking::{BulkOptions, BulkProgress, Client, ConnectOptions, Error, Fault, OpenOptions, Seq};
 use commonhold::testing::{TestStore, TestStoreOptions};
+
+use crate::fake::FakeDaemon;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
 
@@ -107,6 +109,32 @@ fn an_open_that_takes_too_long_says_so() {
     let options = OpenOptions::new().binary(program).start_within(Duration::from_millis(200));
     let error = Client::open_with(dir.path(), options).unwrap_err();
     assert!(error.to_string().contains("not become ready in time"), "{error}");
+}
+
+#[test]
+fn an_open_waits_for_a_daemon_that_is_ending_and_starts_the_next_one() {
+    // One that flushes at its end takes connections and says nothing.
+    let ending = FakeDaemon::start();
+    let dir = ending.dir().to_owned();
+    fs::set_permissions(dir.join(".commonhold"), fs::Permissions::from_mode(0o700)).unwrap();
+    let impatient = ConnectOptions::new().timeout(Some(Duration::from_millis(50)));
+    let options = OpenOptions::new().binary(BINARY).connect_options(impatient);
+
+    let error = Client::open_with(&dir, options.clone().start_within(Duration::from_millis(300))).unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(error.to_string().contains("ending with much to flush"), "{error}");
+
+    let opening = std::thread::spawn({
+        let (dir, options) = (dir.clone(), options.clone().idle_exit(Some(Duration::from_secs(5))));
+        move || Client::open_with(dir, options)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!opening.is_finished(), "it waits");
+    let kept = ending.die();
+    let client = opening.join().unwrap().unwrap();
+    client.namespace("n").unwrap().put("a", &1).unwrap();
+    client.stop().unwrap();
+    assert!(kept.path().join("kv_store_n.json").exists());
 }
 
 #[test]
