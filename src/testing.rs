@@ -3,7 +3,9 @@
 //!
 //! The program is looked for where `COMMONHOLD_BIN` says, in the directories above the test's own program
 //! (`target/<profile>/`), and in `PATH`; where it is not found, the error says how to get it. Tests may run in parallel:
-//! no two stores share anything.
+//! no two stores share anything. A daemon whose test was killed before it could drop its store ends by itself a minute
+//! later; its directory stays. In a process that forks, the store stays the parent's: a child that drops its copy does
+//! nothing to it.
 //!
 //! ```no_run
 //! use commonhold::testing::TestStore;
@@ -26,6 +28,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::client::launch::find_program_beside;
 use crate::client::{Error, blocking};
+
+/// How long a daemon outlives a process that ended without dropping its store, as one that is killed does.
+const IDLE_EXIT: &str = "60s";
 
 /// How a test's store is made. [`TestStore::new`] takes the defaults.
 ///
@@ -61,7 +66,8 @@ impl TestStoreOptions {
         self
     }
 
-    /// Options of `commonhold serve`.
+    /// Options of `commonhold serve`. With an `--idle-exit` among them the store holds no session of its own, so that the
+    /// daemon ends when all of the test's have.
     #[must_use]
     pub fn serve_options(mut self, options: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.serve_options = options.into_iter().map(Into::into).collect();
@@ -85,6 +91,10 @@ pub struct TestStore {
     binary: PathBuf,
     serve_options: Vec<OsString>,
     daemon: Option<Child>,
+    /// A session that nobody uses: as long as this process lives, the daemon is not idle.
+    keeper: Option<blocking::Client>,
+    /// The process whose store it is: a forked child has a copy of this, and the parent still needs all of it.
+    pid: u32,
 }
 
 impl TestStore {
@@ -112,7 +122,8 @@ impl TestStore {
         let root = fresh_directory().map_err(|error| failed(&env::temp_dir(), error.to_string()))?;
         let dir = root.join("store");
         // From here on dropping it removes what there is.
-        let mut store = Self { root, dir, binary, serve_options: options.serve_options, daemon: None };
+        let (serve_options, pid) = (options.serve_options, std::process::id());
+        let mut store = Self { root, dir, binary, serve_options, daemon: None, keeper: None, pid };
         let filled = match &options.folder {
             Some(folder) => copy_folder(folder, &store.dir)
                 .map_err(|error| format!("{} cannot be copied: {error}", folder.display())),
@@ -153,6 +164,7 @@ impl TestStore {
 
     /// Kills the daemon as `SIGKILL` does, in the midst of whatever it does. Nothing happens when there is none.
     pub fn kill(&mut self) {
+        self.keeper = None;
         if let Some(mut daemon) = self.daemon.take() {
             // It may have ended by itself; either way it is reaped here.
             let _ = daemon.kill();
@@ -165,15 +177,23 @@ impl TestStore {
     /// # Errors
     /// As for [`blocking::Client::stop`].
     pub fn stop(&mut self) -> Result<(), Error> {
-        if let Some(mut daemon) = self.daemon.take() {
-            let stopped = self.client().and_then(|client| client.stop());
-            if stopped.is_err() {
-                let _ = daemon.kill();
-            }
-            let _ = daemon.wait();
-            return stopped;
+        self.keeper = None;
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        // One that ended by itself, as by an `--idle-exit` of the caller's, has done what is asked for here.
+        let ended = |daemon: &mut Child| matches!(daemon.try_wait(), Ok(Some(status)) if status.success());
+        if ended(&mut daemon) {
+            return Ok(());
         }
-        Ok(())
+        let stopped = self.client().and_then(|client| client.stop());
+        if stopped.is_err() {
+            // It may have been ending already.
+            if ended(&mut daemon) {
+                return Ok(());
+            }
+            let _ = daemon.kill();
+        }
+        let _ = daemon.wait();
+        stopped
     }
 
     /// Starts the daemon again on the same directory, after stopping it if it runs. Clients connect again by themselves.
@@ -190,7 +210,12 @@ impl TestStore {
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.map_err(|error| not_started(format!("its log cannot be opened: {error}")))?;
         let mut command = Command::new(&self.binary);
-        command.args(["serve", "--announce"]).args(&self.serve_options).arg("--").arg(&self.dir);
+        command.args(["serve", "--announce"]).args(&self.serve_options);
+        let has_own = self.serve_options.iter().any(|option| option.to_string_lossy().starts_with("--idle-exit"));
+        if !has_own {
+            command.args(["--idle-exit", IDLE_EXIT]);
+        }
+        command.arg("--").arg(&self.dir);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command
             .spawn()
@@ -205,6 +230,9 @@ impl TestStore {
             return Err(not_started(format!("the daemon ended ({ended}) {reading}and said: {}", self.log().trim())));
         }
         self.daemon = Some(child);
+        if !has_own {
+            self.keeper = Some(self.client()?);
+        }
         Ok(())
     }
 
@@ -215,6 +243,9 @@ impl TestStore {
 
 impl Drop for TestStore {
     fn drop(&mut self) {
+        if self.pid != std::process::id() {
+            return;
+        }
         self.kill();
         // What is left after a failure is for the system that cleans its temporary directory.
         let _ = fs::remove_dir_all(&self.root);

@@ -420,3 +420,114 @@ fn changes_keep_their_conditions_too() {
     store.ok(&["append", "n", "k", "l", "1", "--durability", "synced"]);
     assert_eq!(store.ok(&["get", "n", "k"]), "{\"f\":1,\"l\":[1]}\n");
 }
+
+#[test]
+fn more_keys_than_a_request_takes_are_read_in_order_and_deleted_in_several() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let records: String = (0..10_001).map(|n| format!("{{\"key\":\"k{n}\",\"value\":{n}}}\n")).collect();
+    assert_eq!(store.run_with(&["import", "n", "-", "--format", "lines"], records.as_bytes()).code, 0);
+    store.ok(&["put", "n", "stays", "1"]);
+    let keys: Vec<String> = (0..10_001).rev().map(|n| format!("k{n}")).collect();
+    let with = |command| [command, "n"].into_iter().chain(keys.iter().map(String::as_str)).collect::<Vec<_>>();
+    let values: String = (0..10_001).rev().map(|n| format!("{n}\n")).collect();
+    assert_eq!(store.ok(&with("get")), values);
+    let deleted = store.run(&with("del"));
+    assert!(deleted.code == 0 && deleted.stderr.contains("n: 10,001 records deleted, seq "), "{deleted:?}");
+    assert_eq!(store.ok(&["keys", "n"]), "stays\n");
+    store.run(&with("del")).refused(1, &["10,001 keys of 10001"]);
+}
+
+#[test]
+fn what_was_only_read_is_no_namespace_that_could_be_dropped() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    for (n, kind) in [("kept", &[][..]), ("live", &["--volatile"])] {
+        let with = |words: &[&'static str]| [words, kind].concat();
+        assert_eq!(store.ok(&with(&["count", n])), "0\n");
+        store.run(&with(&["drop", n])).refused(1, &[n, "there is no namespace", "nothing was dropped"]);
+        assert!(!store.ok(&["namespaces"]).lines().any(|line| line.starts_with(n)));
+        store.ok(&with(&["put", n, "k", "1"]));
+        assert_eq!(store.run(&with(&["drop", n])).code, 0);
+        store.run(&with(&["drop", n])).refused(1, &["there is no namespace"]);
+        store.ok(&with(&["put", n, "k", "1"]));
+        store.ok(&with(&["clear", n]));
+        assert_eq!(store.run(&with(&["drop", n])).code, 0, "what was written to is one, also when it is empty");
+    }
+}
+
+#[test]
+fn a_token_is_refused_because_there_are_no_locks_and_not_because_of_the_daemons_age() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let refused = store.run(&["put", "n", "k", "1", "--if-token", "7"]);
+    refused.refused(7, &["fencing tokens (if_token) come with locks", "does not have yet", "Nothing was done"]);
+    assert!(!refused.stderr.contains("older"), "{refused:?}");
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+fn a_counter_never_becomes_infinite() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["increment", "n", "k", "x", "1e308"]);
+    store.run(&["increment", "n", "k", "x", "1e308"]).refused(4, &["not finite", "nothing was changed"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "{\"x\":1e+308}\n");
+    for by in ["NaN", "-Infinity", "1e400"] {
+        store.run(&["increment", "n", "k", "x", by]).refused(2, &["no finite number"]);
+    }
+}
+
+#[test]
+fn a_daemon_in_the_background_holds_nobodys_directory_and_says_who_owns_the_store() {
+    let store = Store::new();
+    let detach = |dir: &str, words: &[&str]| {
+        let mut command = std::process::Command::new(common::BINARY);
+        command.env_remove("COMMONHOLD_STORE").current_dir(store.beside(""));
+        command.args(words).args(["serve", "--detach", dir]);
+        ran(command, b"")
+    };
+    let started = detach("store", &[]);
+    assert_eq!((started.code, started.stdout.as_str()), (0, "ready\n"), "{started:?}");
+    let status: serde_json::Value = serde_json::from_str(&store.ok(&["--json", "status"])).expect("JSON");
+    if cfg!(target_os = "linux") {
+        let own = std::fs::read_link(format!("/proc/{}/cwd", status["pid"])).expect("it runs");
+        assert_eq!(own, std::path::Path::new("/"));
+    }
+    let owned = detach("./store", &[]);
+    assert_eq!(owned.stdout, "owned\n");
+    owned.refused(4, &["is owned by another daemon"]);
+    let owned = detach("store", &["--json"]);
+    assert_eq!((owned.code, owned.stdout.as_str()), (4, ""), "{owned:?}");
+    // Its log, too, is JSON then.
+    let said: Vec<serde_json::Value> =
+        owned.stderr.lines().map(|line| serde_json::from_str(line).expect("JSON, line by line")).collect();
+    assert_eq!(said.last().expect("the error")["error"]["kind"], "refused");
+    store.ok(&["put", "n", "k", "1"]);
+    store.ok(&["stop"]);
+    assert!(store.file("n").exists());
+}
+
+#[test]
+fn an_error_in_json_is_one_line_whatever_went_wrong() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let cases: [(&[&str], &str); 6] = [
+        (&["put", "n", "k", "{\"a\":1\n2}"], "line 2, column 1"),
+        (&["append", "n", "k", "f", "[1 2"], "line 1, column 4"),
+        (&["gett", "n", "k"], "unrecognized subcommand 'gett'"),
+        (&["get"], "<NS> <KEY>"),
+        (&["increment", "n", "k", "f", "x"], "a number was expected"),
+        (&[], "requires a subcommand"),
+    ];
+    for (arguments, words) in cases {
+        let ran = store.run(&[&["--json"], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (2, "", 1), "{ran:?}");
+        let told: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
+        let message = told["error"]["message"].as_str().expect("text");
+        assert!(message.contains(words) && !message.contains('\n'), "{words:?} in {message:?}");
+        assert_eq!((&told["error"]["exit"], &told["error"]["kind"]), (&2.into(), &"usage".into()));
+    }
+    let plain = store.run(&["put", "n", "k", "--", "--json"]);
+    assert!(plain.stderr.starts_with("commonhold: "), "{plain:?}");
+}

@@ -140,6 +140,39 @@ fn export_replaces_a_file_whole_or_not_at_all() {
     assert!(!names.iter().any(|name| name.to_string_lossy().contains(".tmp.")), "{names:?}");
 }
 
+/// Runs `export n FILE` by a shell, which redirects it.
+#[cfg(unix)]
+fn shell(store: &Store, script: &str) -> common::Ran {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-euc", script]).env("B", common::BINARY).env("COMMONHOLD_STORE", store.dir());
+    shell.current_dir(store.beside(""));
+    common::ran(shell, b"")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn export_writes_into_what_is_no_file_of_its_own_and_replaces_nothing_there() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    let exported = "{\n\"k\":1\n}\n";
+    // A log that standard output is appended to; it must not become another file with the export alone.
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let ran =
+            shell(&store, &format!("echo before > log; \"$B\" export n {name} >> log; echo after >> log; cat log"));
+        assert_eq!((ran.code, ran.stdout), (0, format!("before\n{exported}after\n")), "{name}: {}", ran.stderr);
+    }
+    let ran = shell(&store, "echo before > log; \"$B\" export n /dev/fd/3 3>> log; echo after >> log; cat log");
+    assert_eq!((ran.code, ran.stdout), (0, format!("before\n{exported}after\n")), "{}", ran.stderr);
+    let ran = shell(&store, "mkfifo pipe; cat pipe & \"$B\" export n pipe; wait $!; \"$B\" export n /dev/null");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, exported), "{}", ran.stderr);
+    assert!(fs::symlink_metadata(store.beside("pipe")).expect("there").file_type().is_fifo());
+    assert!(fs::symlink_metadata("/dev/null").expect("there").file_type().is_char_device());
+    let full = shell(&store, "\"$B\" export n /dev/full");
+    assert!(full.code != 0 && full.stderr.contains("/dev/full cannot be written"), "{full:?}");
+}
+
 #[test]
 fn export_works_without_a_daemon_and_leaves_the_namespace_files_alone() {
     let store = Store::new();

@@ -28,9 +28,18 @@ fn main() {
     {
         return open(Path::new(dir), name);
     }
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 6] = [
         ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
         ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
+        (
+            "a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone",
+            a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone,
+        ),
+        (
+            "a_child_that_ends_a_runtime_leaves_the_parents_async_client_alone",
+            a_child_that_ends_a_runtime_leaves_the_parents_async_client_alone,
+        ),
+        ("an_open_without_a_thread_to_spare_is_an_error", an_open_without_a_thread_to_spare_is_an_error),
         ("ten_processes_that_open_at_once_start_one_daemon", ten_processes_that_open_at_once_start_one_daemon),
     ];
     // As a harness does: words select tests by their names.
@@ -145,6 +154,69 @@ fn a_forked_child_can_fork_again() {
     work(&namespace, "parent", 100);
     join(child);
     assert_eq!(namespace.len().expect("a number"), 150);
+}
+
+fn a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone() {
+    let mut store = Some(TestStoreOptions::new().binary(BINARY).start().expect("a store"));
+    let (pid, dir) = store.as_ref().map(|store| (store.pid(), store.dir().to_owned())).expect("there");
+    join(in_child(|| drop(store.take())));
+    let mut store = store.expect("the child took its own copy");
+    assert_eq!(store.pid(), pid);
+    store.client().expect("the daemon serves").namespace("n").expect("a name").put("k", &1).expect("a put");
+    store.stop().expect("nobody else has ended it");
+    assert!(store.file("n").exists());
+    drop(store);
+    assert!(!dir.exists());
+}
+
+fn a_child_that_ends_a_runtime_leaves_the_parents_async_client_alone() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut first = Some(runtime());
+    let in_first = first.as_ref().expect("just made");
+    let mut client = Some(in_first.block_on(commonhold::Client::connect(store.dir())).expect("a client"));
+    let namespace = client.as_ref().expect("just made").namespace("n").expect("a name");
+    in_first.block_on(namespace.put("k", &0)).expect("a put");
+    let mut all = Some(namespace.get_all());
+    in_first.block_on(all.as_mut().expect("just made").next()).expect("a record").expect("of the daemon");
+    for round in 1..=5 {
+        // With the runtime go the driver's task and its registration of the socket. Only so can a child end one: the
+        // threads that tokio would wait for did not come along.
+        join(in_child(|| {
+            drop(all.take());
+            first.take().map(tokio::runtime::Runtime::shutdown_background).expect("the child's own copy");
+            drop(client.take());
+        }));
+        let runtime = first.as_ref().expect("the child ended its own copy");
+        let written = runtime.block_on(async { tokio::time::timeout(PATIENCE, namespace.put("k", &round)).await });
+        written.expect("the parent still hears the daemon").expect("a put");
+    }
+    assert_eq!(client.expect("the child dropped its own copy").restarts(), 0);
+    drop(first);
+}
+
+/// The bytes of address space that this process has.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its size");
+    size.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+/// A stack for a thread does not fit into what is left.
+fn an_open_without_a_thread_to_spare_is_an_error() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    join(in_child(|| {
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::As);
+        limit.current = Some(address_space() + (3 << 19));
+        rustix::process::setrlimit(rustix::process::Resource::As, limit).expect("a process may have less");
+        let error = Client::open_with(dir.path(), OpenOptions::new().binary(BINARY)).expect_err("no thread can be had");
+        assert!(matches!(error, Error::NotStarted { .. }), "{error}");
+        assert!(error.to_string().contains("no thread can be had"), "{error}");
+    }));
+    assert!(!dir.path().join(".commonhold").exists(), "nothing was started");
 }
 
 /// One of the ten: opens the store when it is told to, and says whose daemon answered.

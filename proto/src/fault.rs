@@ -23,9 +23,7 @@ pub enum Fault {
         reason: String,
     },
     /// The request, or something in it, is of a kind that this daemon does not know: the client is newer than the daemon.
-    #[error(
-        "the daemon does not know {what} number {tag}: it is older than this client. Nothing was done; restart the daemon with the client's version"
-    )]
+    #[error("{}", unsupported_words(what, *tag))]
     Unsupported {
         /// What it does not know, as `verb` or `part of the request`.
         what: String,
@@ -241,9 +239,9 @@ pub enum Fault {
         /// What it is, as `it is a string`.
         found: String,
     },
-    /// A sum is beyond what 64 bits hold. Nothing of the request was done.
+    /// A sum is an integer beyond 64 bits, or a float that is infinite or not a number. Nothing of the request was done.
     #[error(
-        "operation {operation} of the request (from 0) was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits. Nothing of the request was done; store it as a float, or otherwise"
+        "operation {operation} of the request (from 0) was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits or a float that is not finite. Nothing of the request was done; put another number there, a large one as a float"
     )]
     Overflow {
         /// Which operation of the request, from 0.
@@ -315,6 +313,18 @@ impl From<NameError> for Fault {
             }
         }
     }
+}
+
+/// A token is known to every version of the protocol, and means something where there are locks.
+fn unsupported_words(what: &str, tag: u32) -> String {
+    if what.contains("if_token") {
+        return "fencing tokens (if_token) come with locks, which this version of the daemon does not have yet: it cannot \
+                tell whether one is live. Nothing was done; send the write without a token"
+            .to_owned();
+    }
+    format!(
+        "the daemon does not know {what} number {tag}: it is older than this client. Nothing was done; restart the daemon with the client's version"
+    )
 }
 
 fn kind_words(kind: Kind) -> &'static str {

@@ -48,8 +48,8 @@ impl Context {
         self.global.verbose
     }
 
-    /// How the daemon's log is written.
-    pub(super) fn log_format(&self) -> LogFormat {
+    /// How the daemon's log is to be written, if that was said.
+    pub(super) fn log_format(&self) -> Option<LogFormat> {
         self.global.log_format
     }
 
@@ -123,11 +123,23 @@ impl Context {
     pub(super) fn report(&self, failure: &Failure) -> Exit {
         if let Failure::Said { exit, text } = failure {
             if self.json() {
-                output::say(json!({"error": {"exit": *exit as u8, "kind": exit.word(), "message": text}}));
+                output::say(as_json(*exit, text));
             } else {
                 output::say(format_args!("{BAD}commonhold:{BAD:#} {text}"));
             }
         }
         failure.exit()
     }
+}
+
+/// A failure as one line of JSON. What stands on lines of its own for people, the place in a text as it looks, is a member
+/// of its own, so that the message is one line, too.
+pub(super) fn as_json(exit: Exit, text: &str) -> serde_json::Value {
+    let (message, shown) =
+        text.trim_end().split_once('\n').map_or((text, None), |(message, shown)| (message, Some(shown)));
+    let mut error = json!({"exit": exit as u8, "kind": exit.word(), "message": message.trim_end()});
+    if let Some(shown) = shown {
+        error["shown"] = shown.into();
+    }
+    json!({"error": error})
 }

@@ -1,4 +1,4 @@
-//! `del NS KEY…`: deletes records, all of them in one write or none.
+//! `del NS KEY…`: deletes records, all of them in one write as far as a request reaches.
 
 use clap::Args;
 use serde_json::json;
@@ -8,13 +8,15 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human::counted;
 use super::output::print_json;
+use crate::proto::Seq;
+use crate::proto::limits::MAX_OPERATIONS;
 
 /// Options of `del`.
 #[derive(Debug, Args)]
 pub(super) struct DelArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
-    /// The keys, deleted together under one Seq.
+    /// The keys; up to 10,000 are deleted together under one Seq.
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
 }
@@ -26,13 +28,23 @@ pub(super) fn run(args: &DelArgs, context: &Context) -> Result<(), Failure> {
     let mut keys: Vec<&String> = args.keys.iter().collect();
     keys.sort_unstable();
     keys.dedup();
-    let written = namespace.delete_many(&keys)?;
-    let missing = keys.len() as u64 - written.found;
-    if context.json() {
-        print_json(&json!({"seq": written.seq.0, "found": written.found, "missing": missing}))?;
+    let (mut found, mut seq) = (0, Seq::ZERO);
+    for (piece, keys) in keys.chunks(MAX_OPERATIONS).enumerate() {
+        let written = namespace.delete_many(keys).map_err(|error| {
+            let deleted = counted(found, "record", "records");
+            let before =
+                format!("; {deleted} of the {} keys before had been deleted, which stays", piece * MAX_OPERATIONS);
+            Failure::from(error).and(if piece == 0 { "" } else { &before })
+        })?;
+        found += written.found;
+        seq = written.seq;
     }
-    let deleted = counted(written.found, "record", "records");
-    context.talk(format_args!("{}: {deleted} deleted, seq {}", namespace.place(), written.seq));
+    let missing = keys.len() as u64 - found;
+    if context.json() {
+        print_json(&json!({"seq": seq.0, "found": found, "missing": missing}))?;
+    }
+    let deleted = counted(found, "record", "records");
+    context.talk(format_args!("{}: {deleted} deleted, seq {seq}", namespace.place()));
     if missing > 0 {
         let had = counted(missing, "key", "keys");
         let text = format!("not found in {}: {had} of {} had no record to delete", namespace.place(), keys.len());

@@ -16,9 +16,11 @@ use std::process::{Command, Stdio};
 use std::{env, thread};
 
 use rustix::fs::OFlags;
+use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::output::print_json;
 use crate::daemon;
 use crate::engine;
 
@@ -47,24 +49,35 @@ pub(super) fn launch(dir: &Path, context: &Context) -> Result<(), Failure> {
     let mut child = command.spawn().map_err(failed)?;
     let (mut stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     // Both at once, because either could be full. Both end when the daemon serves, or ends.
-    let said = thread::spawn(move || {
+    let reading = thread::Builder::new().spawn(move || {
         let mut said = Vec::new();
         stderr.read_to_end(&mut said).map(|_| said)
     });
+    let reading = reading.inspect_err(|_| {
+        // Nobody would hear what it says, and it could wait for ever to say it.
+        let _ = child.kill().and_then(|()| child.wait().map(drop));
+    });
+    let reading = reading.map_err(failed)?;
     let mut word = String::new();
     stdout.read_to_string(&mut word).map_err(failed)?;
-    let said = said.join().expect("reading does not panic").map_err(failed)?;
+    let said = reading.join().expect("reading does not panic").map_err(failed)?;
     if word.trim() == READY {
         // What it logged before it had its log.
         if let Ok(mut log) = OpenOptions::new().append(true).open(dir.join(LOG)) {
             let _ = log.write_all(&said);
+        }
+        if context.json() {
+            let log = dir.join(LOG).display().to_string();
+            return print_json(&json!({"log": log, "pid": child.id(), "ready": true}));
         }
         println!("{READY}");
         context.talk(format_args!("the daemon serves {}; its log is {}", dir.display(), dir.join(LOG).display()));
         return Ok(());
     }
     let status = child.wait().map_err(failed)?;
-    print!("{word}");
+    if !context.json() {
+        print!("{word}");
+    }
     let _ = io::stderr().write_all(&said);
     if said.is_empty() {
         return Err(Failure::new(Exit::Unavailable, format_args!("the daemon ended ({status}) and did not say why")));
@@ -73,9 +86,12 @@ pub(super) fn launch(dir: &Path, context: &Context) -> Result<(), Failure> {
 }
 
 /// Leaves whoever started this process: a session of its own, none of their descriptors but standard input, output and
-/// error. To be called first of all.
+/// error, and not their directory, which could not be removed or unmounted under it. To be called first of all, but for
+/// making the paths absolute that were given.
 pub(super) fn leave() {
     close_inherited();
+    // Nobody may leave `/`; a daemon that stays where it is serves all the same.
+    let _ = env::set_current_dir("/");
     // It fails only for a leader of a process group, which a process just started by the launcher is not.
     let _ = rustix::process::setsid();
 }

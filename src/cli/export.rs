@@ -14,7 +14,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human::counted;
 use super::output::{Out, print_json, push_record};
-use super::sibling::Sibling;
+use super::sibling::{self, Sibling};
 use super::{import, offline};
 use crate::json::{FileFormat, FileWriter};
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     context.check_directory()?;
     let format =
         args.format.unwrap_or(if import::named_lines(&args.file) { ExportFormat::Lines } else { ExportFormat::Object });
-    let to_stdout = args.file == Path::new("-");
+    let to_stdout = args.file == Path::new("-") || sibling::is_standard_output(&args.file);
     if !to_stdout {
         refuse_own_file(&args.file, context.store())?;
     }
@@ -146,6 +146,11 @@ fn refuse_own_file(file: &Path, store: &Path) -> Result<(), Failure> {
 
 fn write_failure(file: &Path, error: &io::Error) -> Failure {
     let exit = exit_of_io(error);
-    let text = format!("{} cannot be written: {error}; what was there before is as it was", file.display());
+    // What went into a device or a pipe cannot be taken back.
+    let kept = match std::fs::metadata(file) {
+        Ok(found) if !found.is_file() && !found.is_dir() => "",
+        _ => "; what was there before is as it was",
+    };
+    let text = format!("{} cannot be written: {error}{kept}", file.display());
     Failure::new(exit, text)
 }

@@ -14,7 +14,7 @@ use crate::proto::limits::MAX_OPERATIONS;
 pub(super) struct GetArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
-    /// The keys; up to 10,000 are read as they are at one moment.
+    /// The keys; each 10,000 of them are read as they are at one moment.
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
 }

@@ -33,7 +33,9 @@ fn number(text: &str) -> Result<Number, String> {
     }
     if text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E' | b'N' | b'I')) {
         // Rust reads every token that JSON has, and Python's three words.
-        return text.parse().map(Number::Float).map_err(|_| "a number was expected".to_owned());
+        let float: f64 = text.parse().map_err(|_| "a number was expected".to_owned())?;
+        let finite = float.is_finite().then_some(Number::Float(float));
+        return finite.ok_or_else(|| "it is no finite number: no sum with it could be kept".to_owned());
     }
     Err("it is beyond 64 bits: add a float, as 1e19".to_owned())
 }
@@ -56,11 +58,28 @@ mod tests {
         {
             assert_eq!(number(text), Ok(Number::Int(whole)), "{text}");
         }
-        for (text, float) in [("0.25", 0.25), ("-1e3", -1000.0), ("1E-2", 0.01), ("Infinity", f64::INFINITY)] {
+        for (text, float) in [("0.25", 0.25), ("-1e3", -1000.0), ("1E-2", 0.01), ("1e308", 1e308)] {
             assert_eq!(number(text), Ok(Number::Float(float)), "{text}");
         }
-        for bad in ["", "x", "one", "+1", "01", "1.", ".5", "0x10", "inf", "nan", "\"1\"", "9223372036854775808", "1 2"]
-        {
+        for bad in [
+            "",
+            "x",
+            "one",
+            "+1",
+            "01",
+            "1.",
+            ".5",
+            "0x10",
+            "inf",
+            "nan",
+            "\"1\"",
+            "9223372036854775808",
+            "1 2",
+            "1e400",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+        ] {
             assert!(number(bad).is_err(), "{bad}");
         }
     }

@@ -55,6 +55,10 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
+            if refusal.use_stderr() && wants_json() {
+                output::say(context::as_json(Exit::Usage, &in_a_line(&refusal)));
+                return Exit::Usage.into();
+            }
             // Nobody is left to tell when this fails: help that is piped into `head` is one way.
             let _ = refusal.print();
             return if refusal.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
@@ -65,6 +69,18 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Done.into(),
         Err(failure) => context.report(&failure).into(),
     }
+}
+
+/// What is wrong with what was typed, without the help that clap adds in paragraphs of its own.
+fn in_a_line(refusal: &clap::Error) -> String {
+    let text = refusal.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether `--json` was among options that could not be read.
+fn wants_json() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
 }
 
 fn run(command: Command, context: &Context) -> Result<(), Failure> {

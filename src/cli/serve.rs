@@ -79,7 +79,10 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     if args.detach {
         return detach::launch(args.dir.as_deref().unwrap_or(context.store()), context);
     }
+    let mut dir = args.dir.unwrap_or_else(|| context.store().to_owned());
     if args.background {
+        // Only an empty path or a directory that is gone has no absolute one; that the store is not there is told below.
+        dir = std::path::absolute(&dir).unwrap_or(dir);
         detach::leave();
     }
     let level = match (context.quiet(), context.verbosity()) {
@@ -88,14 +91,15 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
         (false, 1) => "debug",
         (false, _) => "trace",
     };
-    let format = match context.log_format() {
+    // With --json a reader of standard error expects JSON, line by line.
+    let format = match context.log_format().unwrap_or(if context.json() { LogFormat::Json } else { LogFormat::Text }) {
         LogFormat::Text => daemon::LogFormat::Text,
         LogFormat::Json => daemon::LogFormat::Json,
     };
     let preload = preload(&args.preload)?;
     daemon::set_up_logging(format, level);
     daemon::install_panic_hook();
-    let mut options = ServeOptions::new(args.dir.unwrap_or_else(|| context.store().to_owned()));
+    let mut options = ServeOptions::new(dir);
     options.store.durability = args.durability.into();
     options.store.file_format = args.file_format;
     options.store.keep = args.keep;

@@ -1,4 +1,7 @@
 //! Writes a file through a temporary sibling: whoever reads the file finds the old content or the new one, never half.
+//!
+//! Only a regular file can be replaced so. What is none, a pipe or a device, is written to as it is; and so is a file that
+//! is named by a descriptor of this process, as `/dev/fd/3`: whoever opened it holds that file, and not its name.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,15 +17,18 @@ pub(super) struct Sibling {
 }
 
 impl Sibling {
-    /// Begins to write what will be `target`. A symbolic link is followed, so that the link stays; a device or pipe is
-    /// written to directly.
+    /// Begins to write what will be `target`. A symbolic link is followed, so that the link stays, also one to a file that
+    /// is not there yet; a device or pipe is written to directly, and to a descriptor's file is appended.
     pub(super) fn create(target: &Path) -> io::Result<Self> {
         let existing = fs::metadata(target).ok();
-        if existing.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir()) {
-            let file = OpenOptions::new().write(true).open(target)?;
-            return Ok(Self { target: target.to_owned(), temporary: None, file: BufWriter::new(file) });
-        }
-        let target = if existing.is_some() { fs::canonicalize(target)? } else { target.to_owned() };
+        let is_other = existing.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir());
+        let target = match resolve(target)? {
+            Resolved::File(file) if !is_other => file,
+            _ => {
+                let file = OpenOptions::new().append(true).open(target)?;
+                return Ok(Self { target: target.to_owned(), temporary: None, file: BufWriter::new(file) });
+            }
+        };
         let Some(name) = target.file_name().filter(|_| !target.is_dir()) else {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         };
@@ -52,6 +58,43 @@ impl Sibling {
         }
         Ok(())
     }
+}
+
+/// What a path names when its last links are followed.
+enum Resolved {
+    File(PathBuf),
+    /// An open file of a process, and of this one the number.
+    Descriptor(Option<OsString>),
+}
+
+/// Whether a path is another name of this process's standard output, as `/dev/stdout` is.
+pub(super) fn is_standard_output(path: &Path) -> bool {
+    matches!(resolve(path), Ok(Resolved::Descriptor(Some(number))) if number == "1")
+}
+
+/// Follows symbolic links to the file, which need not be there, or to a descriptor, which must not be followed further: the
+/// name of its file may be gone or another's by now.
+fn resolve(path: &Path) -> io::Result<Resolved> {
+    /// As many links as Linux follows.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
+            return Ok(Resolved::File(path));
+        };
+        let own = Path::new("/proc").join(std::process::id().to_string());
+        if parent == Path::new("/dev/fd") || (parent.starts_with("/proc") && parent.ends_with("fd")) {
+            let is_own = parent.starts_with(own) || parent.starts_with("/dev");
+            return Ok(Resolved::Descriptor(is_own.then(|| name.to_owned())));
+        }
+        let full = parent.join(name);
+        match fs::read_link(&full) {
+            Ok(to) => path = parent.join(to),
+            Err(_) => return Ok(Resolved::File(full)),
+        }
+    }
+    Err(io::Error::other("it is a chain of too many symbolic links"))
 }
 
 impl Write for Sibling {
@@ -115,6 +158,52 @@ mod tests {
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o640);
         assert_eq!(names(dir.path()), ["link.json", "real.json"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_to_a_file_that_is_not_there_yet_makes_that_file() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink("new.json", &link).expect("linked");
+        let mut sibling = Sibling::create(&link).expect("created");
+        sibling.write_all(b"new").expect("written");
+        sibling.finish().expect("finished");
+        assert_eq!(fs::read(dir.path().join("new.json")).expect("read"), b"new");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_a_descriptor_names_is_written_to_and_not_replaced() {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let target = dir.path().join("x.json");
+        fs::write(&target, "old ").expect("written");
+        let held = File::options().append(true).open(&target).expect("opened");
+        let inode = held.metadata().expect("there").ino();
+        for path in [format!("/dev/fd/{}", held.as_raw_fd()), format!("/proc/self/fd/{}", held.as_raw_fd())] {
+            let mut sibling = Sibling::create(Path::new(&path)).expect("created");
+            sibling.write_all(b"new ").expect("written");
+            sibling.finish().expect("finished");
+        }
+        assert_eq!(fs::read(&target).expect("read"), b"old new new ");
+        assert_eq!(fs::metadata(&target).expect("there").ino(), inode);
+        assert_eq!(names(dir.path()), ["x.json"]);
+    }
+
+    #[test]
+    fn only_names_of_standard_output_are_taken_for_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for other in ["/dev/null", "/dev/stderr", "/proc/1/fd/1", "x", "dir/1", "."] {
+            assert!(!is_standard_output(&dir.path().join(other)), "{other}");
+        }
+        assert!(!is_standard_output(&dir.path().join("1")));
+        #[cfg(target_os = "linux")]
+        for own in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/dev/../dev/stdout"] {
+            assert!(is_standard_output(Path::new(own)), "{own}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) struct WriteArgs {
     /// Only if this Seq wrote the record that is there.
     #[arg(long, value_name = "SEQ")]
     pub(super) if_seq: Option<u64>,
-    /// Only if the grant with this fencing token is live.
+    /// Only if the grant with this fencing token is live. There are no locks yet, so it refuses.
     #[arg(long, value_name = "TOKEN")]
     if_token: Option<u64>,
     /// How durable the write must be before it is answered; less than the store has gives what the store has.
@@ -168,7 +168,7 @@ fn refused(error: client::Error, args: &WriteArgs, namespace: &Namespace, key: &
         }
         Fault::Overflow { field, .. } => {
             let text = format!(
-                "{at} {key}: field {field:?} holds, or would come to, an integer beyond 64 bits; nothing was changed. Store it as a float, as 1e19, to go on with less exactness"
+                "{at} {key}: field {field:?} holds, or would come to, an integer beyond 64 bits or a float that is not finite; nothing was changed. Put another number there: a float, as 1e19, holds more with less exactness"
             );
             Failure::new(Exit::Refused, text)
         }

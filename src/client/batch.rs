@@ -119,16 +119,13 @@ impl Batch {
     /// # Errors
     /// As for [`put_raw`](Self::put_raw).
     pub fn put_raw_if(
-        mut self,
+        self,
         namespace: &impl AsRef<Target>,
         key: &str,
         json_text: &str,
         condition: Condition,
     ) -> Result<Self, Error> {
-        check_key(key)?;
-        check_value(key, json_text)?;
-        let what = What::Put { key: self.keep(key), value: self.keep(json_text), condition };
-        self.push(namespace, what)
+        self.put_as(namespace, key, json_text, |key, value| What::Put { key, value, condition })
     }
 
     /// Stores a JSON object under `key` in which the daemon sets `create_time` and `update_time` (whole seconds since
@@ -159,15 +156,26 @@ impl Batch {
     /// # Errors
     /// As for [`put_raw`](Self::put_raw).
     pub fn put_stamped_raw_if(
-        mut self,
+        self,
         namespace: &impl AsRef<Target>,
         key: &str,
         json_text: &str,
         condition: Condition,
     ) -> Result<Self, Error> {
+        self.put_as(namespace, key, json_text, |key, value| What::PutStamped { key, value, condition })
+    }
+
+    /// A whole value under `key`, to be stored as `what` says.
+    fn put_as(
+        mut self,
+        namespace: &impl AsRef<Target>,
+        key: &str,
+        json_text: &str,
+        what: impl FnOnce(Range<usize>, Range<usize>) -> What,
+    ) -> Result<Self, Error> {
         check_key(key)?;
         check_value(key, json_text)?;
-        let what = What::PutStamped { key: self.keep(key), value: self.keep(json_text), condition };
+        let what = what(self.keep(key), self.keep(json_text));
         self.push(namespace, what)
     }
 
@@ -226,7 +234,8 @@ impl Batch {
     /// # Errors
     /// [`Error::Name`] and [`Error::TooLarge`] for a key over its limit or too many operations. The daemon answers
     /// [`Fault::WrongType`](commonhold_proto::Fault::WrongType) when the record is no object or the field no number, and
-    /// [`Fault::Overflow`](commonhold_proto::Fault::Overflow) for a whole sum beyond 64 bits.
+    /// [`Fault::Overflow`](commonhold_proto::Fault::Overflow) for a whole sum beyond 64 bits and
+    /// for a float that is not finite.
     pub fn increment(
         self,
         namespace: &impl AsRef<Target>,

@@ -1,5 +1,7 @@
 //! How a long load is cut into requests, and how far it is: the same for every driver, without I/O.
 
+use std::collections::VecDeque;
+
 use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::names::check_key;
 use commonhold_proto::{Durability, Seq};
@@ -71,10 +73,32 @@ pub struct BulkProgress {
 
 /// What one request carries of the load.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
+struct Piece {
     records: u64,
     bytes: u64,
     mark: u64,
+}
+
+/// What a driver is to reach before its caller goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Towards {
+    /// Room in the next request for a record of so many bytes.
+    RoomFor(usize),
+    /// Everything that was given on the platter.
+    Platter,
+}
+
+/// What a driver does next. It does it, tells the load what came of it, and asks again.
+#[derive(Debug)]
+pub(super) enum Todo {
+    /// Send this request, behind those that are on their way; [`Load::or_end`] takes a failure.
+    Send(Batch),
+    /// Wait for the answer of the oldest request that is on its way, and tell it to [`Load::settle_oldest`].
+    TakeOldest,
+    /// Commit, and tell [`Load::settle_commit`] what came of it, with this.
+    Commit(BulkProgress),
+    /// Go on.
+    Nothing,
 }
 
 /// A load between its source and its requests.
@@ -85,6 +109,8 @@ pub(super) struct Load {
     options: BulkOptions,
     batch: Batch,
     mark: u64,
+    /// What the requests that are on their way carry, the oldest first.
+    on_their_way: VecDeque<Piece>,
     stored: BulkProgress,
     committed: BulkProgress,
     failed: Option<Error>,
@@ -99,11 +125,8 @@ impl Load {
             ..options
         };
         let (stored, committed) = (BulkProgress::default(), BulkProgress::default());
-        Self { target, durability, options, batch: Batch::new(), mark: 0, stored, committed, failed: None }
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.options.in_flight
+        let (batch, on_their_way) = (Batch::new(), VecDeque::new());
+        Self { target, durability, options, batch, mark: 0, on_their_way, stored, committed, failed: None }
     }
 
     pub(super) fn stored(&self) -> BulkProgress {
@@ -115,14 +138,50 @@ impl Load {
     }
 
     /// The error that ended the load, if one did.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), Error> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Ends the load: what follows a request that failed must not be taken for stored.
-    pub(super) fn fail(&mut self, error: Error) -> Error {
-        self.failed = Some(error.clone());
-        error
+    /// Ends the load where something failed: what follows it must not be taken for stored.
+    pub(super) fn or_end<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        outcome.inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    /// What is to be done next; the error is the one that ended the load.
+    pub(super) fn next_step(&mut self, towards: Towards) -> Result<Todo, Error> {
+        self.check()?;
+        let (send, most_on_their_way, commit) = match towards {
+            Towards::RoomFor(bytes) => (self.is_full_for(bytes), self.options.in_flight, self.commit_is_due()),
+            Towards::Platter => (true, 0, self.stored.records != self.committed.records),
+        };
+        if let Some(batch) = send.then(|| self.cut()).flatten() {
+            return Ok(Todo::Send(batch));
+        }
+        if self.on_their_way.len() > most_on_their_way {
+            return Ok(Todo::TakeOldest);
+        }
+        Ok(if commit { Todo::Commit(self.stored) } else { Todo::Nothing })
+    }
+
+    /// Notes what came of the oldest request that was on its way.
+    pub(super) fn settle_oldest(&mut self, outcome: Result<Written, Error>) -> Result<(), Error> {
+        let piece = self.on_their_way.pop_front().expect("an answer belongs to a request that was sent");
+        let written = self.or_end(outcome)?;
+        self.stored.records += piece.records;
+        self.stored.bytes += piece.bytes;
+        self.stored.mark = piece.mark;
+        self.stored.new += written.new;
+        self.stored.found += written.found;
+        self.stored.surrogates_removed += written.surrogates_removed;
+        self.stored.seq = written.seq;
+        Ok(())
+    }
+
+    /// Notes what came of a commit that began when `stored` was stored.
+    pub(super) fn settle_commit(&mut self, stored: BulkProgress, outcome: Result<Seq, Error>) -> Result<(), Error> {
+        self.or_end(outcome)?;
+        self.committed = stored;
+        Ok(())
     }
 
     /// Refuses a record that no request can carry; the load goes on without it.
@@ -133,7 +192,7 @@ impl Load {
     }
 
     /// Whether a record of so many bytes belongs into the next request.
-    pub(super) fn is_full_for(&self, bytes: usize) -> bool {
+    fn is_full_for(&self, bytes: usize) -> bool {
         let full = self.batch.bytes() + bytes > self.options.request_bytes;
         !self.batch.is_empty() && (full || self.batch.len() >= self.options.request_records)
     }
@@ -155,7 +214,7 @@ impl Load {
     }
 
     /// The next request, if there is anything in it.
-    pub(super) fn cut(&mut self) -> Option<(Batch, Piece)> {
+    fn cut(&mut self) -> Option<Batch> {
         if self.batch.is_empty() {
             return None;
         }
@@ -164,29 +223,14 @@ impl Load {
             batch = batch.durability(durability);
         }
         let piece = Piece { records: batch.len() as u64, bytes: batch.bytes() as u64, mark: self.mark };
-        Some((batch, piece))
+        self.on_their_way.push_back(piece);
+        Some(batch)
     }
 
-    /// Notes the oldest request that is on its way as stored.
-    pub(super) fn note_stored(&mut self, piece: Piece, written: Written) {
-        self.stored.records += piece.records;
-        self.stored.bytes += piece.bytes;
-        self.stored.mark = piece.mark;
-        self.stored.new += written.new;
-        self.stored.found += written.found;
-        self.stored.surrogates_removed += written.surrogates_removed;
-        self.stored.seq = written.seq;
-    }
-
-    pub(super) fn commit_is_due(&self) -> bool {
+    fn commit_is_due(&self) -> bool {
         let (stored, committed) = (&self.stored, &self.committed);
         stored.records - committed.records >= self.options.commit_every_records.max(1)
             || stored.bytes - committed.bytes >= self.options.commit_every_bytes.max(1)
-    }
-
-    /// Notes that a commit which began when `stored` was stored has been answered.
-    pub(super) fn note_committed(&mut self, stored: BulkProgress) {
-        self.committed = stored;
     }
 }
 
@@ -200,58 +244,82 @@ mod tests {
         Load::new(Target::new(Place::new("", "n").unwrap(), Kind::Persistent), None, options)
     }
 
-    /// Cuts where the drivers do.
-    fn give(load: &mut Load, key: &str, value: &str) -> Option<Piece> {
+    const WRITTEN: Written = Written { seq: Seq(7), new: 1, found: 1, surrogates_removed: 0 };
+
+    /// Does what a driver does, up to where it has to wait: what it sends is the number of its records.
+    fn steps(load: &mut Load, towards: Towards) -> (Vec<usize>, Todo) {
+        let mut sent = Vec::new();
+        loop {
+            match load.next_step(towards).unwrap() {
+                Todo::Send(batch) => sent.push(batch.len()),
+                todo => return (sent, todo),
+            }
+        }
+    }
+
+    fn give(load: &mut Load, key: &str, value: &str) -> (Vec<usize>, Todo) {
         load.check_record(key, value).unwrap();
-        let cut = load.is_full_for(key.len() + value.len()).then(|| load.cut().unwrap().1);
+        let steps = steps(load, Towards::RoomFor(key.len() + value.len()));
         load.put(key, value);
-        cut
+        steps
     }
 
     #[test]
     fn requests_are_bounded_by_bytes_and_by_records_and_lose_nothing() {
-        let mut load = load(BulkOptions { request_bytes: 10, request_records: 3, ..BulkOptions::default() });
-        let mut pieces = Vec::new();
+        let options = BulkOptions { request_bytes: 10, request_records: 3, in_flight: 9, ..BulkOptions::default() };
+        let mut load = load(options);
+        let mut sent = Vec::new();
         let long = "\"a value that is longer than a request\"";
         for value in ["1", "2", "3", "4", long, "5"] {
-            pieces.extend(give(&mut load, "k", value));
+            sent.extend(give(&mut load, "k", value).0);
         }
-        pieces.push(load.cut().unwrap().1);
-        assert!(load.cut().is_none());
-        let records: Vec<_> = pieces.iter().map(|piece| piece.records).collect();
-        assert_eq!(records, [3, 1, 1, 1]);
-        assert_eq!(pieces.iter().map(|piece| piece.bytes).sum::<u64>(), (6 + 5 + long.len()) as u64);
+        sent.extend(steps(&mut load, Towards::Platter).0);
+        assert_eq!(sent, [3, 1, 1, 1]);
+        assert_eq!(load.on_their_way.iter().map(|piece| piece.bytes).sum::<u64>(), (6 + 5 + long.len()) as u64);
     }
 
     #[test]
     fn progress_is_what_was_acknowledged_and_the_mark_is_its_own() {
-        let options = BulkOptions { request_records: 2, commit_every_records: 4, ..BulkOptions::default() };
+        let options =
+            BulkOptions { request_records: 2, commit_every_records: 4, in_flight: 1, ..BulkOptions::default() };
         let mut load = load(options);
-        let mut pieces = Vec::new();
-        for n in 1..=6_u64 {
-            pieces.extend(give(&mut load, "k", &n.to_string()));
+        for n in 1..=4_u64 {
+            assert!(matches!(give(&mut load, "k", &n.to_string()).1, Todo::Nothing));
             load.mark(n * 10);
         }
-        let written = Written { seq: Seq(7), new: 1, found: 1, surrogates_removed: 0 };
-        load.note_stored(pieces[0], written);
+        // One request is on its way; a second one may only follow when the first is answered.
+        let (sent, todo) = steps(&mut load, Towards::RoomFor(1));
+        assert!(sent == [2] && matches!(todo, Todo::TakeOldest), "{sent:?}, {todo:?}");
+        load.settle_oldest(Ok(WRITTEN)).unwrap();
         // The mark was set to 20 only after the second record, with which the first request was full, was given.
         assert_eq!((load.stored().records, load.stored().mark, load.stored().seq), (2, 20, Seq(7)));
-        assert!(!load.commit_is_due());
-        load.note_stored(pieces[1], written);
-        assert!(load.commit_is_due());
+        assert!(matches!(give(&mut load, "k", "5").1, Todo::Nothing));
+        let (sent, todo) = steps(&mut load, Towards::Platter);
+        assert!(sent == [1] && matches!(todo, Todo::TakeOldest), "{sent:?}, {todo:?}");
+        load.settle_oldest(Ok(WRITTEN)).unwrap();
         assert_eq!(load.committed(), BulkProgress::default());
-        load.note_committed(load.stored());
+        // As many as a commit is due for, even where only room is wanted.
+        let Todo::Commit(stored) = steps(&mut load, Towards::RoomFor(1)).1 else { panic!("a commit is due") };
+        load.settle_oldest(Ok(WRITTEN)).unwrap();
+        load.settle_commit(stored, Ok(Seq(8))).unwrap();
         assert_eq!((load.committed().records, load.committed().new, load.committed().mark), (4, 2, 40));
-        assert!(!load.commit_is_due());
+        assert!(matches!(steps(&mut load, Towards::RoomFor(1)).1, Todo::Nothing));
+        let Todo::Commit(stored) = steps(&mut load, Towards::Platter).1 else { panic!("the fifth is not committed") };
+        load.settle_commit(stored, Ok(Seq(9))).unwrap();
+        assert!(load.committed() == load.stored() && load.committed().records == 5);
+        assert!(matches!(steps(&mut load, Towards::Platter).1, Todo::Nothing));
     }
 
     #[test]
     fn an_error_ends_a_load_and_a_refused_record_does_not() {
-        let mut load = load(BulkOptions::default());
+        let mut load = load(BulkOptions { request_records: 1, ..BulkOptions::default() });
         let long = "k".repeat(commonhold_proto::limits::MAX_KEY_BYTES + 1);
         assert!(matches!(load.check_record(&long, "1"), Err(Error::Name(_))));
-        load.check_record("k", "1").unwrap();
-        load.fail(Error::Forked);
+        give(&mut load, "k", "1");
+        assert_eq!(give(&mut load, "k", "1").0, [1]);
+        assert!(matches!(load.settle_oldest(Err(Error::Forked)), Err(Error::Forked)));
         assert!(matches!(load.check_record("k", "1"), Err(Error::Forked)));
+        assert!(matches!(load.next_step(Towards::Platter), Err(Error::Forked)));
+        assert_eq!(load.stored(), BulkProgress::default());
     }
 }

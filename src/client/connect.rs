@@ -75,10 +75,8 @@ pub(super) fn establish(
     let identity = name.identity().map_err(|e| NotConnected::for_good(unreachable(&e)))?;
     let own = Hello::of_client(client, identity);
     let mut theirs = [0; HELLO_BYTES];
-    let exchanged =
-        write_all(&stream, &own.to_bytes(), deadline).and_then(|()| read_exact(&stream, &mut theirs, deadline));
-    if let Err(error) = exchanged {
-        return Err(NotConnected::for_now(match error.kind() {
+    let broke_off = |error: io::Error| {
+        NotConnected::for_now(match error.kind() {
             ErrorKind::TimedOut => Error::TimedOut {
                 waited: began.elapsed(),
                 waiting_for: "the daemon to answer the handshake; it may be stopped or very busy",
@@ -87,10 +85,21 @@ pub(super) fn establish(
                 dir: name.dir().to_owned(),
                 reason: format!("the daemon ended the connection during the handshake ({error})"),
             },
-        }));
-    }
+        })
+    };
+    // A peer that hangs up at once may have said before who it is, or that it is no daemon: that is read first.
+    let written = write_all(&stream, &own.to_bytes(), deadline);
+    let hung_up = matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe);
+    let outcome = match written {
+        Err(error) if hung_up => read_exact(&stream, &mut theirs, deadline).map_err(|_| error),
+        written => written.and_then(|()| read_exact(&stream, &mut theirs, deadline)),
+    };
+    outcome.map_err(broke_off)?;
     let theirs = Hello::from_bytes(&theirs).map_err(|e| NotConnected::for_good(Error::protocol(e.to_string())))?;
     Hello::agree(&own, &theirs).map_err(|fault| NotConnected::for_good(Error::Fault(fault)))?;
+    if hung_up {
+        return Err(broke_off(ErrorKind::BrokenPipe.into()));
+    }
     Ok((stream, theirs.boot))
 }
 

@@ -194,13 +194,18 @@ fn start(binary: &Path, dir: &Path, options: &OpenOptions, deadline: Instant) ->
     }
     command.args(&options.serve_options).arg("--").arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| format!("{} cannot be run: {error}", binary.display()))?;
-    // On a thread of its own, so that it is reaped even if nobody waits for it any more.
+    // On a thread of its own, so that it is reaped even if nobody waits for it any more. Without one nothing is started.
     let (sender, ended) = channel();
-    thread::spawn(move || drop(sender.send(child.wait_with_output())));
+    let program = binary.display().to_string();
+    let mut run = move || {
+        let child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+        child.wait_with_output().map_err(|error| format!("waiting for {program} failed: {error}"))
+    };
+    let thread = thread::Builder::new().name("commonhold-start".to_owned()).spawn(move || drop(sender.send(run())));
+    thread.map_err(|error| format!("no thread can be had to wait for {}: {error}", binary.display()))?;
     let Output { status, stdout, stderr } = match ended.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     {
-        Ok(output) => output.map_err(|error| format!("waiting for {} failed: {error}", binary.display()))?,
+        Ok(output) => output?,
         Err(RecvTimeoutError::Timeout) => {
             return Err("it has not become ready in time; it may still be recovering, open it again".to_owned());
         }

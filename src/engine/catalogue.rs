@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use commonhold_proto::{Namespace, NamespaceInfo, Place, Workspace, WorkspaceInfo};
+use commonhold_proto::{Namespace, NamespaceInfo, Place, Seq, Workspace, WorkspaceInfo};
 use hashbrown::Equivalent;
 use parking_lot::RwLock;
 
@@ -285,7 +285,8 @@ impl Store {
         self.slots().into_iter().filter_map(table).collect()
     }
 
-    /// Every namespace that has a file, a record, or a reason to be closed, in order of workspace and name.
+    /// Every namespace that has a file, a record, or a reason to be closed, and every volatile one that was ever written to,
+    /// in order of workspace and name.
     ///
     /// # Errors
     /// [`Error::Disk`] when a directory cannot be listed.
@@ -365,12 +366,15 @@ impl Store {
             closed: None,
         };
         let slot = self.namespaces.read().get(place).cloned();
+        let mut is_written = false;
         match slot.as_ref().and_then(|slot| slot.state.try_read()).as_deref() {
             Some(State::Loaded(table)) => {
                 info.kind = table.kind();
                 info.records = Some(table.len());
                 info.bytes = table.bytes();
                 info.dirty = table.is_dirty();
+                // Asking for a name makes no namespace of it, of whichever kind.
+                is_written = table.is_volatile() && table.last() > Seq::ZERO;
             }
             Some(State::Closed(closing)) => info.closed = Some(closing.to_string()),
             Some(State::Unloaded) | None => {}
@@ -379,7 +383,7 @@ impl Store {
             || info.records.unwrap_or(0) > 0
             || info.dirty
             || info.closed.is_some()
-            || info.kind == commonhold_proto::message::Kind::Volatile;
+            || is_written;
         is_something.then_some(info)
     }
 }

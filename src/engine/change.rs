@@ -96,16 +96,19 @@ impl Change {
         let token = place.clone().map_or("0", |place| &value[place]);
         let number = NumberToken::of(token).ok_or_else(|| self.wrong_type(Some(field), "a number", token))?;
         let overflow = || Refused::Overflow { key: shown(&self.key), field: shown(field) };
+        // A counter that has become infinite or NaN never comes back: every later addition would be lost in it.
+        let finite = |sum: f64| sum.is_finite().then(|| python_float(sum));
         let sum = match (number, by) {
-            (NumberToken::Int(number), Number::Int(by)) => number.checked_add(by).ok_or_else(overflow)?.to_string(),
+            (NumberToken::Int(number), Number::Int(by)) => number.checked_add(by).map(|sum| sum.to_string()),
             // As Python adds an int and a float.
             #[expect(clippy::cast_precision_loss, reason = "an int becomes the nearest float, as in Python")]
-            (NumberToken::Int(number), Number::Float(by)) => python_float(number as f64 + by),
+            (NumberToken::Int(number), Number::Float(by)) => finite(number as f64 + by),
             #[expect(clippy::cast_precision_loss, reason = "an int becomes the nearest float, as in Python")]
-            (NumberToken::Float(number), Number::Int(by)) => python_float(number + by as f64),
-            (NumberToken::Float(number), Number::Float(by)) => python_float(number + by),
-            (NumberToken::Big, _) => return Err(overflow()),
+            (NumberToken::Float(number), Number::Int(by)) => finite(number + by as f64),
+            (NumberToken::Float(number), Number::Float(by)) => finite(number + by),
+            (NumberToken::Big, _) => None,
         };
+        let sum = sum.ok_or_else(overflow)?;
         Ok(Some(with_value(value, &key, place, &sum)))
     }
 

@@ -67,9 +67,9 @@ pub enum Error {
         /// What it is, as `it is a string`.
         found: String,
     },
-    /// A sum is beyond 64 bits.
+    /// A sum is an integer beyond 64 bits, or no finite float.
     #[error(
-        "operation {operation} was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits; nothing was changed"
+        "operation {operation} was refused: field {field:?} of key {key:?} holds, or would come to, an integer beyond 64 bits or a float that is not finite; nothing was changed"
     )]
     Overflow {
         /// Which operation of the request, from 0.

@@ -113,7 +113,9 @@ impl Store {
         }
         let table = self.volatile(place)?;
         let order = table.order.lock();
-        let seq = self.take_volatile_seq()?;
+        // One that was only read is nothing that could be dropped, as with the others.
+        let was_written = table.last() > Seq::ZERO;
+        let seq = if was_written { self.take_volatile_seq()? } else { self.applied() };
         let mut namespaces = self.namespaces.write();
         let is_this = |slot: &Arc<Slot>| {
             slot.state

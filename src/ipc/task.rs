@@ -1,9 +1,11 @@
 //! A connection on a tokio runtime: the same stream, whose calls that never wait are made when they have something to do.
 //!
-//! There is one line of unsafe code here: the promise that a registered descriptor stays open.
+//! There are two lines of unsafe code here: the promise that a registered descriptor stays open, and the end of a
+//! registration, which a forked child must not bring about.
 #![expect(unsafe_code, reason = "tokio asks for the promise that a registered descriptor stays open")]
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
@@ -15,7 +17,20 @@ use super::Stream;
 /// The stream itself stays usable by others: nothing about it is changed, in particular not whether its calls block.
 #[derive(Debug)]
 pub struct AsyncStream {
-    registered: AsyncFd<Arc<Stream>>,
+    registered: ManuallyDrop<AsyncFd<Arc<Stream>>>,
+    /// The process that registered it.
+    pid: u32,
+}
+
+impl Drop for AsyncStream {
+    fn drop(&mut self) {
+        // A forked child shares its parent's registrations (on Linux, one epoll instance): to end this one would make the
+        // parent deaf. What the child leaves behind here, it ends with.
+        if self.pid == std::process::id() {
+            // SAFETY: this is the only place that drops it, and nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.registered) };
+        }
+    }
 }
 
 impl AsyncStream {
@@ -30,7 +45,7 @@ impl AsyncStream {
         // SAFETY: a stream keeps its one descriptor for as long as it exists, always answers that one, and closes it only
         // when it is dropped; the reference held in the registration keeps it from that.
         let registered = unsafe { AsyncFd::register(stream) }?;
-        Ok(Self { registered })
+        Ok(Self { registered: ManuallyDrop::new(registered), pid: std::process::id() })
     }
 
     /// The connection.

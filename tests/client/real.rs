@@ -267,3 +267,96 @@ fn a_client_outlives_the_runtime_it_was_made_on() {
     assert_eq!(second.block_on(notes.get::<u8>("a")).unwrap(), Some(1));
     assert_eq!(client.restarts(), 0);
 }
+
+#[test]
+fn a_client_is_used_on_one_runtime_after_another_while_both_are_there() {
+    // Neither runs but while somebody blocks on it; the first has the task that reads for the client.
+    let store = store();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let client = first.block_on(commonhold::Client::connect(store.dir())).unwrap();
+    let notes = client.namespace("notes").unwrap();
+    let patience = Duration::from_secs(20);
+    for round in 0..50_u32 {
+        let runtime = if round % 2 == 0 { &first } else { &second };
+        let turn = async {
+            notes.put("turn", &round).await.unwrap();
+            notes.get::<u32>("turn").await.unwrap()
+        };
+        let turn = runtime.block_on(async { tokio::time::timeout(patience, turn).await });
+        assert_eq!(turn.expect("an answer comes on either runtime"), Some(round));
+    }
+    drop(first);
+    assert_eq!(second.block_on(notes.get::<u32>("turn")).unwrap(), Some(49));
+    assert_eq!(client.restarts(), 0);
+}
+
+#[test]
+fn a_client_is_used_on_several_runtimes_at_once() {
+    let mut store = store();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime().block_on(commonhold::Client::connect(store.dir())).unwrap();
+    let notes = client.namespace("notes").unwrap();
+    let work = |name: String, rounds: u32| {
+        let notes = notes.clone();
+        move || {
+            // A runtime for each few requests: some end while others wait, with the task that reads.
+            for round in 0..rounds {
+                let key = format!("{name}-{round}");
+                runtime().block_on(async {
+                    let value = "x".repeat(20_000);
+                    let (put, got) = tokio::join!(notes.put(&key, &value), notes.get::<String>(&key));
+                    put.unwrap();
+                    assert!(got.unwrap().is_none_or(|found| found == value));
+                    assert_eq!(notes.get::<String>(&key).await.unwrap(), Some(value));
+                });
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(work(format!("t{thread}"), 100));
+        }
+    });
+    assert_eq!(runtime().block_on(notes.len()).unwrap(), 400);
+    assert_eq!(client.restarts(), 0);
+    store.restart().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(work(format!("after-{thread}"), 20));
+        }
+    });
+    assert_eq!(client.restarts(), 1);
+    assert_eq!(runtime().block_on(notes.len()).unwrap(), 480);
+}
+
+#[test]
+fn a_test_store_does_not_outlive_a_killed_test_for_long_and_not_go_before_it_ends() {
+    let mut store = store();
+    let status = || -> serde_json::Value {
+        let client = store.client().unwrap();
+        serde_json::from_str(&client.status().unwrap()).unwrap()
+    };
+    let command = fs::read(format!("/proc/{}/cmdline", store.pid().unwrap()));
+    if let Ok(command) = command {
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        assert!(command.contains("--idle-exit 60s"), "{command}");
+    }
+    // Its own session is there as long as the store, so that the daemon is not idle before the test has ended.
+    eventually("no session but the store's own and the one that asks", || status()["sessions"] == 2);
+    store.kill();
+    store.restart().unwrap();
+    eventually("the same again after a restart", || {
+        let client = store.client().unwrap();
+        client.sessions().unwrap().len() == 2
+    });
+    store.stop().unwrap();
+
+    // One whose user has asked for another time has no session of its own, and may end by itself.
+    let mut brief = TestStoreOptions::new().binary(BINARY).serve_options(["--idle-exit", "50ms"]).start().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(brief.pid().unwrap()).unwrap()).unwrap();
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    eventually("the daemon has ended", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")));
+    brief.restart().unwrap();
+    brief.stop().unwrap();
+}

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::{BulkOptions, BulkProgress, Error, Namespace, Pending, Written};
-use crate::client::bulk::{Load, Piece};
+use crate::client::bulk::{Load, Todo, Towards};
 use crate::client::values::to_text;
 
 /// Stores a stream of records of any length: it cuts it into requests, keeps several of them on their way, commits now
@@ -36,7 +36,7 @@ use crate::client::values::to_text;
 pub struct BulkWriter {
     namespace: Namespace,
     load: Load,
-    on_their_way: VecDeque<(Pending<Written>, Piece)>,
+    on_their_way: VecDeque<Pending<Written>>,
 }
 
 impl BulkWriter {
@@ -97,12 +97,7 @@ impl BulkWriter {
     /// # Errors
     /// Those of a write and of a commit; they end the load.
     pub async fn commit(&mut self) -> Result<BulkProgress, Error> {
-        self.load.check()?;
-        self.send().await?;
-        while !self.on_their_way.is_empty() {
-            self.take_oldest().await?;
-        }
-        self.commit_stored().await?;
+        self.reach(Towards::Platter).await?;
         Ok(self.committed())
     }
 
@@ -116,44 +111,31 @@ impl BulkWriter {
 
     async fn make_room(&mut self, key: &str, json_text: &str) -> Result<(), Error> {
         self.load.check_record(key, json_text)?;
-        if self.load.is_full_for(key.len() + json_text.len()) {
-            self.send().await?;
-        }
-        Ok(())
+        self.reach(Towards::RoomFor(key.len() + json_text.len())).await
     }
 
-    async fn send(&mut self) -> Result<(), Error> {
-        if let Some((batch, piece)) = self.load.cut() {
-            // Kept before anything is awaited: nothing is lost when this future is dropped.
-            let pending = self.namespace.client().begin_now(&batch).map_err(|error| self.load.fail(error))?;
-            self.on_their_way.push_back((pending, piece));
+    /// Does what the load has to do, step by step.
+    async fn reach(&mut self, towards: Towards) -> Result<(), Error> {
+        let client = self.namespace.client();
+        loop {
+            match self.load.next_step(towards)? {
+                Todo::Send(batch) => {
+                    let begun = client.begin_now(&batch);
+                    self.on_their_way.push_back(self.load.or_end(begun)?);
+                }
+                Todo::TakeOldest => {
+                    // It stays in its place while it is waited for: nothing is lost when this future is dropped.
+                    let oldest = self.on_their_way.front_mut().expect("the load counts what is on its way");
+                    let outcome = oldest.await;
+                    self.on_their_way.pop_front();
+                    self.load.settle_oldest(outcome)?;
+                }
+                Todo::Commit(stored) => {
+                    let outcome = client.commit().await;
+                    self.load.settle_commit(stored, outcome)?;
+                }
+                Todo::Nothing => return Ok(()),
+            }
         }
-        while self.on_their_way.len() > self.load.in_flight() {
-            self.take_oldest().await?;
-        }
-        if self.load.commit_is_due() {
-            self.commit_stored().await?;
-        }
-        Ok(())
-    }
-
-    async fn take_oldest(&mut self) -> Result<(), Error> {
-        if let Some((pending, piece)) = self.on_their_way.front_mut() {
-            let (written, piece) = (pending.await, *piece);
-            self.on_their_way.pop_front();
-            let written = written.map_err(|error| self.load.fail(error))?;
-            self.load.note_stored(piece, written);
-        }
-        Ok(())
-    }
-
-    async fn commit_stored(&mut self) -> Result<(), Error> {
-        let stored = self.load.stored();
-        if stored.records == self.load.committed().records {
-            return Ok(());
-        }
-        self.namespace.client().commit().await.map_err(|error| self.load.fail(error))?;
-        self.load.note_committed(stored);
-        Ok(())
     }
 }

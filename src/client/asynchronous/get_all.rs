@@ -1,16 +1,12 @@
 //! Every record of a namespace as they all were at one moment, without holding all of them.
 
 use std::sync::Arc;
-use std::vec;
 
 use commonhold_proto::{Seq, Verb};
 
 use super::{Entry, Error, Namespace};
-use crate::client::parts::Parts;
+use crate::client::parts::{Arriving, Next, READ_BUFFER_BYTES};
 use crate::ipc::{AsyncStream, Stream};
-
-/// Bytes read at once.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The records of a namespace in insertion order, all as they were at one moment, given by [`next`](Self::next).
 ///
@@ -22,16 +18,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 pub struct GetAll {
     namespace: Namespace,
     values: bool,
-    entries: vec::IntoIter<Entry>,
-    seq: Option<Seq>,
-    line: Line,
-}
-
-#[derive(Debug)]
-enum Line {
-    Unasked,
-    Up(Box<Up>),
-    End,
+    arriving: Arriving,
+    /// None before the first record was asked for, and when no more will come.
+    line: Option<Box<Up>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +28,6 @@ struct Up {
     /// Whose connection it is: a forked child must not take its parent's parts.
     pid: u32,
     stream: AsyncStream,
-    parts: Parts,
     buffer: Vec<u8>,
 }
 
@@ -55,13 +43,13 @@ impl Drop for Up {
 impl Up {
     fn over(stream: Stream) -> std::io::Result<Self> {
         let stream = AsyncStream::new(Arc::new(stream))?;
-        Ok(Self { pid: std::process::id(), stream, parts: Parts::default(), buffer: vec![0; READ_BUFFER_BYTES] })
+        Ok(Self { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] })
     }
 }
 
 impl GetAll {
     pub(super) fn new(namespace: Namespace) -> Self {
-        Self { namespace, values: true, entries: Vec::new().into_iter(), seq: None, line: Line::Unasked }
+        Self { namespace, values: true, arriving: Arriving::default(), line: None }
     }
 
     /// Keys without values, which spares sending them: [`Entry::value`] is empty.
@@ -72,7 +60,7 @@ impl GetAll {
 
     /// The last write that the records have seen; none before the first part has arrived.
     pub fn seq(&self) -> Option<Seq> {
-        self.seq
+        self.arriving.seq()
     }
 
     /// The next record; none is the end. Dropping its future loses nothing.
@@ -93,54 +81,49 @@ impl GetAll {
     /// [`Error::BrokeOff`] if the connection was lost; read all again.
     pub async fn next(&mut self) -> Option<Result<Entry, Error>> {
         loop {
-            if let Some(entry) = self.entries.next() {
-                return Some(Ok(entry));
+            let next = self.arriving.next();
+            if self.arriving.is_over() {
+                self.line = None;
             }
-            match self.fetch().await {
-                Ok(Some(entries)) => self.entries = entries.into_iter(),
-                Ok(None) => return None,
-                Err(error) => {
-                    self.line = Line::End;
-                    return Some(Err(error));
+            match next {
+                Next::Give(given) => return Some(given),
+                Next::End => return None,
+                Next::Read => {
+                    if let Err(error) = self.read().await {
+                        self.line = None;
+                        return Some(Err(self.arriving.end(error)));
+                    }
                 }
             }
         }
     }
 
-    /// The next part; none is the end.
-    async fn fetch(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    /// Reads once from the connection, which it makes before if there is none.
+    async fn read(&mut self) -> Result<(), Error> {
         let session = self.namespace.client().session();
-        if matches!(self.line, Line::Unasked) {
-            let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
-            let up = Up::over(session.open_stream(verb).await?).map_err(|e| session.broke_off(&e.to_string()))?;
-            self.line = Line::Up(Box::new(up));
-        }
-        let Line::Up(up) = &mut self.line else { return Ok(None) };
+        let up = match &mut self.line {
+            Some(up) => up,
+            none => {
+                let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
+                let up = Up::over(session.open_stream(verb).await?).map_err(|e| session.broke_off(&e.to_string()))?;
+                none.insert(Box::new(up))
+            }
+        };
         if up.pid != std::process::id() {
             return Err(Error::Forked);
         }
-        loop {
-            if let Some(part) = up.parts.next() {
-                let part = part?;
-                self.seq = Some(part.seq);
-                if part.last {
-                    self.line = Line::End;
-                }
-                return Ok(Some(part.entries));
-            }
-            let full = up.buffer.len();
-            let read = up.stream.read_with(|stream| stream.read_now(&mut up.buffer).map(|read| (read, read == full)));
-            let read = match session.options().timeout {
-                None => read.await,
-                Some(timeout) => tokio::time::timeout(timeout, read)
-                    .await
-                    .map_err(|_| Error::TimedOut { waited: timeout, waiting_for: "the next part of the records" })?,
-            };
-            match read {
-                Ok(0) => return Err(session.broke_off("the daemon closed the connection")),
-                Ok(read) => up.parts.receive(&up.buffer[..read])?,
-                Err(e) => return Err(session.broke_off(&e.to_string())),
-            }
+        let full = up.buffer.len();
+        let read = up.stream.read_with(|stream| stream.read_now(&mut up.buffer).map(|read| (read, read == full)));
+        let read = match session.options().timeout {
+            None => read.await,
+            Some(timeout) => tokio::time::timeout(timeout, read)
+                .await
+                .map_err(|_| Error::TimedOut { waited: timeout, waiting_for: "the next part of the records" })?,
+        };
+        match read {
+            Ok(0) => Err(session.broke_off("the daemon closed the connection")),
+            Ok(read) => self.arriving.receive(&up.buffer[..read]),
+            Err(e) => Err(session.broke_off(&e.to_string())),
         }
     }
 }

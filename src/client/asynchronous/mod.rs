@@ -24,11 +24,13 @@
 
 mod bulk;
 mod client;
+mod driver;
 mod get_all;
 mod namespace;
 mod pending;
 mod scan;
 mod session;
+mod writing;
 
 pub use super::{
     Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed,

@@ -1,41 +1,34 @@
-//! The driver: moves the core's bytes, with one task and with whoever calls.
+//! One connection of an async client, and the requests on it.
 //!
-//! A caller encodes its request, sends what there is room for, and sleeps until its request is settled. The task, the
-//! *driver*, does what has to be waited for: it reads for all, sends what there was no room for, and makes a lost
-//! connection again. It is spawned by whoever needs it and finds none, on that caller's runtime; when a runtime ends, and
-//! the driver with it, those who wait on another one are woken and spawn the next. It ends with the last clone of the
-//! client.
+//! A caller encodes its request, sends what there is room for, and sleeps until its request is settled. What has to be
+//! waited for is done by a task, the driver (see [`driver`](super::driver)), which is spawned here by whoever needs one.
 //!
 //! Dropping a future gives its request up, which the core does at once and whole: a request that was not sent is not
 //! sent, one that was is cancelled, and its answer, should it come, is dropped.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use commonhold_proto::Verb;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::Sleep;
 
+use super::driver::{Driver, Drivers, Line, State, Wire, drive};
 use super::{ConnectOptions, Error, OpenOptions};
-use crate::client::connect::{self, First, LAST_TRY, NotConnected, PAUSE, establish, in_words};
-use crate::client::core::{Broken, Core, Reply};
+use crate::client::connect::{self, First};
+use crate::client::core::{Core, Reply};
 use crate::client::identity::random_client_id;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
-use crate::ipc::{AsyncStream, SocketName, Stream};
-
-/// Bytes read at once.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
+use crate::ipc::{SocketName, Stream};
 
 /// What the clones of a client share. Dropping it ends the connection, and the driver.
 #[derive(Debug)]
@@ -43,49 +36,6 @@ pub(super) struct Session {
     wire: Arc<Wire>,
     /// What a forked child of this process uses instead; see `blocking/session.rs`.
     in_child: OnceLock<Arc<Session>>,
-}
-
-/// One connection at a time, and the requests on it. Shared with the driver.
-#[derive(Debug)]
-struct Wire {
-    options: ConnectOptions,
-    /// The process that may use it.
-    pid: u32,
-    /// The directory stays open: a connection is always made again to the same store, whatever becomes of the path.
-    name: Arc<SocketName>,
-    client: u128,
-    state: Mutex<State>,
-    /// Tells the driver that there is something to do.
-    bell: Notify,
-    boot: AtomicU64,
-    restarts: AtomicU64,
-}
-
-#[derive(Debug)]
-struct State {
-    core: Core,
-    line: Line,
-    has_driver: bool,
-    closed: bool,
-    /// Who waits for which request.
-    sleepers: HashMap<u64, Waker>,
-}
-
-#[derive(Debug)]
-enum Line {
-    Up(Arc<Stream>),
-    /// The daemon takes no more bytes. What it has sent before, answers and its reason, is read to the end.
-    Ending(Arc<Stream>),
-    /// Until when it is tried to make the connection again; none until somebody tries.
-    Down(Option<Instant>),
-}
-
-/// What the driver does next.
-enum Step {
-    Serve { stream: Arc<Stream>, unsent: bool },
-    Reconnect { give_up: Instant },
-    Rest,
-    End,
 }
 
 impl Session {
@@ -108,14 +58,13 @@ impl Session {
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
         let core = Core::new(client);
-        let state = State { core, line, has_driver: false, closed: false, sleepers: HashMap::new() };
+        let state = State { core, line, drivers: Drivers::default(), closed: false, sleepers: HashMap::new() };
         let wire = Wire {
             options,
             pid: std::process::id(),
             name,
             client,
             state: Mutex::new(state),
-            bell: Notify::new(),
             boot: AtomicU64::new(boot),
             restarts: AtomicU64::new(0),
         };
@@ -186,8 +135,7 @@ impl Drop for Session {
             if let Line::Up(stream) | Line::Ending(stream) = &state.line {
                 stream.shutdown();
             }
-            drop(state);
-            self.wire.bell.notify_one();
+            state.drivers.ring();
         }
     }
 }
@@ -241,14 +189,14 @@ impl Answering {
             return Poll::Ready(Ok(done));
         }
         let before = state.sleepers.insert(id, context.waker().clone());
-        // Before the flag is set: outside a runtime this panics, and nobody would ever drive the connection.
+        // Before one is hired: outside a runtime this panics, and nobody would ever drive the connection.
         let runtime = Handle::current();
-        let needs_driver = !std::mem::replace(&mut state.has_driver, true);
+        let hired = state.drivers.hire(&runtime);
         drop(state);
         drop(before);
-        if needs_driver {
+        if let Some(post) = hired {
             // Spawned outside the lock: a runtime that is ending drops the task at once, which takes the lock.
-            runtime.spawn(drive(Driver(Arc::clone(wire))));
+            runtime.spawn(drive(Driver::new(Arc::clone(wire), post)));
         }
         let Some(deadline) = self.limits.deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
@@ -283,211 +231,6 @@ impl Drop for Answering {
         {
             self.session.wire.give_up(id, self.cancel);
         }
-    }
-}
-
-/// Who is to be woken when the lock is free again.
-#[must_use]
-#[derive(Default)]
-struct Woken(Vec<Waker>);
-
-impl Woken {
-    fn add(&mut self, sleepers: &mut HashMap<u64, Waker>, id: u64) {
-        self.0.extend(sleepers.remove(&id));
-    }
-
-    fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Wire {
-    fn give_up(&self, id: u64, cancel: bool) -> crate::client::core::GivenUp {
-        let mut state = self.state.lock();
-        let sleeper = state.sleepers.remove(&id);
-        let how = state.core.give_up(id, cancel);
-        let woken = self.push(&mut state);
-        drop(state);
-        drop(sleeper);
-        woken.wake();
-        how
-    }
-
-    /// Sends what there is room for; calls the driver for what there is not. Never waits.
-    fn push(&self, state: &mut State) -> Woken {
-        let mut woken = Woken::default();
-        while let Line::Up(stream) = &state.line {
-            let bytes = state.core.to_send();
-            if bytes.is_empty() {
-                return woken;
-            }
-            match stream.write_now(bytes) {
-                Ok(written) => {
-                    if let Some(id) = state.core.sent(written) {
-                        woken.add(&mut state.sleepers, id);
-                    }
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    stream.end_writing();
-                    state.line = Line::Ending(Arc::clone(stream));
-                }
-            }
-        }
-        if state.core.has_unsent() {
-            self.bell.notify_one();
-        }
-        woken
-    }
-
-    fn next_step(&self) -> Step {
-        let mut state = self.state.lock();
-        if state.closed {
-            return Step::End;
-        }
-        let unsent = state.core.has_unsent();
-        match &mut state.line {
-            Line::Up(stream) => Step::Serve { stream: Arc::clone(stream), unsent },
-            Line::Ending(stream) => Step::Serve { stream: Arc::clone(stream), unsent: false },
-            Line::Down(give_up) if unsent => {
-                let give_up = give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
-                Step::Reconnect { give_up: *give_up }
-            }
-            Line::Down(give_up) => {
-                *give_up = None;
-                Step::Rest
-            }
-        }
-    }
-
-    fn receive(&self, bytes: &[u8]) {
-        let mut woken = Woken::default();
-        let mut state = self.state.lock();
-        let State { core, sleepers, .. } = &mut *state;
-        let received = core.receive(bytes, |id| woken.add(sleepers, id));
-        drop(state);
-        woken.wake();
-        if let Err(broken) = received {
-            self.lose(&broken);
-        }
-    }
-
-    /// The connection is of no use any more.
-    fn lose(&self, broken: &Broken) {
-        let mut woken = Woken::default();
-        let mut state = self.state.lock();
-        if let Line::Up(stream) | Line::Ending(stream) = &state.line {
-            stream.shutdown();
-        }
-        state.line = Line::Down(None);
-        let State { core, sleepers, .. } = &mut *state;
-        core.connection_lost(&broken.why(), |id| woken.add(sleepers, id));
-        if let Broken::ForGood(error) = broken {
-            core.fail_all(error, |id| woken.add(sleepers, id));
-        }
-        drop(state);
-        woken.wake();
-    }
-
-    /// Tries to connect once, and settles what cannot be sent any more; answers whether to try again.
-    async fn try_again(self: &Arc<Self>, give_up: Instant) -> bool {
-        let wire = Arc::clone(self);
-        let last_try = give_up.max(Instant::now() + LAST_TRY);
-        let Ok(tried) = waiting_allowed(move || establish(&wire.name, wire.client, Some(last_try))).await else {
-            return false; // The runtime is ending, and this task with it.
-        };
-        let mut woken = Woken::default();
-        let mut state = self.state.lock();
-        match tried {
-            Ok((stream, boot)) => {
-                if self.boot.swap(boot, Ordering::AcqRel) != boot {
-                    self.restarts.fetch_add(1, Ordering::AcqRel);
-                }
-                state.line = Line::Up(Arc::new(stream));
-            }
-            Err(NotConnected { may_pass: true, .. }) if Instant::now() < give_up => return true,
-            Err(refused) => {
-                state.line = Line::Down(None);
-                let error = in_words(&self.name, refused.error);
-                let State { core, sleepers, .. } = &mut *state;
-                core.fail_all(&error, |id| woken.add(sleepers, id));
-            }
-        }
-        drop(state);
-        woken.wake();
-        false
-    }
-}
-
-/// Held by the driver's task, wherever it ends: those who wait then look for another.
-struct Driver(Arc<Wire>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.has_driver = false;
-        let woken = Woken(state.sleepers.drain().map(|(_, waker)| waker).collect());
-        drop(state);
-        woken.wake();
-    }
-}
-
-async fn drive(driver: Driver) {
-    let wire = &driver.0;
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    let mut registered: Option<(Arc<Stream>, AsyncStream)> = None;
-    let mut pause = PAUSE.0;
-    loop {
-        match wire.next_step() {
-            Step::End => return,
-            Step::Rest => {
-                registered = None;
-                wire.bell.notified().await;
-            }
-            Step::Reconnect { give_up } => {
-                registered = None;
-                if wire.try_again(give_up).await {
-                    tokio::time::sleep(pause.min(give_up.saturating_duration_since(Instant::now()))).await;
-                    pause = (pause * 2).min(PAUSE.1);
-                }
-            }
-            Step::Serve { stream, unsent } => {
-                pause = PAUSE.0;
-                let known = registered.take_if(|(known, _)| Arc::ptr_eq(known, &stream));
-                let known = match known {
-                    Some(known) => Ok(known),
-                    None => AsyncStream::new(Arc::clone(&stream)).map(|line| (stream, line)),
-                };
-                match known {
-                    Ok(known) => serve(wire, &registered.insert(known).1, unsent, &mut buffer).await,
-                    Err(e) => wire.lose(&Broken::Ended(format!("the runtime refused the connection ({e})"))),
-                }
-            }
-        }
-    }
-}
-
-/// Waits for bytes, for room if there are bytes to send, or to be called.
-async fn serve(wire: &Wire, line: &AsyncStream, unsent: bool, buffer: &mut [u8]) {
-    let full = buffer.len();
-    let room = || {
-        let mut state = wire.state.lock();
-        let woken = wire.push(&mut state);
-        let done = !state.core.has_unsent() || !matches!(state.line, Line::Up(_));
-        drop(state);
-        woken.wake();
-        Ok(done)
-    };
-    tokio::select! {
-        read = line.read_with(|stream| stream.read_now(buffer).map(|read| (read, read == full))) => match read {
-            Ok(0) => wire.lose(&Broken::Ended("the daemon closed the connection".to_owned())),
-            Ok(read) => wire.receive(&buffer[..read]),
-            Err(e) => wire.lose(&Broken::Ended(format!("reading from the daemon failed ({e})"))),
-        },
-        // What goes wrong there shows in the line's state.
-        _ = line.write_with(room), if unsent => {}
-        () = wire.bell.notified() => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::{BulkOptions, BulkProgress, Error, Namespace, Pending, Written};
-use crate::client::bulk::{Load, Piece};
+use crate::client::bulk::{Load, Todo, Towards};
 use crate::client::values::to_text;
 
 /// Stores a stream of records of any length: it cuts it into requests, keeps several of them on their way, commits now
@@ -34,7 +34,7 @@ use crate::client::values::to_text;
 pub struct BulkWriter {
     namespace: Namespace,
     load: Load,
-    on_their_way: VecDeque<(Pending<Written>, Piece)>,
+    on_their_way: VecDeque<Pending<Written>>,
 }
 
 impl BulkWriter {
@@ -94,12 +94,7 @@ impl BulkWriter {
     /// # Errors
     /// Those of a write and of a commit; they end the load.
     pub fn commit(&mut self) -> Result<BulkProgress, Error> {
-        self.load.check()?;
-        self.send()?;
-        while !self.on_their_way.is_empty() {
-            self.take_oldest()?;
-        }
-        self.commit_stored()?;
+        self.reach(Towards::Platter)?;
         Ok(self.committed())
     }
 
@@ -113,41 +108,28 @@ impl BulkWriter {
 
     fn make_room(&mut self, key: &str, json_text: &str) -> Result<(), Error> {
         self.load.check_record(key, json_text)?;
-        if self.load.is_full_for(key.len() + json_text.len()) {
-            self.send()?;
-        }
-        Ok(())
+        self.reach(Towards::RoomFor(key.len() + json_text.len()))
     }
 
-    fn send(&mut self) -> Result<(), Error> {
-        if let Some((batch, piece)) = self.load.cut() {
-            let pending = self.namespace.client().begin(&batch).map_err(|error| self.load.fail(error))?;
-            self.on_their_way.push_back((pending, piece));
+    /// Does what the load has to do, step by step.
+    fn reach(&mut self, towards: Towards) -> Result<(), Error> {
+        let client = self.namespace.client();
+        loop {
+            match self.load.next_step(towards)? {
+                Todo::Send(batch) => {
+                    let begun = client.begin(&batch);
+                    self.on_their_way.push_back(self.load.or_end(begun)?);
+                }
+                Todo::TakeOldest => {
+                    let oldest = self.on_their_way.pop_front().expect("the load counts what is on its way");
+                    self.load.settle_oldest(oldest.wait())?;
+                }
+                Todo::Commit(stored) => {
+                    let outcome = client.commit();
+                    self.load.settle_commit(stored, outcome)?;
+                }
+                Todo::Nothing => return Ok(()),
+            }
         }
-        while self.on_their_way.len() > self.load.in_flight() {
-            self.take_oldest()?;
-        }
-        if self.load.commit_is_due() {
-            self.commit_stored()?;
-        }
-        Ok(())
-    }
-
-    fn take_oldest(&mut self) -> Result<(), Error> {
-        if let Some((pending, piece)) = self.on_their_way.pop_front() {
-            let written = pending.wait().map_err(|error| self.load.fail(error))?;
-            self.load.note_stored(piece, written);
-        }
-        Ok(())
-    }
-
-    fn commit_stored(&mut self) -> Result<(), Error> {
-        let stored = self.load.stored();
-        if stored.records == self.load.committed().records {
-            return Ok(());
-        }
-        self.namespace.client().commit().map_err(|error| self.load.fail(error))?;
-        self.load.note_committed(stored);
-        Ok(())
     }
 }

@@ -1,16 +1,12 @@
 //! Every record of a namespace as they all were at one moment, without holding all of them.
 
 use std::io::{ErrorKind, Read as _};
-use std::vec;
 
 use commonhold_proto::{Seq, Verb};
 
 use super::{Entry, Error, Namespace};
-use crate::client::parts::Parts;
+use crate::client::parts::{Arriving, Next, READ_BUFFER_BYTES};
 use crate::ipc::Stream;
-
-/// Bytes read at once.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The records of a namespace in insertion order, all as they were at one moment: an iterator.
 ///
@@ -22,16 +18,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 pub struct GetAll {
     namespace: Namespace,
     values: bool,
-    entries: vec::IntoIter<Entry>,
-    seq: Option<Seq>,
-    line: Line,
-}
-
-#[derive(Debug)]
-enum Line {
-    Unasked,
-    Up(Box<Up>),
-    End,
+    arriving: Arriving,
+    /// None before the first record was asked for, and when no more will come.
+    line: Option<Box<Up>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +28,6 @@ struct Up {
     /// Whose connection it is: a forked child must not take its parent's parts.
     pid: u32,
     stream: Stream,
-    parts: Parts,
     buffer: Vec<u8>,
 }
 
@@ -54,7 +42,7 @@ impl Drop for Up {
 
 impl GetAll {
     pub(super) fn new(namespace: Namespace) -> Self {
-        Self { namespace, values: true, entries: Vec::new().into_iter(), seq: None, line: Line::Unasked }
+        Self { namespace, values: true, arriving: Arriving::default(), line: None }
     }
 
     /// Keys without values, which spares sending them: [`Entry::value`] is empty.
@@ -65,41 +53,32 @@ impl GetAll {
 
     /// The last write that the records have seen; none before the first part has arrived.
     pub fn seq(&self) -> Option<Seq> {
-        self.seq
+        self.arriving.seq()
     }
 
-    /// The next part; none is the end.
-    fn fetch(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    /// Reads once from the connection, which it makes before if there is none.
+    fn read(&mut self) -> Result<(), Error> {
         let session = self.namespace.client().session();
-        if matches!(self.line, Line::Unasked) {
-            let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
-            let stream = session.open_stream(verb)?;
-            let (pid, buffer) = (std::process::id(), vec![0; READ_BUFFER_BYTES]);
-            self.line = Line::Up(Box::new(Up { pid, stream, parts: Parts::default(), buffer }));
-        }
-        let Line::Up(up) = &mut self.line else { return Ok(None) };
+        let up = match &mut self.line {
+            Some(up) => up,
+            none => {
+                let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
+                let stream = session.open_stream(verb)?;
+                none.insert(Box::new(Up { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] }))
+            }
+        };
         if up.pid != std::process::id() {
             return Err(Error::Forked);
         }
-        loop {
-            if let Some(part) = up.parts.next() {
-                let part = part?;
-                self.seq = Some(part.seq);
-                if part.last {
-                    self.line = Line::End;
-                }
-                return Ok(Some(part.entries));
+        match (&up.stream).read(&mut up.buffer) {
+            Ok(0) => Err(session.broke_off("the daemon closed the connection")),
+            Ok(read) => self.arriving.receive(&up.buffer[..read]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let waited = session.options().timeout.unwrap_or_default();
+                Err(Error::TimedOut { waited, waiting_for: "the next part of the records" })
             }
-            match (&up.stream).read(&mut up.buffer) {
-                Ok(0) => return Err(session.broke_off("the daemon closed the connection")),
-                Ok(read) => up.parts.receive(&up.buffer[..read])?,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    let waited = session.options().timeout.unwrap_or_default();
-                    return Err(Error::TimedOut { waited, waiting_for: "the next part of the records" });
-                }
-                Err(e) => return Err(session.broke_off(&e.to_string())),
-            }
+            Err(e) => Err(session.broke_off(&e.to_string())),
         }
     }
 }
@@ -109,15 +88,18 @@ impl Iterator for GetAll {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(entry) = self.entries.next() {
-                return Some(Ok(entry));
+            let next = self.arriving.next();
+            if self.arriving.is_over() {
+                self.line = None;
             }
-            match self.fetch() {
-                Ok(Some(entries)) => self.entries = entries.into_iter(),
-                Ok(None) => return None,
-                Err(error) => {
-                    self.line = Line::End;
-                    return Some(Err(error));
+            match next {
+                Next::Give(given) => return Some(given),
+                Next::End => return None,
+                Next::Read => {
+                    if let Err(error) = self.read() {
+                        self.line = None;
+                        return Some(Err(self.arriving.end(error)));
+                    }
                 }
             }
         }

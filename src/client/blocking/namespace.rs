@@ -271,7 +271,8 @@ impl Namespace {
     ///
     /// # Errors
     /// [`Error::Fault`] with [`Fault::WrongType`](super::Fault::WrongType) when the record is no object or the field no
-    /// number, and with [`Fault::Overflow`](super::Fault::Overflow) for a whole sum beyond 64 bits.
+    /// number, and with [`Fault::Overflow`](super::Fault::Overflow) for a whole sum beyond 64 bits and
+    /// for a float that is not finite.
     pub fn increment(&self, key: &str, field: &str, by: impl Into<Number>) -> Result<Written, Error> {
         self.write(verbs::increment(key, field, by.into())?)
     }

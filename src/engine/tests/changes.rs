@@ -64,15 +64,39 @@ fn sums_are_pythons() {
         ("0.1", Number::Float(0.2), "0.30000000000000004"),
         ("9999999999999998", Number::Float(2.0), "1e+16"),
         ("1.10", Number::Int(0), "1.1"),
-        ("NaN", Number::Int(1), "NaN"),
-        ("1e308", Number::Float(1e308), "Infinity"),
-        ("1", Number::Float(f64::NEG_INFINITY), "-Infinity"),
+        ("1e308", Number::Float(7e307), "1.7e+308"),
+        ("-1.7976931348623157e308", Number::Float(1.7976931348623157e308), "0.0"),
+        ("9223372036854775806", Number::Int(1), "9223372036854775807"),
+        ("-9223372036854775807", Number::Int(-1), "-9223372036854775808"),
         ("-9223372036854775808", Number::Int(i64::MAX), "-1"),
     ] {
         let rig = Rig::buffered();
         rig.put("a", "k", &format!("{{\"n\":{old}}}"));
         increment(&rig, "k", "n", by).unwrap();
         assert_eq!(value(&rig, "k"), format!("{{\"n\":{sum}}}"), "{old} and {by:?}");
+    }
+}
+
+#[test]
+fn a_sum_that_is_no_finite_number_or_beyond_64_bits_is_refused_and_nothing_is_changed() {
+    for (old, by) in [
+        ("1e308", Number::Float(1e308)),
+        ("-1e308", Number::Float(-1e308)),
+        ("1", Number::Float(f64::NEG_INFINITY)),
+        ("1", Number::Float(f64::NAN)),
+        ("Infinity", Number::Float(f64::NEG_INFINITY)),
+        ("NaN", Number::Int(1)),
+        ("-Infinity", Number::Int(1)),
+        ("1e400", Number::Int(-1)),
+        ("9223372036854775807", Number::Int(1)),
+        ("-9223372036854775808", Number::Int(-1)),
+        ("9223372036854775808", Number::Int(-1)),
+    ] {
+        let rig = Rig::buffered();
+        rig.put("a", "k", &format!("{{\"n\":{old}}}"));
+        let refused = increment(&rig, "k", "n", by);
+        assert!(matches!(refused, Err(Error::Overflow { operation: 0, .. })), "{old} and {by:?}: {refused:?}");
+        assert_eq!(value(&rig, "k"), format!("{{\"n\":{old}}}"));
     }
 }
 
