@@ -425,12 +425,13 @@ fn changes_keep_their_conditions_too() {
 fn more_keys_than_a_request_takes_are_read_in_order_and_deleted_in_several() {
     let store = Store::new();
     let _daemon = store.serve();
-    let records: String = (0..10_001).map(|n| format!("{{\"key\":\"k{n}\",\"value\":{n}}}\n")).collect();
+    let records: String =
+        (0..10_001).map(|n| format!("{{\"key\":\"k{n}\",\"value\":{n}}}\n")).collect::<Vec<_>>().concat();
     assert_eq!(store.run_with(&["import", "n", "-", "--format", "lines"], records.as_bytes()).code, 0);
     store.ok(&["put", "n", "stays", "1"]);
     let keys: Vec<String> = (0..10_001).rev().map(|n| format!("k{n}")).collect();
     let with = |command| [command, "n"].into_iter().chain(keys.iter().map(String::as_str)).collect::<Vec<_>>();
-    let values: String = (0..10_001).rev().map(|n| format!("{n}\n")).collect();
+    let values: String = (0..10_001).rev().map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(store.ok(&with("get")), values);
     let deleted = store.run(&with("del"));
     assert!(deleted.code == 0 && deleted.stderr.contains("n: 10,001 records deleted, seq "), "{deleted:?}");

@@ -304,6 +304,7 @@ fn the_reference_names_every_member_of_every_json_answer() {
         }
         // What one-record writes answer is said once.
         let command = if ["increment", "append"].contains(&command) { "merge" } else { command };
+        let command = if command == "ended" { "stop" } else { command };
         let section = super::section(command).unwrap_or("");
         for name in names {
             let known = [format!("`{name}`"), format!("`{name}."), format!("\"{name}\""), format!(".{name}`")];

@@ -132,6 +132,34 @@ enum Read {
 }
 
 impl State {
+    /// Sends what there is room for; calls the drivers for what there is not. Never waits.
+    pub(super) fn push(&mut self) -> Woken {
+        let mut woken = Woken::default();
+        while let Line::Up(stream) = &self.line {
+            let bytes = self.core.to_send();
+            if bytes.is_empty() {
+                return woken;
+            }
+            match stream.write_now(bytes) {
+                Ok(written) => {
+                    if let Some(id) = self.core.sent(written) {
+                        woken.add(&mut self.sleepers, id);
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    stream.end_writing();
+                    self.line = Line::Ending(Arc::clone(stream));
+                }
+            }
+        }
+        if self.core.has_unsent() {
+            self.drivers.ring();
+        }
+        woken
+    }
+
     fn lose(&mut self, broken: &Broken, woken: &mut Woken) {
         if let Line::Up(stream) | Line::Ending(stream) = &self.line {
             stream.shutdown();
@@ -150,39 +178,11 @@ impl Wire {
         let mut state = self.state.lock();
         let sleeper = state.sleepers.remove(&id);
         let how = state.core.give_up(id, cancel);
-        let woken = self.push(&mut state);
+        let woken = state.push();
         drop(state);
         drop(sleeper);
         woken.wake();
         how
-    }
-
-    /// Sends what there is room for; calls the drivers for what there is not. Never waits.
-    pub(super) fn push(&self, state: &mut State) -> Woken {
-        let mut woken = Woken::default();
-        while let Line::Up(stream) = &state.line {
-            let bytes = state.core.to_send();
-            if bytes.is_empty() {
-                return woken;
-            }
-            match stream.write_now(bytes) {
-                Ok(written) => {
-                    if let Some(id) = state.core.sent(written) {
-                        woken.add(&mut state.sleepers, id);
-                    }
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    stream.end_writing();
-                    state.line = Line::Ending(Arc::clone(stream));
-                }
-            }
-        }
-        if state.core.has_unsent() {
-            state.drivers.ring();
-        }
-        woken
     }
 
     fn next_step(&self) -> Step {
@@ -320,7 +320,7 @@ pub(super) async fn drive(driver: Driver) {
 async fn serve(wire: &Wire, post: &Post, stream: &Arc<Stream>, line: &AsyncStream, unsent: bool, buffer: &mut [u8]) {
     let room = || {
         let mut state = wire.state.lock();
-        let woken = wire.push(&mut state);
+        let woken = state.push();
         let done = !state.core.has_unsent() || !matches!(state.line, Line::Up(_));
         drop(state);
         woken.wake();

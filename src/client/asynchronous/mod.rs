@@ -18,6 +18,19 @@
 //! # }
 //! ```
 //!
+//! **Several runtimes** may use one client, at once or one after another: whoever waits finds a task that reads for it on a
+//! runtime that runs. Only a runtime that was shut down cannot be waited on.
+//!
+//! ```no_run
+//! let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+//! let (first, second) = (runtime()?, runtime()?);
+//! let client = first.block_on(commonhold::Client::connect("rag_storage"))?;
+//! let docs = client.namespace("full_docs")?;
+//! first.block_on(docs.put("doc-1", "from one"))?;
+//! assert_eq!(second.block_on(docs.get::<String>("doc-1"))?.as_deref(), Some("from one"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **A future that is dropped** before it is ready, as by a time-out or `select!`, gives its request up: one that was not
 //! sent is not sent, one that was is cancelled, and is not done if the daemon has not begun it. Nothing of it stays
 //! behind, and no other request is disturbed. A write that is dropped so may have been done, once.

@@ -105,7 +105,7 @@ impl Session {
         let limits = Limits::starting_now(timeout);
         let mut state = self.wire.state.lock();
         let id = state.core.begin(deadline_ms(timeout), verb)?;
-        let woken = self.wire.push(&mut state);
+        let woken = state.push();
         drop(state);
         woken.wake();
         let session = Arc::clone(self);
