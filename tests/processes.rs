@@ -28,6 +28,11 @@ fn main() {
     {
         return open(Path::new(dir), name);
     }
+    if let [word, dir] = &arguments[..]
+        && word == "--as-starved"
+    {
+        return open_starved(Path::new(dir));
+    }
     let tests: [(&str, fn()); 6] = [
         ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
         ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
@@ -202,20 +207,26 @@ fn address_space() -> u64 {
     size.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-/// A stack for a thread does not fit into what is left.
+/// A process into whose address space no stack of another thread fits.
+fn open_starved(dir: &Path) {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::As);
+    limit.current = Some(address_space() + (3 << 19));
+    rustix::process::setrlimit(rustix::process::Resource::As, limit).expect("a process may have less");
+    let opened = Client::open_with(dir, OpenOptions::new().binary(BINARY)).map(|_| "a daemon");
+    let error = opened.expect_err("no thread can be had");
+    assert!(matches!(error, Error::NotStarted { .. }), "{error}");
+    assert!(error.to_string().contains("no thread can be had"), "{error}");
+}
+
 fn an_open_without_a_thread_to_spare_is_an_error() {
     if !cfg!(target_os = "linux") {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    join(in_child(|| {
-        let mut limit = rustix::process::getrlimit(rustix::process::Resource::As);
-        limit.current = Some(address_space() + (3 << 19));
-        rustix::process::setrlimit(rustix::process::Resource::As, limit).expect("a process may have less");
-        let error = Client::open_with(dir.path(), OpenOptions::new().binary(BINARY)).expect_err("no thread can be had");
-        assert!(matches!(error, Error::NotStarted { .. }), "{error}");
-        assert!(error.to_string().contains("no thread can be had"), "{error}");
-    }));
+    // In a process that never had another thread: the stacks of old ones are kept for new ones.
+    let own = std::env::current_exe().expect("this program");
+    let starved = Command::new(own).arg("--as-starved").arg(dir.path()).status().expect("it runs");
+    assert!(starved.success(), "{starved}");
     assert!(!dir.path().join(".commonhold").exists(), "nothing was started");
 }
 

@@ -52,7 +52,10 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("bincode", &["proto/src/codec.rs"]),
     ("fs4", &["src/lock.rs"]),
     ("interprocess", &["src/ipc/"]),
-    ("tokio", &["src/ipc/", "src/daemon/", "src/client/", "tests/client/", "tests/worker_crate/"]),
+    (
+        "tokio",
+        &["src/ipc/", "src/daemon/", "src/client/", "tests/client/", "tests/processes.rs", "tests/worker_crate/"],
+    ),
     ("clap", &["src/cli/"]),
 ];
 
