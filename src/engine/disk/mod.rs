@@ -46,7 +46,7 @@ mod conformance;
 
 pub(crate) use read_only::{NoFile, ReadOnlyDisk};
 pub use real::RealDisk;
-pub use sim::{Call, Calls, FailWith, Failure, Fate, Hold, Rules, SimDisk};
+pub use sim::{Call, Calls, FailWith, Failure, Fate, Frame, Hold, Rules, SimDisk};
 
 /// A file system. See the [contract](self).
 pub trait Disk: fmt::Debug + Send + Sync {

@@ -4,6 +4,7 @@ mod changes;
 mod concurrency;
 mod conditions;
 mod dropping;
+mod enumeration;
 mod flush;
 mod flush_crashes;
 mod full_disk;

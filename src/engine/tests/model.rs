@@ -25,10 +25,10 @@ const KEYS: usize = 6;
 const DURABILITIES: [Durability; 3] = [Durability::Memory, Durability::Buffered, Durability::Synced];
 
 /// Every namespace's records, in insertion order.
-type State = BTreeMap<&'static str, Vec<(String, String)>>;
+pub(super) type State = BTreeMap<&'static str, Vec<(String, String)>>;
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Put(&'static str, String, String, Wish),
     Delete(&'static str, String, Wish),
     Clear(&'static str),
@@ -37,7 +37,7 @@ enum Op {
 
 /// What becomes of an object; of anything else the request is refused.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     /// Sets field `m`.
     Merge(u64),
     /// Adds to field `n`.
@@ -76,7 +76,7 @@ impl Change {
 
 /// A condition, before it is known what it has to be compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wish {
+pub(super) enum Wish {
     Always,
     IfAbsent,
     /// The version that the record has.
@@ -85,7 +85,8 @@ enum Wish {
     IfOther,
 }
 
-fn step(state: &State, ops: &[Op]) -> Option<(State, u64, u64)> {
+/// What operations make of a state, with how many keys were new and found; none if they are refused.
+pub(super) fn step(state: &State, ops: &[Op]) -> Option<(State, u64, u64)> {
     let (mut state, mut new, mut found) = (state.clone(), 0, 0);
     for (index, op) in ops.iter().enumerate() {
         let (name, key, wish) = match op {

@@ -1,6 +1,7 @@
 //! The bytes of a simulated file, in pages that copies share until one of them writes: an image of a whole disk costs a
 //! reference a file.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 const PAGE_BYTES: usize = 4096;
@@ -29,6 +30,17 @@ impl Content {
         let mut all = vec![0; self.bytes as usize];
         self.read_at(&mut all, 0);
         all
+    }
+
+    /// Feeds size and bytes to a hash. A hole and a page of zeros are the same.
+    pub(super) fn hash_into(&self, hasher: &mut impl Hasher) {
+        hasher.write_u64(self.bytes);
+        for (number, page) in self.pages.iter().enumerate() {
+            if let Some(page) = page.as_ref().filter(|page| page.iter().any(|byte| *byte != 0)) {
+                hasher.write_usize(number);
+                hasher.write(&page[..]);
+            }
+        }
     }
 
     /// Fills `buffer` as far as there are bytes.

@@ -25,6 +25,7 @@ use world::{Body, Change, DirBody, FileBody, InodeNumber, NewName, Spot, World};
 mod calls;
 mod content;
 mod cut;
+mod film;
 mod hold;
 mod inspect;
 mod world;
@@ -34,6 +35,7 @@ mod tests;
 
 pub use calls::{Call, Calls, FailWith, Failure};
 pub use cut::{Fate, Rules};
+pub use film::Frame;
 pub use hold::Hold;
 
 /// A simulated disk. Clones are the same disk.
@@ -68,6 +70,7 @@ struct State {
     is_dead: bool,
     dice: Dice,
     trace: Option<Vec<(Call, PathBuf)>>,
+    film: Option<Vec<(Call, World)>>,
 }
 
 /// What a call is to do instead of its work.
@@ -92,7 +95,16 @@ fn dead() -> io::Error {
 
 impl State {
     fn new(world: World, dice: Dice) -> Self {
-        Self { world, calls: Calls::default(), failures: Vec::new(), crash_in: None, is_dead: false, dice, trace: None }
+        Self {
+            world,
+            calls: Calls::default(),
+            failures: Vec::new(),
+            crash_in: None,
+            is_dead: false,
+            dice,
+            trace: None,
+            film: None,
+        }
     }
 
     /// Counts a call and tells what is wrong with it.
@@ -104,6 +116,7 @@ impl State {
         if let Some(trace) = &mut self.trace {
             trace.push((call, path.to_owned()));
         }
+        self.film(call, None);
         if let Some(left) = &mut self.crash_in {
             *left -= 1;
             if *left == 0 {
@@ -398,6 +411,10 @@ impl DiskFile for SimFile {
         let mut state = self.disk.enter(Call::Write, &self.path);
         let was_dead = state.is_dead;
         let trouble = state.trouble(Call::Write, &self.path);
+        if trouble.is_none() {
+            let half = Change::Write { offset, bytes: bytes[..bytes.len() / 2].into() };
+            state.film(Call::Write, Some((self.inode, half)));
+        }
         let done = match trouble {
             None => bytes.len(),
             Some(Trouble::Fail(FailWith::ShortWrite)) => bytes.len() / 2,

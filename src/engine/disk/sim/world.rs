@@ -94,6 +94,13 @@ pub(super) struct Spot {
     pub(super) inode: Option<InodeNumber>,
 }
 
+impl NameChange {
+    /// The directories that still have to be synced for it to be durable.
+    pub(super) fn unsynced_dirs(&self) -> impl Iterator<Item = InodeNumber> {
+        self.unsynced_dirs.iter().copied()
+    }
+}
+
 impl Change {
     pub(super) fn apply(&self, content: &mut Content) {
         match self {
