@@ -132,7 +132,7 @@ pub enum LockError {
         source: io::Error,
     },
     /// The system failed in another way.
-    #[error("{action} {} failed: {source}", path.display())]
+    #[error("{action} {} failed: {source}; mend the cause, then try again", path.display())]
     Io {
         /// What was being done, as "open the lock file".
         action: &'static str,

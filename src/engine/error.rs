@@ -96,7 +96,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The operating system refused an operation on a file.
-    #[error("cannot {action} {path}", path = .path.display())]
+    #[error("cannot {action} {path}: {source}; {remedy}", path = .path.display(), remedy = remedy(source))]
     Disk {
         /// What was being done, as in "cannot … FILE".
         action: &'static str,
@@ -112,7 +112,9 @@ pub enum Error {
         reason: String,
     },
     /// The write was done once or not at all.
-    #[error("the outcome of the write is unknown: {reason}")]
+    #[error(
+        "the outcome of the write is unknown: {reason}; it was done once or not at all, read the record to find out"
+    )]
     OutcomeUnknown {
         /// Why it cannot be known.
         reason: String,
@@ -217,6 +219,16 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// What to do about the operating system's refusal.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "let this user read and write it, then try again"
+        }
+        _ => "mend the cause (the system's log may tell more of it), then try again",
+    }
 }
 
 fn field_words(field: Option<&str>) -> String {

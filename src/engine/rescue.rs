@@ -49,7 +49,7 @@ impl Store {
         if self.poison.cause() != Some(Cause::Disk) || rescue.is_over {
             return;
         }
-        let via = match rescue.via.get_or_insert_with(|| self.fresh_journal().map_err(|error| words(&error))) {
+        let via = match rescue.via.get_or_insert_with(|| self.fresh_journal().map_err(|error| error.to_string())) {
             Ok(via) => via.clone(),
             Err(reason) => {
                 let report = format!(
@@ -65,12 +65,12 @@ impl Store {
             let flushed = self.namespace(&place).and_then(|table| self.flush_table(&table, how, &via));
             match flushed {
                 Ok(_) => rescue.files += 1,
-                Err(error) => failed.push((place, words(&error))),
+                Err(error) => failed.push((place, error.to_string())),
             }
         }
         // The completions too: a start is to find everything settled.
         if let Err(error) = via.progress.sync_through(via.progress.written()) {
-            tracing::warn!("the completions of the rescue are not on the platter: {}", words(&error));
+            tracing::warn!("the completions of the rescue are not on the platter: {error}");
         }
         rescue.is_over = failed.is_empty();
         self.report(told(rescue.files, &failed));
@@ -119,9 +119,4 @@ fn told(files: usize, failed: &[(Place, String)]) -> String {
     };
     let places: Vec<_> = failed.iter().map(|(place, _)| place.to_string()).collect();
     format!("{written}, but could not write {}: {reason}", places.join(", "))
-}
-
-fn words(error: &Error) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

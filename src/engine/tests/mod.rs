@@ -5,6 +5,7 @@ mod concurrency;
 mod conditions;
 mod dropping;
 mod enumeration;
+mod faults;
 mod flush;
 mod flush_crashes;
 mod full_disk;

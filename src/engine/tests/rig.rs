@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use commonhold_proto::{Condition, Durability, Place, Seq};
 
+use super::faults::LockFailures;
 use crate::engine::clock::ManualClock;
 use crate::engine::disk::SimDisk;
 use crate::engine::{
@@ -20,6 +21,7 @@ pub(super) const DIR: &str = "/store";
 pub(super) struct Rig {
     pub(super) disk: SimDisk,
     pub(super) locks: MemoryLocks,
+    pub(super) lock_failures: LockFailures,
     pub(super) clock: ManualClock,
     pub(super) options: StoreOptions,
     store: Option<Arc<Store>>,
@@ -52,6 +54,11 @@ pub(super) fn file(name: &str) -> PathBuf {
 }
 
 impl Rig {
+    /// Whether a store is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// An empty directory, not opened yet.
     pub(super) fn new(options: StoreOptions) -> Self {
         let disk = SimDisk::new(1);
@@ -60,7 +67,14 @@ impl Rig {
     }
 
     pub(super) fn on(disk: SimDisk, options: StoreOptions) -> Self {
-        Self { disk, locks: MemoryLocks::new(), clock: ManualClock::new(1_700_000_000_000), options, store: None }
+        Self {
+            disk,
+            locks: MemoryLocks::new(),
+            lock_failures: LockFailures::default(),
+            clock: ManualClock::new(1_700_000_000_000),
+            options,
+            store: None,
+        }
     }
 
     pub(super) fn buffered() -> Self {
@@ -78,7 +92,7 @@ impl Rig {
     pub(super) fn try_open(&mut self) -> Result<(), Error> {
         let around = Surroundings {
             disk: Arc::new(self.disk.clone()),
-            locks: Arc::new(self.locks.clone()),
+            locks: Arc::new(self.lock_failures.of(self.locks.clone())),
             clock: Arc::new(self.clock.clone()),
             entropy: 42,
         };

@@ -111,6 +111,8 @@ pub enum FailWith {
     Io,
     /// `ENOSPC`. Unless [`Failure::of`] names a kind, only calls that take room on the disk meet it.
     NoSpace,
+    /// `EDQUOT`. Met by the same calls as [`NoSpace`](Self::NoSpace).
+    Quota,
     /// `EINTR`.
     Interrupted,
     /// Half of the bytes are written, then `ENOSPC`. Only writes meet it.
@@ -122,9 +124,19 @@ impl FailWith {
         match self {
             Self::Io => Errno::IO,
             Self::NoSpace | Self::ShortWrite => Errno::NOSPC,
+            Self::Quota => Errno::DQUOT,
             Self::Interrupted => Errno::INTR,
         }
         .into()
+    }
+
+    /// Whether a call is one that fails so.
+    fn befalls(self, call: Call) -> bool {
+        match self {
+            Self::Io | Self::Interrupted => true,
+            Self::NoSpace | Self::Quota => call.takes_room(),
+            Self::ShortWrite => call == Call::Write,
+        }
     }
 }
 
@@ -134,6 +146,7 @@ pub struct Failure {
     left: u64,
     with: FailWith,
     call: Option<Call>,
+    any: bool,
     path_part: Option<String>,
     for_good: bool,
 }
@@ -145,13 +158,20 @@ impl Failure {
     /// If `n` is 0.
     pub fn nth(n: u64, with: FailWith) -> Self {
         assert!(n > 0, "the next call is number 1");
-        Self { left: n, with, call: None, path_part: None, for_good: false }
+        Self { left: n, with, call: None, any: false, path_part: None, for_good: false }
     }
 
     /// Only calls of this kind count and fail.
     #[must_use]
     pub fn of(self, call: Call) -> Self {
         Self { call: Some(call), ..self }
+    }
+
+    /// Every call counts, also those which such an error does not usually meet, and the n-th fails. A failure
+    /// [for good](Self::for_good) goes on with those that it does usually meet.
+    #[must_use]
+    pub fn of_any(self) -> Self {
+        Self { any: true, ..self }
     }
 
     /// Only calls on paths that contain `part` count and fail. A rename or link goes by its new name; an open file by
@@ -170,10 +190,10 @@ impl Failure {
     /// Counts this call and tells whether it fails.
     pub(super) fn meets(&mut self, call: Call, path: &Path) -> Option<FailWith> {
         let kind_counts = match (self.call, self.with) {
+            _ if self.any => true,
             (_, FailWith::ShortWrite) => call == Call::Write,
             (Some(kind), _) => call == kind,
-            (None, FailWith::NoSpace) => call.takes_room(),
-            (None, _) => true,
+            (None, with) => with.befalls(call),
         };
         let path_counts = self.path_part.as_ref().is_none_or(|part| path.to_string_lossy().contains(part));
         if self.left == 0 || !kind_counts || !path_counts {
@@ -184,6 +204,7 @@ impl Failure {
             return None;
         }
         self.left = u64::from(self.for_good);
+        self.any = false;
         Some(self.with)
     }
 

@@ -6,19 +6,15 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use commonhold_proto::{Durability, Seq};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::super::model::{Op, Wish};
-use super::super::rig::{Rig, file};
-use super::oracle::{Foreign, Known, ONE, OTHER, found};
-use super::workload::{Moment, Workload, small_options, write};
-use crate::engine::FlushHow;
+use super::next_owner::recover;
+use super::oracle::Known;
+use super::run::{Moment, small_options};
+use super::workload::Workload;
 use crate::engine::disk::{Fate, Rules, SimDisk};
-use crate::engine::tests::rig::place;
 
 /// The rules, and under how many seeds each is tried on what a workload and on what a recovery leaves.
 const RULES: [(&str, Rules, u64, u64); 9] = [
@@ -178,7 +174,8 @@ impl<'a> Crasher<'a> {
             self.counts.states += 1;
             self.counts.of_openings += u64::from(is_opening);
             self.case.crashes.push(Crash { moment: number, loss });
-            let rest = recover(&disk, &moment.known, floor, &self.case);
+            let options = small_options(self.case.workload.durability, self.case.workload.start);
+            let rest = recover(&disk, &moment.known, floor, &options);
             if !is_opening {
                 self.crash_at(&rest);
             }
@@ -197,7 +194,8 @@ pub(super) fn replay(case: &Case, mut moments: Vec<Moment>) {
             println!("    {} of {} bytes", path.display(), disk.read_file(&path).len());
         }
         println!("{:#?}", moment.known);
-        moments = recover(&disk, &moment.known, floor, case);
+        let options = small_options(case.workload.durability, case.workload.start);
+        moments = recover(&disk, &moment.known, floor, &options);
     }
 }
 
@@ -225,62 +223,4 @@ fn state(image: u128, known: &Known, floor: usize) -> u128 {
     (known.covered.saturating_sub(floor), known.waits_at_start).hash(&mut sum);
     let low = sum.finish();
     (u128::from(low) << 64) | (image & u128::from(u64::MAX))
-}
-
-/// Opens what a crash has left, checks it, uses it, and gives the moments of the opening.
-fn recover(disk: &SimDisk, known: &Arc<Known>, floor: usize, case: &Case) -> Vec<Moment> {
-    let options = small_options(case.workload.durability, case.workload.start);
-    known.check_files(disk);
-    let mut rig = Rig::on(disk.clone(), options.clone());
-    rig.disk.film();
-    rig.try_open().unwrap_or_else(|error| panic!("the store does not open after a crash: {error:?}"));
-    let what = found(&rig);
-    let frames = rig.disk.take_film();
-    // Until the opening is through, nobody was promised more than before.
-    let meanwhile = Arc::new(Known { written: floor, platter: floor.min(known.platter), ..(**known).clone() });
-    let mut after = (**known).clone();
-    after.survived(&what, floor);
-    let mut moments: Vec<Moment> =
-        frames.into_iter().map(|frame| Moment { disk: frame.disk, known: Arc::clone(&meanwhile) }).collect();
-    let after = Arc::new(after);
-    moments.push(Moment { disk: rig.disk.kill(), known: Arc::clone(&after) });
-    after.check_files(&rig.disk);
-    if what.one.is_none() {
-        rig.close();
-        rig = heal(rig, known, floor, after.foreign.as_ref().expect("a closed namespace has another program's file"));
-    }
-    go_on(rig, after.greatest);
-    moments
-}
-
-/// Puts the file back that the store knows: then everything must be there.
-fn heal(rig: Rig, known: &Known, floor: usize, foreign: &Foreign) -> Rig {
-    match &foreign.right {
-        Some(right) => rig.disk.write_file(file(ONE), right),
-        None => rig.disk.remove_path(file(ONE)),
-    }
-    let rig = rig.opened();
-    let what = found(&rig);
-    let mut known = Known { foreign: None, ..known.clone() };
-    assert!(what.one.is_some(), "closed with the right file: {:?}", rig.store().opening().closed);
-    known.survived(&what, floor);
-    rig
-}
-
-/// Writes to both namespaces and flushes; what the owner after that finds is what was written, in journal and files.
-fn go_on(rig: Rig, greatest: Seq) {
-    assert!(rig.store().opening().last >= greatest, "Seqs were forgotten");
-    let put = |name| Op::Put(name, "last".to_owned(), "{\"last\":1}".to_owned(), Wish::Always);
-    let number = 1_000_000 + u64::from(rig.options.durability == Durability::Synced);
-    let written = write(&rig, number, &[put(ONE), put(OTHER)]).expect("the next owner can write");
-    assert!(written.seq > greatest, "a Seq was given twice");
-    for name in [ONE, OTHER] {
-        rig.store().flush(&place(name), FlushHow::default()).expect("the next owner can flush");
-        assert_eq!(rig.in_file(name), rig.all(name), "the file is the state at the cut");
-    }
-    let expected = found(&rig);
-    let rig = rig.killed();
-    let what = found(&rig);
-    assert_eq!((&what.one, &what.other), (&expected.one, &expected.other), "the owner after that finds something else");
-    assert!(rig.store().opening().recovered.is_empty(), "the files hold everything");
 }

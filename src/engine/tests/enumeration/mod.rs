@@ -8,8 +8,10 @@
 //! with the same to be found in them, are checked once, however many workloads lead there.
 
 mod crash;
+pub(super) mod next_owner;
 pub(super) mod oracle;
-mod workload;
+pub(super) mod run;
+pub(super) mod workload;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,12 +20,14 @@ use std::thread;
 use std::time::Instant;
 
 use crash::{Case, Counts, Crasher, Seen, replay};
-use workload::{Beginnings, Workload};
+use run::Beginnings;
+use workload::Workload;
 
 /// One workload of so many is looked at when nothing else is asked for: some seconds.
 const SHARE: u64 = 400;
 
-fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+/// What an environment variable says.
+pub(super) fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} cannot be read")))
 }

@@ -4,9 +4,9 @@
 use commonhold_proto::{Durability, Seq};
 
 use super::super::model::State;
-use super::super::rig::{DIR, Rig, file, place};
+use super::super::rig::{DIR, Rig, contents, file, place};
+use crate::engine::Error;
 use crate::engine::disk::SimDisk;
-use crate::engine::tests::rig::contents;
 use crate::json;
 
 /// The namespace that most letters are about.
@@ -195,15 +195,18 @@ pub(in crate::engine::tests) fn is_closed(rig: &Rig, name: &str) -> bool {
 }
 
 /// Loads both namespaces and tells what is in them.
-pub(in crate::engine::tests) fn found(rig: &Rig) -> Found {
+///
+/// # Errors
+/// When one cannot be loaded that is not closed for another program's file.
+pub(in crate::engine::tests) fn found(rig: &Rig) -> Result<Found, Error> {
     let path = file(ONE);
     let file = rig.disk.exists(&path).then(|| rig.disk.read_file(&path));
     assert!(!rig.store().opening().journal_is_gone, "a crash took the journal from {DIR}");
     let one = match rig.store().namespace(&place(ONE)) {
         Ok(table) => Some(contents(&table)),
-        Err(crate::engine::Error::NeedsRepair { .. }) => None,
-        Err(error) => panic!("{error:?}"),
+        Err(Error::NeedsRepair { .. }) => None,
+        Err(error) => return Err(error),
     };
-    let other = contents(&rig.store().namespace(&place(OTHER)).expect("nobody else has touched its file"));
-    Found { one, other, file }
+    let other = contents(&*rig.store().namespace(&place(OTHER))?);
+    Ok(Found { one, other, file })
 }
