@@ -25,7 +25,8 @@ use crate::fault::Fault;
 /// |---|---|
 /// | 1 | reads, writes of put, delete and clear, commit, flush, status, stop |
 /// | 2 | `get_all`, drop, workspaces, sessions; merge, increment, append and stamped puts; volatile namespaces |
-pub const PROTOCOL_VERSION: u16 = 2;
+/// | 3 | writes and drops that are sent again are done once |
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The oldest version of the wire that this crate still speaks.
 pub const LOWEST_VERSION: u16 = 1;

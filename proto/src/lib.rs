@@ -28,7 +28,7 @@ pub use fault::Fault;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
 pub use hello::{HELLO_BYTES, Hello, HelloError, LOWEST_VERSION, PROTOCOL_VERSION, StoreIdentity};
 pub use message::{
-    Answer, Condition, Cursor, Durability, Entry, Event, Found, Kind, NamespaceInfo, Number, Op, Request, SessionInfo,
-    Space, Tag, Verb, WorkspaceInfo, Write,
+    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, Found, Kind, NamespaceInfo, Number, Op, Request,
+    SessionInfo, Space, Tag, Verb, WorkspaceInfo, Write,
 };
 pub use names::{NameError, Namespace, Place, Seq, Workspace};

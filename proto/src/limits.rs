@@ -45,6 +45,10 @@ pub const MAX_RECORD_BYTES: usize = 128 * 1024 * 1024;
 /// is owed more is not read from until it has some of the answers.
 pub const MAX_IN_FLIGHT: usize = 1_024;
 
+/// How far a client's writes may run ahead of its oldest unanswered one: number n is not sent while n minus this is
+/// unanswered. So many outcomes of one client are remembered, so that whatever it sends again is known.
+pub const MAX_OPEN_WRITES: usize = 4_096;
+
 /// Most bytes of one session's requests that may wait to be carried out; above it the session is not read from: 16 MiB.
 /// A single larger request is taken all the same.
 pub const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;

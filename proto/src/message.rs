@@ -165,15 +165,50 @@ pub enum Verb<'a> {
         /// Its number in the listing.
         id: u64,
     },
+    /// A write that was sent before and may have been done: it is done now, or answered as it was then;
+    /// [`Answer::Written`]. Since version 3.
+    WriteAgain {
+        /// What is known of the first sending.
+        earlier: Earlier,
+        /// The same write, under the same number.
+        #[serde(borrow)]
+        write: Write<'a>,
+    },
+    /// As [`Drop`](Verb::Drop), numbered like a [`Write`], so that it can be sent again; answered [`Answer::Dropped`].
+    /// Since version 3.
+    DropOnce {
+        /// Which.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// The client that numbers this drop.
+        client: u128,
+        /// Its number, of the same count as those of its writes.
+        number: u64,
+        /// The client knows the outcome of all its writes and drops below this number.
+        settled: u64,
+        /// What is known of an earlier sending, if there was one.
+        earlier: Option<Earlier>,
+    },
+}
+
+/// What a client knows of the first sending of a request that it sends again. If the daemon has forgotten the client, it
+/// tells by this whether what it forgot may have been this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
+pub struct Earlier {
+    /// The boot number of the daemon that it was first sent to.
+    pub boot: u64,
+    /// The greatest Seq that any answer had told the client by then; 0 if none had.
+    pub after: Seq,
 }
 
 /// An atomic write: all of it takes effect, under one [`Seq`], or none of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(wincode::SchemaRead, wincode::SchemaWrite))]
 pub struct Write<'a> {
-    /// The client that numbers this write. Kept in the journal, so that a repeated write is recognised.
+    /// The client that numbers this write. Kept in the journal, so that a write that is sent again is recognised.
     pub client: u128,
-    /// The client's number for this write, from 1, rising.
+    /// The client's number for this write, from 1, rising; 0 for none. What is sent again has the same.
     pub number: u64,
     /// The client knows the outcome of all its writes below this number: the daemon may forget them.
     pub settled: u64,

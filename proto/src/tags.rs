@@ -41,6 +41,8 @@ tags!(Verb<'_> {
     Workspaces,
     Sessions,
     EndSession,
+    WriteAgain,
+    DropOnce,
 });
 tags!(Op<'_> {
     Put,

@@ -241,6 +241,7 @@ fn the_limits_are_those_of_the_code() {
         ("MAX_SCAN_VISITS", limits::MAX_SCAN_VISITS as u64),
         ("MAX_RECORD_BYTES", limits::MAX_RECORD_BYTES as u64),
         ("MAX_IN_FLIGHT", limits::MAX_IN_FLIGHT as u64),
+        ("MAX_OPEN_WRITES", limits::MAX_OPEN_WRITES as u64),
         ("MAX_IN_FLIGHT_BYTES", limits::MAX_IN_FLIGHT_BYTES as u64),
         ("MAX_WAITING_BYTES", limits::MAX_WAITING_BYTES as u64),
         ("MAX_QUEUED_BYTES", limits::MAX_QUEUED_BYTES as u64),

@@ -2,9 +2,9 @@
 //! so that proptest, which makes numbers smaller and lists shorter, ends at the simplest message that fails.
 
 use commonhold_proto::{
-    Answer, Condition, Cursor, Durability, Entry, Event, FRAME_HEADER_BYTES, Fault, Found, FrameKind, Hello, Kind,
-    NamespaceInfo, Number, Op, Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write, codec,
-    frame,
+    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, FRAME_HEADER_BYTES, Fault, Found, FrameKind, Hello,
+    Kind, NamespaceInfo, Number, Op, Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
+    codec, frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -113,6 +113,10 @@ impl<'a> Draw<'a> {
         }
     }
 
+    fn earlier(&mut self) -> Earlier {
+        Earlier { boot: self.u64(), after: self.seq() }
+    }
+
     fn request(&mut self) -> Request<'a> {
         let verb = match self.one_of(Verb::NAMES.len()) {
             0 => Verb::Ping,
@@ -139,6 +143,14 @@ impl<'a> Draw<'a> {
             15 => Verb::Workspaces,
             16 => Verb::Sessions,
             17 => Verb::EndSession { id: self.u64() },
+            18 => Verb::WriteAgain { earlier: self.earlier(), write: self.write() },
+            19 => Verb::DropOnce {
+                space: self.space(),
+                client: u128::from(self.u64()) << 64 | u128::from(self.u64()),
+                number: self.u64(),
+                settled: self.u64(),
+                earlier: self.some(Self::earlier),
+            },
             verb => panic!("verb {verb} is never drawn: add it here"),
         };
         Request { deadline_ms: self.u32(), verb }

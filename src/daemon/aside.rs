@@ -1,16 +1,18 @@
 //! Carrying out a request elsewhere than in its session: on a helper's thread, which may wait.
 
-use crate::engine::{Dropped, Written};
+use crate::engine::{Dropped, Numbered};
 use crate::proto::codec::decode_request;
-use crate::proto::{Answer, Fault, Place, Request, Verb};
+use crate::proto::{Fault, Place, Request, Verb};
 
 use super::Daemon;
-use super::dispatch::{drop_records, place_to_flush, prepare_write, read};
+use super::again;
+use super::dispatch::{place_to_flush, prepare_write, read};
 use super::fault::timed_out;
 use super::late::LateAnswer;
 use super::later;
 use super::line::AsideRequest;
 use super::replies::Replies;
+use super::session::answer_of;
 use super::tables::Tables;
 
 /// What came of it.
@@ -49,11 +51,16 @@ fn try_carry_out(
     let mut tables = Tables::new(daemon.store().clone());
     match verb {
         Verb::Write(write) => {
-            let request = prepare_write(daemon.store(), &mut tables, &write)?;
+            let mut request = prepare_write(daemon.store(), &mut tables, &write)?;
+            if aside.counts && write.number > 0 {
+                request.once(write.settled, None);
+            }
             let outcome =
                 daemon.commit(vec![request]).and_then(|mut outcomes| outcomes.pop()).ok_or(Fault::Stopping)?;
-            let Written { seq, new, found, surrogates_removed } = outcome.map_err(|error| Fault::from(&error))?;
-            replies.answer(id, &Answer::Written { seq, new, found, surrogates_removed });
+            replies.answer(id, &answer_of(outcome.map_err(|error| Fault::from(&error))?));
+        }
+        Verb::WriteAgain { earlier, write } => {
+            replies.answer(id, &answer_of(again::write(daemon, &mut tables, &write, earlier)?));
         }
         Verb::Commit => return Ok(Some(Outcome::Commit)),
         Verb::Flush { space, rewrite, wait } => {
@@ -61,7 +68,13 @@ fn try_carry_out(
             return Ok(Some(Outcome::Flush { place, rewrite, wait }));
         }
         Verb::Drop { space } => {
-            let (place, dropped) = drop_records(daemon, &space)?;
+            let (place, dropped) = again::drop_records(daemon, &space, &Numbered::default())?;
+            return Ok(Some(Outcome::Dropped { place, dropped }));
+        }
+        Verb::DropOnce { space, client, number, settled, earlier } => {
+            let earlier = earlier.map(again::earlier);
+            let numbered = Numbered { client, number, settled, earlier };
+            let (place, dropped) = again::drop_records(daemon, &space, &numbered)?;
             return Ok(Some(Outcome::Dropped { place, dropped }));
         }
         _ => read(daemon, &mut tables, id, &verb, replies),

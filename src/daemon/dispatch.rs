@@ -6,7 +6,7 @@
 
 use std::cell::LazyCell;
 
-use crate::engine::{Dropped, Record, ScanQuery, Snapshot, Store, WriteRequest};
+use crate::engine::{Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
 use crate::proto::{
@@ -66,7 +66,13 @@ fn try_read(
         }
         Verb::Namespaces => list_namespaces(daemon.store(), id, replies)?,
         Verb::Status => replies.answer(id, &Answer::Status { json: &super::status::json(daemon) }),
-        Verb::Write(_) | Verb::Commit | Verb::Flush { .. } | Verb::Drop { .. } | Verb::Stop => {
+        Verb::Write(_)
+        | Verb::WriteAgain { .. }
+        | Verb::Commit
+        | Verb::Flush { .. }
+        | Verb::Drop { .. }
+        | Verb::DropOnce { .. }
+        | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
         Verb::Sessions => replies.stream(id, registry::listing(daemon.guests())),
@@ -245,14 +251,6 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
     Ok(request)
 }
 
-/// Drops the records of a namespace; its file is for the flush that is to follow.
-pub(super) fn drop_records(daemon: &Daemon, space: &Space<'_>) -> Result<(Place, Dropped), Fault> {
-    let place = space.place()?;
-    let dropped =
-        daemon.drop_records(&place, space.kind).ok_or(Fault::Stopping)?.map_err(|error| Fault::from(&error))?;
-    Ok((place, dropped))
-}
-
 /// The one namespace that a flush means.
 pub(super) fn place_to_flush(space: &Space<'_>) -> Result<Place, Fault> {
     let place = space.place()?;
@@ -272,8 +270,9 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
         | Verb::Len { space }
         | Verb::Scan { space, .. }
         | Verb::GetAll { space, .. }
-        | Verb::Drop { space } => std::slice::from_ref(space),
-        Verb::Write(write) => &write.spaces,
+        | Verb::Drop { space }
+        | Verb::DropOnce { space, .. } => std::slice::from_ref(space),
+        Verb::Write(write) | Verb::WriteAgain { write, .. } => &write.spaces,
         Verb::Ping
         | Verb::Commit
         | Verb::Flush { .. }
@@ -319,7 +318,9 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         Verb::Write(_) => bytes > MANY_BYTES,
         Verb::Flush { space, rewrite, .. } => space.is_none() && *rewrite,
         Verb::GetAll { .. }
+        | Verb::WriteAgain { .. }
         | Verb::Drop { .. }
+        | Verb::DropOnce { .. }
         | Verb::Namespaces
         | Verb::Workspaces
         | Verb::Status

@@ -107,6 +107,8 @@ pub(super) struct AsideRequest {
     pub(super) body: Body,
     pub(super) deadline_ms: u32,
     pub(super) read_at: Instant,
+    /// Whether its client's numbers count.
+    pub(super) counts: bool,
 }
 
 impl AsideRequest {

@@ -25,6 +25,7 @@
 //! takes no turn, syncs nothing and reads no disk: 10,000 connections cost memory and little else.
 
 mod accept;
+mod again;
 mod aside;
 mod budget;
 mod chores;

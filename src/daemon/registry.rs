@@ -66,6 +66,11 @@ impl Guest {
         self.outbox.say_closing_at_once(fault);
     }
 
+    /// The protocol version that both sides agreed upon; 0 before that.
+    pub(super) fn version(&self) -> u16 {
+        self.agreed.get().map_or(0, |agreed| agreed.version)
+    }
+
     /// What there is to tell of it; nothing before the handshake is done.
     fn info(&self) -> Option<SessionInfo> {
         let Agreed { client, version } = *self.agreed.get()?;

@@ -335,11 +335,16 @@ impl Daemon {
     }
 
     /// Drops the records of a namespace; its file goes with the next flush. None if the daemon is stopping.
-    pub(super) fn drop_records(&self, place: &Place, kind: Kind) -> Option<Result<engine::Dropped, engine::Error>> {
+    pub(super) fn drop_records(
+        &self,
+        place: &Place,
+        kind: Kind,
+        numbered: &engine::Numbered,
+    ) -> Option<Result<engine::Dropped, engine::Error>> {
         let _gate = self.gate.read();
         self.takes_writes().then(|| match kind {
-            Kind::Persistent => self.store.drop_namespace(place),
-            Kind::Volatile => self.store.drop_volatile(place),
+            Kind::Persistent => self.store.drop_namespace_once(place, numbered),
+            Kind::Volatile => self.store.drop_volatile_once(place, numbered),
         })
     }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::engine::{WriteRequest, Written};
+use crate::engine::{Numbered, WriteRequest, Written};
 use crate::proto::codec::decode_request;
 use crate::proto::frame::FrameKind;
 use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
-use super::dispatch::{drop_records, may_take_long, place_to_flush, prepare_write, read, spaces, touches};
+use super::again::{self, NUMBERS_COUNT_SINCE};
+use super::dispatch::{may_take_long, place_to_flush, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
 use super::inbox::Inbox;
 use super::later::{self, FlushWish};
@@ -68,6 +69,8 @@ pub(super) struct Session {
     on_task: bool,
     /// The next request must stand in line, and all sessions together have too much waiting.
     wants_room: bool,
+    /// Whether its client's numbers count.
+    counts: bool,
     /// It takes no further request, and waits for those that were good.
     ends: bool,
 }
@@ -130,6 +133,7 @@ impl Session {
             read_at: Instant::now(),
             on_task,
             wants_room: false,
+            counts: guest.version() >= NUMBERS_COUNT_SINCE,
             ends: false,
         }
     }
@@ -213,7 +217,12 @@ impl Session {
             Served::NoRoom => return Some(self.unfinished().unwrap_or(Want::Settle)),
             Served::Here => inbox.pass(body),
             Served::Aside { deadline_ms, standing } => {
-                let request = AsideRequest { body: inbox.take(body.clone()), deadline_ms, read_at: self.read_at };
+                let request = AsideRequest {
+                    body: inbox.take(body.clone()),
+                    deadline_ms,
+                    read_at: self.read_at,
+                    counts: self.counts,
+                };
                 let answer = self.outbox.promise(id);
                 let (daemon, outbox) = (&self.daemon, &self.outbox);
                 let line = self.line.get_or_insert_with(|| Line::new(Arc::clone(daemon), Arc::clone(outbox)));
@@ -246,7 +255,12 @@ impl Session {
         let asker = Asker { id, deadline_ms, read_at: self.read_at };
         if let Verb::Write(write) = &verb {
             match prepare_write(self.daemon.store(), &mut self.tables, write) {
-                Ok(request) => self.queue_write(asker, request, body.len()),
+                Ok(mut request) => {
+                    if self.counts && write.number > 0 {
+                        request.once(write.settled, None);
+                    }
+                    self.queue_write(asker, request, body.len());
+                }
                 Err(fault) => self.replies.refuse(id, fault),
             }
             return Served::Here;
@@ -268,16 +282,30 @@ impl Session {
                 }
                 Err(fault) => self.replies.refuse(id, fault),
             },
-            Verb::Drop { space } => match drop_records(&self.daemon, &space) {
-                Ok((place, dropped)) => {
-                    later::dropped(&self.daemon, self.outbox.promise(id), place, dropped, since);
+            Verb::Drop { space } => self.drop_records(id, &space, &Numbered::default()),
+            Verb::DropOnce { space, client, number, settled, earlier } => {
+                let earlier = earlier.map(again::earlier);
+                self.drop_records(id, &space, &Numbered { client, number, settled, earlier });
+            }
+            Verb::WriteAgain { earlier, write } => {
+                match again::write(&self.daemon, &mut self.tables, &write, earlier) {
+                    Ok(written) => self.replies.answer(id, &answer_of(written)),
+                    Err(fault) => self.replies.refuse(id, fault),
                 }
-                Err(fault) => self.replies.refuse(id, fault),
-            },
+            }
             Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
             _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),
         }
         Served::Here
+    }
+
+    fn drop_records(&mut self, id: u64, space: &Space<'_>, numbered: &Numbered) {
+        match again::drop_records(&self.daemon, space, numbered) {
+            Ok((place, dropped)) => {
+                later::dropped(&self.daemon, self.outbox.promise(id), place, dropped, self.read_at);
+            }
+            Err(fault) => self.replies.refuse(id, fault),
+        }
     }
 
     /// Whether a request must be served elsewhere, and why.
@@ -327,9 +355,7 @@ impl Session {
         };
         for (asker, outcome) in askers.iter().zip(outcomes) {
             match outcome {
-                Ok(Written { seq, new, found, surrogates_removed }) => {
-                    self.replies.answer(asker.id, &Answer::Written { seq, new, found, surrogates_removed });
-                }
+                Ok(written) => self.replies.answer(asker.id, &answer_of(written)),
                 Err(error) => self.replies.refuse(asker.id, Fault::from(&error)),
             }
         }
@@ -368,4 +394,10 @@ impl Session {
         tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
         self.replies.event(&Event::Closing(fault));
     }
+}
+
+/// What a write is answered.
+pub(super) fn answer_of(written: Written) -> Answer<'static> {
+    let Written { seq, new, found, surrogates_removed } = written;
+    Answer::Written { seq, new, found, surrogates_removed }
 }

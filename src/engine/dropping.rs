@@ -12,6 +12,7 @@ use commonhold_proto::{Place, Seq};
 use super::error::Error;
 use super::faultpoint::faultpoint;
 use super::journal::{Kind, Reach, Spare, encode_drop};
+use super::once::{First, Numbered};
 use super::store::Store;
 use super::table::{FileState, Table};
 use super::writer::Writer;
@@ -28,13 +29,33 @@ pub struct Dropped {
     pub needs_flush: bool,
 }
 
+impl Dropped {
+    /// What an earlier sending of the drop was answered. Its file may still be there.
+    pub(super) fn first(first: First, needs_flush: bool) -> Self {
+        Self { seq: first.seq, records: first.found, needs_flush }
+    }
+}
+
 impl Store {
     /// Removes every record of a namespace, and lets its next flush remove its file.
     ///
     /// # Errors
     /// As for a write; [`Error::NeedsRepair`] for a namespace that is closed.
     pub fn drop_namespace(&self, place: &Place) -> Result<Dropped, Error> {
+        self.drop_namespace_once(place, &Numbered::default())
+    }
+
+    /// As [`drop_namespace`](Self::drop_namespace), once, however often it is asked for under this number.
+    ///
+    /// # Errors
+    /// As for [`drop_namespace`](Self::drop_namespace), and [`Error::OutcomeUnknown`] if that of an earlier sending cannot be known.
+    pub fn drop_namespace_once(&self, place: &Place, numbered: &Numbered) -> Result<Dropped, Error> {
         self.refuse_if_read_only()?;
+        if numbered.number > 0
+            && let Some(first) = self.turn.exclusive(|writer| writer.appender.outcomes().first(numbered))?
+        {
+            return Ok(Dropped::first(first, true));
+        }
         let table = self.namespace(place)?;
         let mut file = table.file.lock();
         let path = self.layout.namespace_file(place);
@@ -48,8 +69,7 @@ impl Store {
         // The drop builds on the file that was loaded, as any write does.
         self.announce(&table, &mut file, &self.via())?;
         drop(file);
-        let (seq, records) = self.turn.exclusive(|writer| writer.drop_records(&table))?;
-        Ok(Dropped { seq, records, needs_flush: true })
+        self.turn.exclusive(|writer| writer.drop_records(&table, numbered))
     }
 
     /// Removes a dropped namespace's file. Only who holds the flush lock can ask for it.
@@ -80,10 +100,16 @@ impl Store {
 
 impl Writer {
     /// Journals a drop and makes it visible, in the order of every write: journal, sync, map.
-    fn drop_records(&mut self, table: &Table) -> Result<(Seq, u64), Error> {
+    fn drop_records(&mut self, table: &Table, numbered: &Numbered) -> Result<Dropped, Error> {
+        if numbered.number > 0
+            && let Some(first) = self.appender.outcomes().first(numbered)?
+        {
+            return Ok(Dropped::first(first, true));
+        }
         self.check_poison()?;
         self.appender.begin()?;
-        let seq = self.appender.record(Kind::Drop, |out| encode_drop(out, table.place()))?;
+        let head = numbered.head(table.len());
+        let seq = self.appender.record(Kind::Drop, |out| encode_drop(out, table.place(), head))?;
         // It frees more than it takes, and the flush that follows writes everything out.
         self.append_and_sync(Reach::System, Spare::Use)?;
         let cleared = {
@@ -97,7 +123,8 @@ impl Writer {
         let records = cleared.len() as u64;
         self.shared.discard(cleared);
         self.appender.wrote(table.place(), seq);
+        self.appender.answered(head, seq);
         self.shared.set_applied(seq);
-        Ok((seq, records))
+        Ok(Dropped { seq, records, needs_flush: true })
     }
 }

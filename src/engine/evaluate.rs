@@ -135,9 +135,8 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// [`Error::ConditionFailed`]; the evaluation is then as before.
     pub(super) fn add(&mut self, request: WriteRequest, alone: bool) -> Result<(), Error> {
-        let head = WriteHead { client: request.client, number: request.number, new: 0, found: 0 };
         let mut evaluated = Evaluated {
-            head,
+            head: request.head(),
             tables: request.tables,
             effects: Vec::with_capacity(request.ops.len()),
             surrogates_removed: request.surrogates_removed,
@@ -171,6 +170,12 @@ impl<'a> Evaluation<'a> {
         evaluated.drop_unused_tables();
         self.changed_bytes += evaluated.changed_bytes;
         Ok(())
+    }
+
+    /// Whether the group has a sending of this request already.
+    pub(super) fn has(&self, request: &WriteRequest) -> bool {
+        let is_same = |known: &Evaluated| (known.head.client, known.head.number) == (request.client, request.number);
+        self.requests.iter().any(is_same)
     }
 
     /// Whether changes have made so much that the group is to be committed before more is evaluated.

@@ -20,6 +20,7 @@ use super::housekeeping::{make_private_directories, remove_temporaries};
 use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal, read_journal};
 use super::layout::Layout;
 use super::note;
+use super::once::VolatileOutcomes;
 use super::ownership::Ownership;
 use super::poison::Poison;
 use super::store::{Store, StoreOptions, Surroundings};
@@ -194,6 +195,7 @@ impl Store {
             namespaces: RwLock::new(HashMap::new()),
             folded: Mutex::new(HashMap::new()),
             activities: Mutex::new(HashMap::new()),
+            volatile_outcomes: VolatileOutcomes::default(),
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
             boot,

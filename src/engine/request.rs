@@ -8,8 +8,9 @@ use commonhold_proto::{Condition, Durability, Number, Seq};
 
 use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
-use super::journal::{EFFECT_BYTES, PLACE_BYTES, WRITE_BYTES};
+use super::journal::{EFFECT_BYTES, Earlier, PLACE_BYTES, WRITE_BYTES, WriteHead};
 use super::map::Record;
+use super::once::{First, Numbered};
 use super::table::Table;
 use crate::json::{self, Canonical};
 
@@ -18,6 +19,8 @@ use crate::json::{self, Canonical};
 pub struct WriteRequest {
     pub(super) client: u128,
     pub(super) number: u64,
+    /// What it says of its number, if it is to be done only once.
+    pub(super) once: Option<Numbered>,
     pub(super) durability: Option<Durability>,
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) ops: Vec<Op>,
@@ -53,13 +56,37 @@ pub struct Written {
     pub surrogates_removed: u64,
 }
 
+impl Written {
+    /// What an earlier sending of a request was answered, and what follows from the request itself.
+    pub(super) fn first(first: First, surrogates_removed: u64) -> Self {
+        let First { seq, new, found } = first;
+        Self { seq, new, found, surrogates_removed }
+    }
+}
+
 /// Longest piece of a key that an error repeats.
 const SHOWN_KEY_CHARS: usize = 80;
 
 impl WriteRequest {
     /// An empty request, numbered by its client.
     pub fn new(client: u128, number: u64) -> Self {
-        Self { client, number, durability: None, tables: Vec::new(), ops: Vec::new(), surrogates_removed: 0 }
+        Self {
+            client,
+            number,
+            once: None,
+            durability: None,
+            tables: Vec::new(),
+            ops: Vec::new(),
+            surrogates_removed: 0,
+        }
+    }
+
+    /// It is done once, however often it is sent under its number: a repeat is answered as the first one was. The client
+    /// knows what became of its writes below the number `settled`. `earlier` if it may have been sent before.
+    ///
+    /// A write whose first outcome cannot be known any more is [`Error::OutcomeUnknown`], and is not done.
+    pub fn once(&mut self, settled: u64, earlier: Option<Earlier>) {
+        self.once = Some(Numbered { client: self.client, number: self.number, settled, earlier });
     }
 
     /// How durable it must be before [`Store::write`](super::Store::write) returns; less than the store's durability
@@ -210,6 +237,16 @@ impl WriteRequest {
         self.push(table, What::Clear, Condition::Always)
     }
 
+    /// Whether it may have been sent before.
+    pub(super) fn is_repeat(&self) -> bool {
+        self.once.is_some_and(|once| once.earlier.is_some())
+    }
+
+    pub(super) fn head(&self) -> WriteHead {
+        let behind = self.once.map_or(0, |once| behind(self.number, once.settled));
+        WriteHead { client: self.client, number: self.number, behind, new: 0, found: 0 }
+    }
+
     /// Whether it is to volatile namespaces.
     pub fn is_volatile(&self) -> bool {
         self.tables.first().is_some_and(|table| table.is_volatile())
@@ -273,6 +310,11 @@ impl WriteRequest {
         let places: usize = self.tables.iter().map(of_place).sum();
         effects + places + WRITE_BYTES
     }
+}
+
+/// How many numbers below this one are not settled.
+pub(super) fn behind(number: u64, settled: u64) -> u32 {
+    u32::try_from(number.saturating_sub(settled)).unwrap_or(u32::MAX)
 }
 
 /// The canonical text of a value or an operand, both within `limit`.

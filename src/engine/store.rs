@@ -18,6 +18,7 @@ use super::files::Files;
 use super::flush::{FlushHow, Flushed};
 use super::journal::{Extent, Losses, Numbers, Progress, Quarantine, Range, Tail};
 use super::layout::Layout;
+use super::once::VolatileOutcomes;
 use super::opening::Opening;
 use super::ownership::Ownership;
 use super::poison::Poison;
@@ -155,6 +156,7 @@ pub struct Store {
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     /// What each of them has cost, whether it is loaded or not.
     pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
+    pub(super) volatile_outcomes: VolatileOutcomes,
     pub(super) loads: AtomicU64,
     pub(super) identity: StoreIdentity,
     pub(super) boot: u64,

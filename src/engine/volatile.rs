@@ -13,7 +13,9 @@ use super::catalogue::{Slot, State, fold};
 use super::dropping::Dropped;
 use super::error::Error;
 use super::evaluate::Evaluation;
+use super::journal::WriteHead;
 use super::map::Map;
+use super::once::Numbered;
 use super::request::{WriteRequest, Written};
 use super::store::Store;
 use super::table::Table;
@@ -73,8 +75,20 @@ impl Store {
         slot.and_then(|slot| slot.state.try_read().map(|state| state.is_volatile())).unwrap_or(false)
     }
 
-    /// Does a request to volatile namespaces.
-    fn write_volatile(&self, mut request: WriteRequest) -> Result<Written, Error> {
+    /// Does a request to volatile namespaces, once if it says so.
+    fn write_volatile(&self, request: WriteRequest) -> Result<Written, Error> {
+        let Some(once) = request.once else { return self.do_volatile(request) };
+        let mut outcomes = self.volatile_outcomes.of(once.client).lock();
+        if let Some(first) = outcomes.first(&once)? {
+            return Ok(Written::first(first, request.surrogates_removed()));
+        }
+        let head = request.head();
+        let written = self.do_volatile(request)?;
+        outcomes.note(WriteHead { new: written.new, found: written.found, ..head }, written.seq, self.boot());
+        Ok(written)
+    }
+
+    fn do_volatile(&self, mut request: WriteRequest) -> Result<Written, Error> {
         loop {
             let mut tables = request.tables.clone();
             tables.sort_unstable_by_key(|table| Arc::as_ptr(table).addr());
@@ -108,6 +122,29 @@ impl Store {
     /// # Errors
     /// [`Error::KindMismatch`] for a persistent one.
     pub fn drop_volatile(&self, place: &Place) -> Result<Dropped, Error> {
+        self.drop_volatile_once(place, &Numbered::default())
+    }
+
+    /// As [`drop_volatile`](Self::drop_volatile), once, however often it is asked for under this number.
+    ///
+    /// # Errors
+    /// As for [`drop_volatile`](Self::drop_volatile), and [`Error::OutcomeUnknown`] if that of an earlier sending cannot be known.
+    pub fn drop_volatile_once(&self, place: &Place, numbered: &Numbered) -> Result<Dropped, Error> {
+        if numbered.number == 0 {
+            return self.do_drop_volatile(place);
+        }
+        let mut outcomes = self.volatile_outcomes.of(numbered.client).lock();
+        if let Some(first) = outcomes.first(numbered)? {
+            return Ok(Dropped::first(first, false));
+        }
+        let dropped = self.do_drop_volatile(place)?;
+        if dropped.seq > Seq::ZERO {
+            outcomes.note(numbered.head(dropped.records), dropped.seq, self.boot());
+        }
+        Ok(dropped)
+    }
+
+    fn do_drop_volatile(&self, place: &Place) -> Result<Dropped, Error> {
         if !self.namespaces.read().contains_key(place) {
             return Ok(Dropped { seq: self.applied(), records: 0, needs_flush: false });
         }

@@ -19,6 +19,14 @@ use super::turn::Weight;
 /// What became of the requests of one batch, in their order.
 pub(super) type Results = Vec<Result<Written, Error>>;
 
+/// What is to be answered to a request of a group.
+enum Judged {
+    /// It is done with the group: the request of this index among those that are.
+    Now(usize),
+    /// It was done before, and this came of it.
+    Before(Written),
+}
+
 /// One session's consecutive writes.
 pub(super) struct Batch(pub(super) Vec<WriteRequest>);
 
@@ -35,7 +43,7 @@ pub(super) struct Writer {
     progress: Arc<Progress>,
     durability: Durability,
     pub(super) shared: Arc<Shared>,
-    /// What the journal's buffer takes.
+    /// What the journal's buffer and the clients' outcomes take.
     buffer_memory: Held,
 }
 
@@ -120,10 +128,13 @@ impl Writer {
         results
     }
 
-    /// Commits the first requests of a group, and leaves the others in it.
+    /// Commits the first requests of a group, and leaves the others in it: those that come after more than enough, and
+    /// a second sending of one, which is to find the outcome of the first.
     fn commit_some(&mut self, group: &mut [Batch]) -> Vec<Results> {
         let alone = group.iter().map(|batch| batch.0.len()).sum::<usize>() == 1;
         let reach = self.reach(group);
+        let repeats = group.iter().any(|batch| batch.0.iter().any(WriteRequest::is_repeat));
+        let mut meets_itself = false;
         let shared = Arc::clone(&self.shared);
         let mut evaluation = Evaluation::within(&shared.memory);
         let mut outcomes = Vec::with_capacity(group.len());
@@ -136,15 +147,12 @@ impl Writer {
         shared.looked_for_room(&room);
         let full = room.err();
         for batch in group {
-            let mut requests = std::mem::take(&mut batch.0).into_iter();
+            let mut requests = std::mem::take(&mut batch.0).into_iter().peekable();
             let mut some = Vec::with_capacity(requests.len());
-            while !evaluation.is_large()
-                && let Some(request) = requests.next()
-            {
-                some.push(match &full {
-                    Some(error) if !request.only_frees() => Err(error.repeat()),
-                    _ => self.evaluate(&mut evaluation, request, alone),
-                });
+            while !evaluation.is_large() && !meets_itself {
+                meets_itself = repeats && requests.peek().is_some_and(|request| evaluation.has(request));
+                let Some(request) = requests.next_if(|_| !meets_itself) else { break };
+                some.push(self.evaluate(&mut evaluation, request, alone, full.as_ref()));
             }
             outcomes.push(some);
             batch.0 = requests.collect();
@@ -158,21 +166,33 @@ impl Writer {
         if done.is_ok() && !cfg!(feature = "mutant-apply-first") {
             self.apply(&mut requests); // then what readers see: nothing that failed to get there
         }
-        let answer = |outcome: Result<usize, Error>| {
-            let request = &requests[outcome?];
+        let answer = |outcome: Result<Judged, Error>| {
+            let request = match outcome? {
+                Judged::Now(index) => &requests[index],
+                Judged::Before(written) => return Ok(written),
+            };
             done.as_ref().map_err(Error::repeat)?;
             Ok(request.written())
         };
         outcomes.into_iter().map(|batch| batch.into_iter().map(answer).collect()).collect()
     }
 
-    /// Evaluates one request and adds it to the journal's group; returns its index among those that will be done.
+    /// Evaluates one request and adds it to the journal's group, unless it was done before.
     fn evaluate(
         &mut self,
         evaluation: &mut Evaluation<'_>,
         request: WriteRequest,
         alone: bool,
-    ) -> Result<usize, Error> {
+        full: Option<&Error>,
+    ) -> Result<Judged, Error> {
+        if let Some(once) = &request.once
+            && let Some(first) = self.appender.outcomes().first(once)?
+        {
+            return Ok(Judged::Before(Written::first(first, request.surrogates_removed())));
+        }
+        if let Some(error) = full.filter(|_| !request.only_frees()) {
+            return Err(error.repeat());
+        }
         evaluation.add(request, alone)?;
         let index = evaluation.requests.len() - 1;
         let evaluated = &evaluation.requests[index];
@@ -187,7 +207,7 @@ impl Writer {
                 return Err(error);
             }
         }
-        Ok(index)
+        Ok(Judged::Now(index))
     }
 
     /// Whether an earlier failure ended all writing.
@@ -214,6 +234,7 @@ impl Writer {
     fn apply(&mut self, requests: &mut [Evaluated]) {
         for request in requests.iter_mut() {
             apply_one(&self.shared, request);
+            self.appender.answered(request.head, request.seq);
             for table in &request.tables {
                 self.appender.wrote(table.place(), request.seq);
             }
@@ -221,7 +242,7 @@ impl Writer {
         if let Some(last) = requests.last() {
             self.shared.set_applied(last.seq);
         }
-        self.buffer_memory.set(self.appender.buffer_capacity());
+        self.buffer_memory.set(self.appender.buffer_capacity() + self.appender.outcomes().memory());
     }
 }
 

@@ -2,8 +2,8 @@
 //! do not go unnoticed. The frames of these are kept in `golden/` for ever: samples are only ever added.
 
 use commonhold_proto::{
-    Answer, Condition, Cursor, Durability, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Number, Op, Request,
-    Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
+    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Number, Op,
+    Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
 };
 
 use super::Message;
@@ -15,14 +15,16 @@ const CLIENT: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
 const HERE: StoreIdentity = StoreIdentity { device: 0x0000_fd01, inode: 0x0012_3456 };
 
 /// The hellos of the client and of the daemon, with the names of their golden files.
-pub fn hellos() -> [(&'static str, Hello); 4] {
-    let first = |hello| Hello { highest: 1, ..hello };
+pub fn hellos() -> [(&'static str, Hello); 6] {
+    let of = |highest, hello| Hello { highest, ..hello };
     let (client, daemon) = (Hello::of_client(CLIENT, HERE), Hello::of_daemon(CLIENT, HERE, 0x7ab1e, 3));
     [
-        ("hello-client", first(client)),
-        ("hello-daemon", first(daemon)),
-        ("hello-client-2", client),
-        ("hello-daemon-2", daemon),
+        ("hello-client", of(1, client)),
+        ("hello-daemon", of(1, daemon)),
+        ("hello-client-2", of(2, client)),
+        ("hello-daemon-2", of(2, daemon)),
+        ("hello-client-3", client),
+        ("hello-daemon-3", daemon),
     ]
 }
 
@@ -128,6 +130,32 @@ fn requests() -> Vec<(&'static str, Message)> {
         ("request-workspaces", Verb::Workspaces),
         ("request-sessions", Verb::Sessions),
         ("request-end-session", Verb::EndSession { id: 51 }),
+        (
+            "request-write-again",
+            Verb::WriteAgain {
+                earlier: Earlier { boot: 3, after: Seq(41) },
+                write: Write {
+                    client: CLIENT,
+                    number: 12,
+                    settled: 11,
+                    durability: None,
+                    if_token: None,
+                    spaces: vec![CHUNKS],
+                    ops: vec![Op::Delete { space: 0, key: "chunk-1", condition: Condition::Always }],
+                },
+            },
+        ),
+        ("request-drop-once", Verb::DropOnce { space: DOCS, client: CLIENT, number: 13, settled: 11, earlier: None }),
+        (
+            "request-drop-again",
+            Verb::DropOnce {
+                space: DOCS,
+                client: CLIENT,
+                number: 13,
+                settled: 11,
+                earlier: Some(Earlier { boot: 3, after: Seq(41) }),
+            },
+        ),
     ];
     verbs.map(|(name, verb)| (name, Message::Request(17, Request { deadline_ms: 30_000, verb }))).into()
 }

@@ -16,12 +16,13 @@ use hashbrown::{HashMap, HashSet};
 
 use super::extent::Extent;
 use super::numbers::Numbers;
+use super::outcomes::Outcomes;
 use super::record::{self, Kind, Stamp};
 use super::releasing::Segment;
 use super::room::Room;
 use super::sync::Progress;
 use super::table::{Entry, FileTable};
-use super::{CEILING_STEP, payload};
+use super::{CEILING_STEP, WriteHead, payload};
 use crate::engine::disk::{Disk, DiskFile};
 use crate::engine::error::Error;
 use crate::engine::faultpoint::faultpoint;
@@ -48,6 +49,8 @@ pub(crate) struct Appender {
     pub(super) ceiling: Seq,
     pub(super) numbers: Arc<Numbers>,
     pub(super) table: FileTable,
+    /// What became of the clients' last writes.
+    pub(super) outcomes: Outcomes,
     /// Oldest first; the last one is appended to.
     pub(super) segments: VecDeque<Segment>,
     pub(super) file: Arc<dyn DiskFile>,
@@ -328,6 +331,16 @@ impl Appender {
             Some(last) => *last = seq,
             None => drop(writes.insert(place.clone(), seq)),
         }
+    }
+
+    /// What became of the clients' last writes.
+    pub(crate) fn outcomes(&mut self) -> &mut Outcomes {
+        &mut self.outcomes
+    }
+
+    /// Notes what became of a client's write, of which a record of the finished group tells.
+    pub(crate) fn answered(&mut self, head: WriteHead, seq: Seq) {
+        self.outcomes.note(head, seq, self.boot);
     }
 
     /// Appends that a file which nothing knew was loaded; the caller syncs.

@@ -16,6 +16,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
 use super::losses::Losses;
+use super::outcomes::Outcomes;
 use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
 use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
@@ -98,6 +99,8 @@ pub(crate) struct Chain {
     pub(super) segments: Vec<Read>,
     /// As of the last record.
     pub(super) table: FileTable,
+    /// What became of the clients' last writes, as of the last record.
+    pub(super) outcomes: Outcomes,
     /// The greatest synced-through Seq that a header or record of the chain names.
     pub(super) synced: Seq,
     pub(super) ceiling: Seq,
@@ -168,6 +171,9 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
         }
         let ceilings = reader.headers.values().flatten().map(|(header, _)| header.ceiling).max();
         chain.ceiling = chain.ceiling.max(losses.greatest).max(ceilings.unwrap_or(Seq::ZERO));
+        // Writes behind the cut are gone from the journal, and may be in files: nobody can say that they were not done.
+        let boots = reader.headers.values().flatten().map(|(header, _)| header.boot).max();
+        chain.outcomes.forget_all(boots.unwrap_or(0), chain.ceiling);
     }
     chain.greatest = greatest;
     Ok(chain)
@@ -342,13 +348,15 @@ impl Reader<'_> {
         };
         let limit = until.map_or(bytes.len() as u64, |successor| successor.byte);
         chain.table = header.table.clone();
+        chain.outcomes = Outcomes::decode(&header.outcomes).expect("the header was read, and this with it");
         chain.synced = chain.synced.max(header.synced);
         chain.ceiling = chain.ceiling.max(header.ceiling);
         let mut writes = HashMap::new();
         let mut unread = None;
         let end = for_each_record(&bytes, header.salt(), first, limit, |record, offset| {
             chain.synced = chain.synced.max(record.stamp.synced);
-            if note(record, &mut chain.table, &mut chain.ceiling, &mut writes).is_none() {
+            let known = (&mut chain.table, &mut chain.outcomes);
+            if note(record, header.boot, known, &mut chain.ceiling, &mut writes).is_none() {
                 unread = Some((offset, record.stamp.kind));
             }
             unread.is_none()
@@ -413,16 +421,19 @@ impl Reader<'_> {
     }
 }
 
-/// Enters a record into what is known. `None` if its payload cannot be read.
+/// Enters a record of a segment of this boot into what is known. `None` if its payload cannot be read.
 pub(super) fn note(
     record: &Record<'_>,
-    table: &mut FileTable,
+    boot: u64,
+    (table, outcomes): (&mut FileTable, &mut Outcomes),
     ceiling: &mut Seq,
     writes: &mut HashMap<Place, Seq>,
 ) -> Option<()> {
     match record.stamp.kind {
         Kind::Write => {
-            for place in WritePayload::decode(record.payload)?.places {
+            let payload = WritePayload::decode(record.payload)?;
+            outcomes.note(payload.head, record.stamp.seq, boot);
+            for place in payload.places {
                 table.wrote(&place, record.stamp.seq);
                 writes.insert(place, record.stamp.seq);
             }
@@ -441,7 +452,8 @@ pub(super) fn note(
         }
         Kind::Ceiling => *ceiling = (*ceiling).max(decode_ceiling(record.payload)?),
         Kind::Drop => {
-            let place = decode_drop(record.payload)?;
+            let (place, head) = decode_drop(record.payload)?;
+            outcomes.note(head, record.stamp.seq, boot);
             table.wrote(&place, record.stamp.seq);
             writes.insert(place, record.stamp.seq);
         }
@@ -519,7 +531,7 @@ pub(crate) fn for_each_effect(
             let read = match record.stamp.kind {
                 Kind::Write => WritePayload::decode(record.payload)
                     .and_then(|payload| payload.for_each(|place, effect| each(seq, place, effect))),
-                Kind::Drop => decode_drop(record.payload).map(|place| {
+                Kind::Drop => decode_drop(record.payload).map(|(place, _)| {
                     each(seq, &place, EffectRef { kind: EffectKind::Drop, space: 0, key: "", value: "" });
                 }),
                 _ => Some(()),

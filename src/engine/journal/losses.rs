@@ -44,7 +44,9 @@ impl Losses {
                     let places = WritePayload::decode(record.payload).map(|payload| payload.places);
                     self.writes.insert(seq, places.unwrap_or_default());
                 }
-                Kind::Drop => drop(self.writes.insert(seq, decode_drop(record.payload).into_iter().collect())),
+                Kind::Drop => drop(
+                    self.writes.insert(seq, decode_drop(record.payload).into_iter().map(|(place, _)| place).collect()),
+                ),
                 Kind::Loaded | Kind::Intent => self.entries.extend(decode_file(record.payload)),
                 _ => {}
             }

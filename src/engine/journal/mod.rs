@@ -1,7 +1,7 @@
 //! The journal: one stream of records, in the order of their Seqs, that says what was written before any file does.
 //!
 //! It lies in segments under `.commonhold/journal/`. [`segment`] and [`record`] own the bytes, [`payload`] and
-//! [`table`] what they mean, [`appender`] writes, [`successor`] begins the next segment and [`releasing`] lets go of old ones, [`sync`] knows how far the platter has got, [`chain`] reads what an
+//! [`table`] what they mean, [`outcomes`] what became of each client's last writes, [`appender`] writes, [`successor`] begins the next segment and [`releasing`] lets go of old ones, [`sync`] knows how far the platter has got, [`chain`] reads what an
 //! earlier owner left and tells an interrupted write from damage, and [`opening`] begins the next segment, or [`reading`] takes what is there and begins none.
 //!
 //! What it promises: when [`Appender::finish`] has returned with [`Reach::System`], a killed process loses nothing of the
@@ -14,6 +14,7 @@ mod extent;
 mod losses;
 mod numbers;
 mod opening;
+mod outcomes;
 mod payload;
 mod quarantine;
 mod reading;
@@ -32,6 +33,8 @@ pub(crate) use extent::Extent;
 pub(crate) use losses::Losses;
 pub(crate) use numbers::Numbers;
 pub(crate) use opening::{Fresh, OpenJournal, continue_journal, rescue_journal};
+pub use outcomes::Earlier;
+pub(crate) use outcomes::{Outcome, Outcomes, Recall};
 pub(crate) use payload::{
     EFFECT_BYTES, EffectKind, EffectRef, PLACE_BYTES, WRITE_BYTES, WriteHead, encode_drop, encode_write,
 };

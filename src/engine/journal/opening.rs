@@ -18,6 +18,7 @@ use super::chain::{self, Chain, Link, Range, Reading, Tail};
 use super::extent::Extent;
 use super::losses::Losses;
 use super::numbers::Numbers;
+use super::outcomes::Outcomes;
 use super::payload::encode_file;
 use super::quarantine::Quarantine;
 use super::record::{self, Kind, Stamp};
@@ -114,8 +115,13 @@ fn begin_segment(
 ) -> Result<OpenJournal, Error> {
     let number = chain.greatest + 1;
     let Next { store, boot, given } = Next::after(&chain, fresh.store);
-    let (base, table) =
-        base_of(&**disk, &chain)?.map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table));
+    let (base, table, mut outcomes) = base_of(&**disk, &chain)?
+        .map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table, base.outcomes));
+    if chain.losses.is_some() {
+        outcomes = chain.outcomes.clone();
+    }
+    // A header is to be small beside its segment.
+    outcomes.limit(fresh.segment_bytes as usize / 4);
     let header = SegmentHeader {
         number,
         boot,
@@ -124,6 +130,7 @@ fn begin_segment(
         synced: chain.synced,
         predecessor: base.map(|(_, before)| before),
         table,
+        outcomes: outcomes.encode(),
     };
     let mut bytes = header.encode();
     let start = Link {
@@ -138,6 +145,7 @@ fn begin_segment(
         count: 0,
         writes: HashMap::new(),
         table: header.table.clone(),
+        outcomes,
     };
     if let Some((index, before)) = base {
         copy.records_beyond(&**disk, &chain, (index, before), visible, &mut bytes)?;
@@ -212,6 +220,7 @@ fn begin_segment(
         room: Room::new(fresh.room_bytes),
         extent: Arc::new(Extent::default()),
         buffer_bytes: fresh.buffer_bytes,
+        outcomes: copy.outcomes,
         ceiling: header.ceiling,
         numbers: Arc::new(Numbers::new(next, header.ceiling)),
         // What was left out in a rescue is not to be waited for.
@@ -314,6 +323,7 @@ pub(super) struct Base {
     before: Predecessor,
     /// As of there.
     table: FileTable,
+    outcomes: Outcomes,
 }
 
 /// The last place in the chain that is known to be on the platter: which segment, through where it counts, and the table
@@ -325,13 +335,15 @@ pub(super) fn base_of(disk: &dyn Disk, chain: &Chain) -> Result<Option<Base>, Er
     for (index, read) in chain.segments.iter().enumerate().rev() {
         let bytes = read.bytes(disk)?;
         let mut table = read.header.table.clone();
+        let mut outcomes = Outcomes::decode(&read.header.outcomes).expect("the header was read, and this with it");
         let end = chain::for_each_record(&bytes, read.header.salt(), read.first, read.end.byte, |record, _| {
             let is_synced = record.stamp.seq <= chain.synced;
-            is_synced && chain::note(record, &mut table, &mut Seq(0), &mut HashMap::new()).is_some()
+            let known = (&mut table, &mut outcomes);
+            is_synced && chain::note(record, read.header.boot, known, &mut Seq(0), &mut HashMap::new()).is_some()
         });
         if end.byte > read.first.byte || index == 0 {
             let before = Predecessor { segment: read.header.number, byte: end.byte, seq: end.seq, crc: end.crc };
-            return Ok(Some(Base { index, before, table }));
+            return Ok(Some(Base { index, before, table, outcomes }));
         }
     }
     Ok(None)
@@ -346,6 +358,7 @@ struct Copy {
     writes: HashMap<Place, Seq>,
     /// As of the last record copied.
     table: FileTable,
+    outcomes: Outcomes,
 }
 
 impl Copy {
@@ -372,7 +385,8 @@ impl Copy {
                 self.crc = record::encode(out, self.salt, stamp, |out| out.extend_from_slice(record.payload));
                 self.last = record.stamp.seq;
                 self.count += 1;
-                chain::note(record, &mut self.table, &mut Seq(0), &mut self.writes)
+                let known = (&mut self.table, &mut self.outcomes);
+                chain::note(record, read.header.boot, known, &mut Seq(0), &mut self.writes)
                     .expect("the record was read once already");
                 true
             });

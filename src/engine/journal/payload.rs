@@ -1,15 +1,15 @@
 //! What the records of the journal carry.
 //!
 //! ```text
-//! write:    u128 client, u64 number, u64 new, u64 found: who asked, and what the answer says
-//!           u32 namespaces, u32 effects
+//! head:     u128 client, u64 number, u32 new, u32 behind, u64 found: who asked, and what the answer says
+//! write:    head, u32 namespaces, u32 effects
 //!           each namespace: u16 length of the workspace's name, u16 length of the namespace's name, both names
 //!           each effect: u8 kind (1 put, 2 put at the end, 3 delete, 4 clear), u8 zero, u16 index of the namespace,
 //!                        u32 length of the key, u32 length of the value, key, value
 //! loaded:   namespace (as above), entry: u8 kind (0 no file, 1 file), u128 hash, u64 size, u64 cut
 //! intent:   the same: what the file is about to become
 //! done:     namespace, u64 cut
-//! drop:     namespace
+//! drop:     namespace, head (since format version 2)
 //! ceiling:  u64 Seq
 //! ```
 //!
@@ -52,8 +52,27 @@ pub(crate) struct EffectRef<'a> {
 pub(crate) struct WriteHead {
     pub(crate) client: u128,
     pub(crate) number: u64,
+    /// How many numbers back begins what the client may still ask about; 0 if it knows all before this one.
+    pub(crate) behind: u32,
     pub(crate) new: u64,
     pub(crate) found: u64,
+}
+
+impl WriteHead {
+    fn encode(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.client.to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        // A request has far fewer keys. Format version 1 had a u64 here: the same bytes, and `behind` 0.
+        out.extend_from_slice(&u32::try_from(self.new).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(&self.behind.to_le_bytes());
+        out.extend_from_slice(&self.found.to_le_bytes());
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        let (client, number) = (fields.u128()?, fields.u64()?);
+        let (new, behind, found) = (u64::from(fields.u32()?), fields.u32()?, fields.u64()?);
+        Some(Self { client, number, behind, new, found })
+    }
 }
 
 /// Bytes of an effect beside its key and value.
@@ -70,10 +89,7 @@ pub(crate) fn encode_write<'a>(
     places: &[&Place],
     effects: impl Iterator<Item = EffectRef<'a>>,
 ) {
-    out.extend_from_slice(&head.client.to_le_bytes());
-    out.extend_from_slice(&head.number.to_le_bytes());
-    out.extend_from_slice(&head.new.to_le_bytes());
-    out.extend_from_slice(&head.found.to_le_bytes());
+    head.encode(out);
     out.extend_from_slice(&(places.len() as u32).to_le_bytes());
     let count_at = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -95,9 +111,7 @@ pub(crate) fn encode_write<'a>(
 
 /// The payload of a write, as far as its namespaces; the effects are read one by one.
 pub(crate) struct WritePayload<'a> {
-    /// Kept in the record for the client's sake; no start reads it yet.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only a repeated write will ask for it"))]
-    head: WriteHead,
+    pub(crate) head: WriteHead,
     pub(crate) places: Vec<Place>,
     effects: u32,
     fields: Fields<'a>,
@@ -106,8 +120,7 @@ pub(crate) struct WritePayload<'a> {
 impl<'a> WritePayload<'a> {
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Self> {
         let mut fields = Fields::new(payload);
-        let head =
-            WriteHead { client: fields.u128()?, number: fields.u64()?, new: fields.u64()?, found: fields.u64()? };
+        let head = WriteHead::decode(&mut fields)?;
         let (places, effects) = (fields.u32()?, fields.u32()?);
         let places = (0..places).map(|_| decode_place(&mut fields)).collect::<Option<_>>()?;
         Some(Self { head, places, effects, fields })
@@ -159,14 +172,17 @@ pub(crate) fn decode_done(payload: &[u8]) -> Option<(Place, Seq)> {
 }
 
 /// Writes the payload of `drop`.
-pub(crate) fn encode_drop(out: &mut Vec<u8>, place: &Place) {
+pub(crate) fn encode_drop(out: &mut Vec<u8>, place: &Place, head: WriteHead) {
     encode_place(out, place);
+    head.encode(out);
 }
 
-pub(crate) fn decode_drop(payload: &[u8]) -> Option<Place> {
+/// The namespace, and who asked; nobody in a record of format version 1.
+pub(crate) fn decode_drop(payload: &[u8]) -> Option<(Place, WriteHead)> {
     let mut fields = Fields::new(payload);
     let place = decode_place(&mut fields)?;
-    fields.is_empty().then_some(place)
+    let head = if fields.is_empty() { WriteHead::default() } else { WriteHead::decode(&mut fields)? };
+    fields.is_empty().then_some((place, head))
 }
 
 pub(crate) fn decode_ceiling(payload: &[u8]) -> Option<Seq> {
@@ -180,7 +196,7 @@ mod tests {
     #[test]
     fn a_write_reads_back_as_it_was_written() {
         let places = [Place::new("", "a").unwrap(), Place::new("w", "b").unwrap()];
-        let head = WriteHead { client: 1 << 90, number: 2, new: 3, found: 4 };
+        let head = WriteHead { client: 1 << 90, number: 2, behind: 1, new: 3, found: 4 };
         let effects = [
             EffectRef { kind: EffectKind::Put, space: 1, key: "k", value: "{}" },
             EffectRef { kind: EffectKind::Clear, space: 0, key: "", value: "" },
@@ -198,6 +214,21 @@ mod tests {
         assert_eq!(seen, expected);
         for end in 0..bytes.len() {
             assert!(WritePayload::decode(&bytes[..end]).and_then(|payload| payload.for_each(|_, _| ())).is_none());
+        }
+    }
+
+    #[test]
+    fn a_drop_says_who_asked_and_one_of_the_first_format_version_reads_as_nobodys() {
+        let place = Place::new("w", "b").unwrap();
+        let head = WriteHead { client: 9, number: 2, behind: 1, new: 0, found: 4 };
+        let mut bytes = Vec::new();
+        encode_drop(&mut bytes, &place, head);
+        assert_eq!(decode_drop(&bytes), Some((place.clone(), head)));
+        let mut first = Vec::new();
+        encode_place(&mut first, &place);
+        assert_eq!(decode_drop(&first), Some((place, WriteHead::default())));
+        for end in (0..bytes.len()).filter(|end| *end != first.len()) {
+            assert!(decode_drop(&bytes[..end]).is_none(), "cut at {end}");
         }
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn read_journal(
         ceiling: next.given,
         numbers: Arc::new(Numbers::new(next.given.next(), next.given)),
         table: chain.table,
+        outcomes: chain.outcomes,
         segments,
         file,
         salt: 0,

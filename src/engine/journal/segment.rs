@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0  8  magic "CMNHJRNL"
-//!   8  4  format version (1)
+//!   8  4  format version (2; 1 is read, too)
 //!  12  4  length of the whole header, a multiple of 8, its checksum included
 //!  16  8  segment number
 //!  24  8  boot number: how often the store had been opened
@@ -20,7 +20,8 @@
 //!   …  4  zero
 //! ```
 //!
-//! Section kind 1 is the table of namespaces ([`FileTable`]), kind 2 the clients' last outcomes. A reader skips a
+//! Section kind 1 is the table of namespaces ([`FileTable`]), kind 2, where there are any, the clients' last outcomes
+//! ([`Outcomes`]), since format version 2. A reader skips a
 //! section whose kind has the top bit set and that it does not know, and refuses any other.
 //!
 //! The salt is made of the store id and the segment number, so that the records of a segment whose header is lost can
@@ -30,12 +31,15 @@ use commonhold_proto::Seq;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::{Fields, align};
+use super::outcomes::Outcomes;
 use super::table::FileTable;
 
 /// The first bytes of every segment.
 pub(super) const MAGIC: &[u8; 8] = b"CMNHJRNL";
 /// The newest format version that this code reads and the one it writes.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The oldest format version that this code reads.
+const OLDEST_VERSION: u32 = 1;
 /// Bytes of a header up to its sections.
 const FIXED_BYTES: usize = 104;
 /// Bytes after the sections.
@@ -43,6 +47,7 @@ const CHECK_BYTES: usize = 8;
 /// No header is longer: the table of a million namespaces fits.
 const MAX_HEADER_BYTES: usize = 1 << 30;
 const SECTION_TABLE: u32 = 1;
+const SECTION_OUTCOMES: u32 = 2;
 const MAY_BE_SKIPPED: u32 = 1 << 31;
 
 /// Through where the segment before this one counts.
@@ -64,6 +69,8 @@ pub(super) struct SegmentHeader {
     pub(super) synced: Seq,
     pub(super) predecessor: Option<Predecessor>,
     pub(super) table: FileTable,
+    /// The section of the clients' last outcomes; empty where there are none.
+    pub(super) outcomes: Vec<u8>,
 }
 
 /// Why a header could not be read.
@@ -104,15 +111,15 @@ impl SegmentHeader {
         out.extend_from_slice(&before.byte.to_le_bytes());
         out.extend_from_slice(&before.seq.0.to_le_bytes());
         out.extend_from_slice(&before.crc.to_le_bytes());
-        out.extend_from_slice(&1_u32.to_le_bytes());
+        let sections = 1 + u32::from(!self.outcomes.is_empty());
+        out.extend_from_slice(&sections.to_le_bytes());
         debug_assert_eq!(out.len(), FIXED_BYTES);
         let mut table = Vec::new();
         self.table.encode(&mut table);
-        out.extend_from_slice(&SECTION_TABLE.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(table.len() as u64).to_le_bytes());
-        out.extend_from_slice(&table);
-        out.resize(align(out.len()), 0);
+        encode_section(&mut out, SECTION_TABLE, &table);
+        if !self.outcomes.is_empty() {
+            encode_section(&mut out, SECTION_OUTCOMES, &self.outcomes);
+        }
         let length = (out.len() + CHECK_BYTES) as u32;
         out[12..16].copy_from_slice(&length.to_le_bytes());
         let crc = crc32fast::hash(&out);
@@ -148,7 +155,7 @@ impl SegmentHeader {
         if check[4..] != [0; 4] || check[..4] != crc32fast::hash(body).to_le_bytes() {
             return Err(Bad("the segment's header does not match its checksum"));
         }
-        if version != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
             return Err(Newer(version));
         }
         let read = Self::decode_fields(&body[16..]).ok_or(Bad("the segment's header has impossible contents"))?;
@@ -168,7 +175,7 @@ impl SegmentHeader {
         let before =
             Predecessor { segment: fields.u64()?, byte: fields.u64()?, seq: Seq(fields.u64()?), crc: fields.u32()? };
         let predecessor = (before.segment != 0).then_some(before);
-        let mut table = FileTable::default();
+        let (mut table, mut outcomes) = (FileTable::default(), Vec::new());
         for _ in 0..fields.u32()? {
             let kind = fields.u32()?;
             fields.u32()?;
@@ -177,17 +184,37 @@ impl SegmentHeader {
             fields.bytes(align(length) - length)?;
             match kind {
                 SECTION_TABLE => table = FileTable::decode(bytes)?,
+                SECTION_OUTCOMES => {
+                    Outcomes::decode(bytes)?;
+                    bytes.clone_into(&mut outcomes);
+                }
                 _ if kind & MAY_BE_SKIPPED != 0 => {}
                 _ => return None,
             }
         }
-        fields.is_empty().then_some(Self { number, boot, store, ceiling, synced, predecessor, table })
+        fields.is_empty().then_some(Self { number, boot, store, ceiling, synced, predecessor, table, outcomes })
     }
+}
+
+fn encode_section(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+    out.resize(align(out.len()), 0);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::journal::WriteHead;
+
+    fn outcomes() -> Vec<u8> {
+        let mut outcomes = Outcomes::default();
+        let head = WriteHead { client: 7, number: 3, behind: 0, new: 1, found: 0 };
+        outcomes.note(head, Seq(99), 3);
+        outcomes.encode()
+    }
 
     fn sample() -> SegmentHeader {
         SegmentHeader {
@@ -198,12 +225,14 @@ mod tests {
             synced: Seq(99),
             predecessor: Some(Predecessor { segment: 6, byte: 4096, seq: Seq(99), crc: 0xdead_beef }),
             table: FileTable::sample(),
+            outcomes: outcomes(),
         }
     }
 
     #[test]
     fn a_header_reads_back_as_it_was_written() {
-        for header in [sample(), SegmentHeader { predecessor: None, table: FileTable::default(), ..sample() }] {
+        let bare = SegmentHeader { predecessor: None, table: FileTable::default(), outcomes: Vec::new(), ..sample() };
+        for header in [sample(), bare] {
             let mut bytes = header.encode();
             let length = bytes.len();
             bytes.extend_from_slice(b"records follow");
@@ -225,12 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_from_damage() {
-        let mut bytes = sample().encode();
-        bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
-        let end = bytes.len() - CHECK_BYTES;
-        let crc = crc32fast::hash(&bytes[..end]);
-        bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Newer(2)));
+    fn a_newer_version_is_told_from_damage_and_the_first_one_is_read() {
+        let of_version = |version: u32| {
+            let mut bytes = SegmentHeader { outcomes: Vec::new(), ..sample() }.encode();
+            bytes[8..12].copy_from_slice(&version.to_le_bytes());
+            let end = bytes.len() - CHECK_BYTES;
+            let crc = crc32fast::hash(&bytes[..end]);
+            bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+            SegmentHeader::decode(&bytes)
+        };
+        assert_eq!(of_version(3), Err(HeaderError::Newer(3)));
+        assert_eq!(of_version(1).map(|(header, _)| header.table), Ok(FileTable::sample()));
     }
 }

@@ -82,6 +82,7 @@ impl Appender {
                 crc: self.last_crc,
             }),
             table: self.table.clone(),
+            outcomes: self.outcomes.encode(),
         }
     }
 

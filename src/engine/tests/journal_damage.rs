@@ -264,7 +264,7 @@ fn a_journal_of_a_newer_format_is_refused_untouched() {
     let path = store.rig.segments().pop().unwrap();
     let mut rig = store.changed(|rig| {
         let mut bytes = rig.disk.read_file(&path);
-        bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
         let length = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
         let crc = crc32fast::hash(&bytes[..length - 8]);
         bytes[length - 8..length - 4].copy_from_slice(&crc.to_le_bytes());
@@ -272,7 +272,7 @@ fn a_journal_of_a_newer_format_is_refused_untouched() {
         rig.disk.write_file(Path::new(DIR).join(".commonhold/journal/00000002.log.new"), b"unfinished");
     });
     let before = rig.files();
-    assert!(matches!(rig.refused(), Error::NewerFormat { version: 2, known: 1, .. }));
+    assert!(matches!(rig.refused(), Error::NewerFormat { version: 3, known: 2, .. }));
     assert!(rig.files() == before);
 }
 

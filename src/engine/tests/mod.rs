@@ -15,6 +15,7 @@ mod loading;
 mod memory;
 mod memory_limit;
 mod model;
+mod once;
 mod pace;
 mod promises;
 mod quarantine;

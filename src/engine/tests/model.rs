@@ -11,12 +11,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use commonhold_proto::message::Kind;
 use commonhold_proto::{Condition, Durability, Number, Seq};
 use fastrand::Rng;
 
 use super::rig::{Rig, contents, file, options, place};
 use crate::engine::disk::{Call, FailWith, Failure, Rules};
-use crate::engine::{Error, FlushHow, WriteRequest, Written};
+use crate::engine::{Earlier, Error, FlushHow, Numbered, WriteRequest, Written};
 use crate::json;
 
 const PLACES: [&str; 3] = ["a", "b", "w/a"];
@@ -149,8 +150,26 @@ struct Run {
     /// The greatest Seq that was ever answered.
     greatest: Seq,
     next_value: u64,
+    /// The client's number for its last request.
+    number: u64,
+    /// After a restart, the first and the last of the states that the store was found in.
+    found: Option<(usize, usize)>,
+    /// The requests that were sent last, whose answers it may lose.
+    sent: Vec<Sent>,
     crashes: u64,
     rescues: u64,
+}
+
+/// A request, and what its client knows of it.
+struct Sent {
+    ops: Vec<Op>,
+    number: u64,
+    /// The number of the first one that was sent together with it.
+    settled: u64,
+    earlier: Earlier,
+    answer: Option<Written>,
+    /// In which state it was done, as far as that can be told.
+    state: Option<usize>,
 }
 
 /// What a step may have left undecided.
@@ -181,6 +200,9 @@ impl Run {
             platter: 0,
             greatest: Seq::ZERO,
             next_value: 0,
+            number: 0,
+            found: None,
+            sent: Vec::new(),
             crashes: 0,
             rescues: 0,
         }
@@ -228,8 +250,11 @@ impl Run {
             .collect()
     }
 
-    fn request(&self, ops: &[Op]) -> Result<WriteRequest, Error> {
-        let mut request = WriteRequest::new(9, self.next_value);
+    /// Built from a request that was or will be sent; `again` if it may be the second time.
+    fn request(&self, sent: &Sent, again: bool) -> Result<WriteRequest, Error> {
+        let ops = &sent.ops;
+        let mut request = WriteRequest::new(9, sent.number);
+        request.once(sent.settled, again.then_some(sent.earlier));
         for op in ops {
             let (Op::Put(name, ..) | Op::Delete(name, ..) | Op::Clear(name) | Op::Change(name, ..)) = op;
             let table = self.rig.store().namespace(&place(name))?;
@@ -262,7 +287,9 @@ impl Run {
     fn write(&mut self) -> Outcome {
         let count = if self.rng.u8(..4) == 0 { self.rng.usize(2..5) } else { 1 };
         let mut batch = Vec::new();
-        let mut all_ops = Vec::new();
+        let earlier = Earlier { boot: self.rig.store().boot(), after: self.greatest };
+        let settled = self.number + 1;
+        self.sent.clear();
         for _ in 0..count {
             let mut ops = self.random_ops();
             if count > 1 {
@@ -275,11 +302,16 @@ impl Run {
                     }
                 }
             }
-            match self.request(&ops) {
+            self.number += 1;
+            let sent = Sent { ops, number: self.number, settled, earlier, answer: None, state: None };
+            match self.request(&sent, false) {
                 Ok(request) => batch.push(request),
-                Err(error) => return self.failed(&error, &[]),
+                Err(error) => {
+                    self.sent.clear();
+                    return self.failed(&error, &[]);
+                }
             }
-            all_ops.push(ops);
+            self.sent.push(sent);
         }
         let asked = (self.rng.u8(..6) == 0).then(|| DURABILITIES[self.rng.usize(..3)]);
         if let Some(request) = batch.last_mut() {
@@ -293,7 +325,9 @@ impl Run {
         // As if those that failed had been done, because a request of the same group was evaluated over them; and as it is.
         let mut as_if = self.current().clone();
         let mut failure = None;
-        for (ops, result) in all_ops.iter().zip(results) {
+        let mut sent = std::mem::take(&mut self.sent);
+        for (sent, result) in sent.iter_mut().zip(results) {
+            let ops = &sent.ops;
             let (done, expected) = (step(self.current(), ops), step(&as_if, ops));
             match result {
                 Ok(written) => {
@@ -301,6 +335,7 @@ impl Run {
                     self.acknowledged(written, new, found);
                     as_if = expected.map_or_else(|| next.clone(), |(as_if, ..)| as_if);
                     self.states.push(next);
+                    (sent.answer, sent.state) = (Some(written), Some(self.states.len() - 1));
                 }
                 Err(Error::ConditionFailed { .. } | Error::WrongType { .. }) => {
                     assert!(done.is_none() || expected.is_none(), "{ops:?}");
@@ -323,7 +358,73 @@ impl Run {
         if self.states.len() > before {
             self.reached(self.durability.max(asked.unwrap_or(Durability::Memory)));
         }
-        failure.map_or(Outcome::Fine, |error| self.failed(&error, &in_flight))
+        let outcome = failure.map_or(Outcome::Fine, |error| self.failed(&error, &in_flight));
+        if let ([sent], Outcome::Died(_)) = (&mut sent[..], &outcome) {
+            // What was in flight comes behind all that is known.
+            sent.state = Some(self.states.len());
+        }
+        self.sent = sent;
+        outcome
+    }
+
+    /// The connection was lost before the answers came, and the client sends its requests again: to the same owner, whom
+    /// nothing has befallen.
+    fn repeat(&mut self) -> Outcome {
+        let sent = std::mem::take(&mut self.sent);
+        for sent in &sent {
+            let Some(answer) = sent.answer else { continue };
+            let (number, settled, earlier) = (sent.number, sent.settled, Some(sent.earlier));
+            let numbered = Numbered { client: 9, number, settled, earlier };
+            match self.rig.store().first_outcome(&numbered, Kind::Persistent) {
+                Ok(first) => assert_eq!(first.map(|first| first.seq), Some(answer.seq), "{:?}", sent.ops),
+                Err(error) => assert!(self.may_forget(), "{:?}: {error:?}", sent.ops),
+            }
+            let again = self.request(sent, true).and_then(|request| self.rig.store().write(vec![request]).remove(0));
+            match again {
+                Ok(again) => assert_eq!(again, answer, "{:?}", sent.ops),
+                Err(Error::OutcomeUnknown { .. }) if self.may_forget() => {}
+                // The disk fails just now.
+                Err(error) => return self.failed(&error, &[]),
+            }
+        }
+        self.sent = sent;
+        Outcome::Fine
+    }
+
+    /// Whether the table of outcomes is smaller than what one client may have open.
+    fn may_forget(&self) -> bool {
+        self.rig.options.segment_bytes < 1_000
+    }
+
+    /// The same to the next owner. `found` are the first and the last state that the store can be in, and `given` is the
+    /// last Seq that earlier owners can have given.
+    fn repeat_after_a_restart(&mut self, found: (usize, usize), given: Seq) {
+        for sent in std::mem::take(&mut self.sent) {
+            let done = step(self.current(), &sent.ops);
+            let request = self.request(&sent, true).expect("the disk works");
+            let again = self.rig.store().write(vec![request]).pop().expect("one request, one result");
+            match again {
+                Ok(written) if written.seq <= given => {
+                    assert!(
+                        sent.state.is_none_or(|state| state <= found.1),
+                        "{:?} was lost, and is answered",
+                        sent.ops
+                    );
+                    assert!(sent.answer.is_none_or(|answer| answer == written), "it is the first answer");
+                }
+                Ok(written) => {
+                    assert!(sent.state.is_none_or(|state| state > found.0), "{:?} was done twice", sent.ops);
+                    let (next, new, found) = done.expect("it was done against its conditions");
+                    self.acknowledged(written, new, found);
+                    self.states.push(next);
+                    self.reached(self.durability);
+                }
+                Err(Error::ConditionFailed { .. } | Error::WrongType { .. }) => assert!(done.is_none()),
+                Err(Error::OutcomeUnknown { .. }) if self.may_forget() => {}
+                Err(other) => panic!("a repeat of {:?}: {other:?}", sent.ops),
+            }
+        }
+        self.check_reads();
     }
 
     /// All that was acknowledged so far has got so far.
@@ -458,6 +559,7 @@ impl Run {
         let oldest = if power_cut { self.platter } else { self.written };
         self.states.extend(in_flight);
         let which = (oldest..self.states.len()).rev().find(|index| self.states[*index] == found);
+        let first = (oldest..self.states.len()).find(|index| self.states[*index] == found);
         let Some(which) = which else {
             let older = self.states.iter().position(|state| *state == found);
             panic!(
@@ -470,6 +572,7 @@ impl Run {
         self.states.truncate(which + 1);
         // What was read here was read from what the platter holds, and the start has synced it anew.
         (self.written, self.platter) = (which, which);
+        self.found = Some((first.unwrap_or(which), which));
     }
 
     /// For a while one namespace's file is not what it should be; owners come and go, and then the right one is back.
@@ -568,6 +671,7 @@ impl Run {
                 Err(error) => self.failed(&error, &[]),
             },
             12 => self.drop_records(),
+            13 | 14 => self.repeat(),
             _ => self.write(),
         };
         // A write that asked for more than the store promises may be seen although its outcome is unknown.
@@ -587,6 +691,12 @@ impl Run {
                 self.rescues += 1;
                 assert_eq!(*self.current(), rescued, "a rescue that says it is over has brought all of it to safety");
             }
+        }
+        if let Some(found) = self.found.take() {
+            if self.rng.u8(..4) > 0 {
+                self.repeat_after_a_restart(found, self.rig.store().opening().last);
+            }
+            self.sent.clear();
         }
     }
 }

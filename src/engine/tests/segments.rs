@@ -41,7 +41,7 @@ fn segments_go_when_every_file_holds_what_is_in_them() {
 #[test]
 fn a_journal_beyond_its_limit_comes_down_by_flushes_of_those_that_pin_its_oldest_segments() {
     let mut rig = Rig::new(options(Durability::Buffered));
-    (rig.options.segment_bytes, rig.options.journal_limit) = (400, Some(2_000));
+    (rig.options.segment_bytes, rig.options.journal_limit) = (800, Some(4_000));
     let rig = rig.opened();
     rig.put("old", "k", "1");
     let mut relieved = 0;
@@ -49,7 +49,7 @@ fn a_journal_beyond_its_limit_comes_down_by_flushes_of_those_that_pin_its_oldest
         rig.put(["a", "b"][number % 2], "k", &number.to_string());
         rig.store().tick().unwrap();
         let wanted = rig.store().to_relieve_the_journal();
-        assert_eq!(wanted.is_empty(), rig.store().stats().journal_bytes <= 2_000, "{wanted:?}");
+        assert_eq!(wanted.is_empty(), rig.store().stats().journal_bytes <= 4_000, "{wanted:?}");
         if relieved == 0 && !wanted.is_empty() {
             assert!(wanted.contains(&super::rig::place("old")), "however long ago it was written: {wanted:?}");
         }
@@ -59,7 +59,7 @@ fn a_journal_beyond_its_limit_comes_down_by_flushes_of_those_that_pin_its_oldest
         relieved += wanted.len();
         rig.store().tick().unwrap();
         assert!(
-            rig.store().stats().journal_bytes <= 3_200,
+            rig.store().stats().journal_bytes <= 5_600,
             "the limit, the segment that is appended to, and what the flushes told"
         );
     }
