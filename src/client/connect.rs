@@ -39,7 +39,16 @@ impl NotConnected {
 pub(super) struct First {
     pub(super) name: SocketName,
     pub(super) client: u128,
+    pub(super) connected: Connected,
+}
+
+/// A connection on which both sides have said who they are.
+#[derive(Debug)]
+pub(super) struct Connected {
     pub(super) stream: Stream,
+    /// The version that both speak.
+    pub(super) version: u16,
+    /// The daemon's boot number.
     pub(super) boot: u64,
 }
 
@@ -47,9 +56,9 @@ pub(super) struct First {
 pub(super) fn first(dir: &Path, timeout: Option<Duration>) -> Result<First, Error> {
     let name = name_of(dir)?;
     let client = random_client_id();
-    let (stream, boot) =
+    let connected =
         establish(&name, client, Limits::starting_now(timeout).deadline).map_err(|refused| refused.error)?;
-    Ok(First { name, client, stream, boot })
+    Ok(First { name, client, connected })
 }
 
 /// The socket's name for the store in `dir`.
@@ -62,12 +71,8 @@ fn name_of(dir: &Path) -> Result<SocketName, Error> {
     })
 }
 
-/// Connects once, and exchanges hellos. Returns the stream and the daemon's boot number.
-pub(super) fn establish(
-    name: &SocketName,
-    client: u128,
-    deadline: Option<Instant>,
-) -> Result<(Stream, u64), NotConnected> {
+/// Connects once, and exchanges hellos.
+pub(super) fn establish(name: &SocketName, client: u128, deadline: Option<Instant>) -> Result<Connected, NotConnected> {
     let began = Instant::now();
     let deadline = deadline.unwrap_or(began + UNLIMITED);
     let stream = Stream::connect_to(name, deadline).map_err(refused)?;
@@ -96,11 +101,11 @@ pub(super) fn establish(
     };
     outcome.map_err(broke_off)?;
     let theirs = Hello::from_bytes(&theirs).map_err(|e| NotConnected::for_good(Error::protocol(e.to_string())))?;
-    Hello::agree(&own, &theirs).map_err(|fault| NotConnected::for_good(Error::Fault(fault)))?;
+    let version = Hello::agree(&own, &theirs).map_err(|fault| NotConnected::for_good(Error::Fault(fault)))?;
     if hung_up {
         return Err(broke_off(ErrorKind::BrokenPipe.into()));
     }
-    Ok((stream, theirs.boot))
+    Ok(Connected { stream, version, boot: theirs.boot })
 }
 
 /// First and longest pause between two tries to connect again.
@@ -115,7 +120,7 @@ pub(super) fn establish_again(
     client: u128,
     give_up: Instant,
     deadline: Option<Instant>,
-) -> Result<(Stream, u64), NotConnected> {
+) -> Result<Connected, NotConnected> {
     let until = deadline.map_or(give_up, |deadline| deadline.min(give_up));
     // The last try may take a moment, or there would be none where the time to reconnect is zero.
     let last_try = give_up.max(Instant::now() + LAST_TRY);
@@ -140,7 +145,7 @@ pub(super) fn open_stream(
 ) -> Result<Stream, Error> {
     let limits = Limits::starting_now(options.timeout);
     let give_up = limits.began + options.reconnect_for;
-    let (stream, _) =
+    let Connected { stream, .. } =
         establish_again(name, client, give_up, limits.deadline).map_err(|refused| in_words(name, refused.error))?;
     stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
     let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);

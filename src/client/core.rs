@@ -2,21 +2,32 @@
 //! request ends in exactly one outcome, whatever happens to the connection in between.
 //!
 //! A request is *unsent* while bytes of it are missing, then *in flight*, then *settled* until it is taken. When the
-//! connection is lost, a request goes back to unsent if repeating it does no harm: always if it only reads (or is done
-//! as well twice as once, as a commit), and if no byte of it was sent otherwise. The others settle as "outcome unknown".
+//! connection is lost, a request goes back to unsent if repeating it does no harm: if it only reads (or is done as well
+//! twice as once, as a commit), if no byte of it was sent, and if it has a number, by which the daemon knows what it has
+//! done: then it says that it was sent before. All are sent again in their old order, before anything new. The others
+//! settle as "outcome unknown", and so do numbered ones that are given up, or find no daemon, or a journal that is not
+//! the one that they were sent to.
+//!
+//! What is kept for that is bounded: a numbered request is not sent while too many, or too many bytes, that were sent
+//! before it are unanswered. Nor is anything behind it, for requests take effect in the order in which they began.
 
 use std::collections::{HashMap, VecDeque};
 
-use commonhold_proto::{Event, Fault, FrameKind, Request, Verb, codec};
+use commonhold_proto::limits::MAX_OPEN_WRITES;
+use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, PROTOCOL_VERSION, Request, Seq, Verb, codec};
 
 use super::error::Error;
 use super::inbox::{Body, Inbox};
+use super::repeat::{self, NUMBERS_COUNT_SINCE};
 
 /// Buffers of sent requests that are kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
 
 /// A buffer that grew beyond this is given back instead.
 const SPARE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Numbered requests that were sent and have no answer are kept in so many bytes; a single larger one is sent all the same.
+const MAX_UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
 
 /// The frames of one answer: the parts, and the frame that ends it.
 #[derive(Debug)]
@@ -77,8 +88,12 @@ struct InFlight {
     sent: usize,
     /// Whether doing it twice is as good as doing it once.
     repeatable: bool,
-    /// The number of a write.
+    /// The number of a write or a drop.
     number: Option<u64>,
+    /// What was known when the first byte of it was sent, on whatever connection.
+    first: Option<Earlier>,
+    /// Whether its frame says that it was sent before.
+    again: bool,
     /// Nobody waits for it; it is here until the rest of its frame is sent.
     forgotten: bool,
     parts: Vec<Body>,
@@ -86,8 +101,23 @@ struct InFlight {
 }
 
 impl InFlight {
+    fn new(frame: Vec<u8>, repeatable: bool, number: Option<u64>) -> Self {
+        let (parts, outcome) = (Vec::new(), None);
+        Self { frame, sent: 0, repeatable, number, first: None, again: false, forgotten: false, parts, outcome }
+    }
+
     fn is_sent(&self) -> bool {
         self.sent >= self.frame.len()
+    }
+
+    /// Whether the daemon may have done it although its answer is not here.
+    fn may_be_done(&self) -> bool {
+        self.first.is_some() && !self.repeatable
+    }
+
+    /// Bytes that are kept so that it can be sent again.
+    fn kept(&self) -> usize {
+        if self.number.is_some() && self.is_sent() { self.frame.len() } else { 0 }
     }
 }
 
@@ -104,6 +134,15 @@ pub(super) struct Core {
     unsent: VecDeque<u64>,
     inbox: Inbox,
     spare: Vec<Vec<u8>>,
+    /// Of the last connection that was made.
+    version: u16,
+    boot: u64,
+    /// The greatest Seq that a write was answered.
+    greatest: Seq,
+    /// Bytes of numbered requests that were sent and have no answer.
+    unanswered_bytes: usize,
+    /// Why the last connection was lost.
+    lost: String,
 }
 
 impl Core {
@@ -118,6 +157,59 @@ impl Core {
             unsent: VecDeque::new(),
             inbox: Inbox::default(),
             spare: Vec::new(),
+            version: PROTOCOL_VERSION,
+            boot: 0,
+            greatest: Seq::ZERO,
+            unanswered_bytes: 0,
+            lost: String::new(),
+        }
+    }
+
+    /// A connection was made, to the daemon of this boot number, on which this version is spoken. What is to be sent again
+    /// is made ready; `settled` is told each request that ends here instead.
+    pub(super) fn connected(&mut self, version: u16, boot: u64, mut settled: impl FnMut(u64)) {
+        (self.version, self.boot) = (version, boot);
+        for id in std::mem::take(&mut self.unsent) {
+            match self.prepare(id) {
+                Ok(()) => self.unsent.push_back(id),
+                Err(error) => self.end(id, error, &mut settled),
+            }
+        }
+    }
+
+    /// Makes the frame of an unsent request one that this daemon understands.
+    fn prepare(&mut self, id: u64) -> Result<(), Error> {
+        let Some(request) = self.requests.get_mut(&id) else { return Ok(()) };
+        let counts = self.version >= NUMBERS_COUNT_SINCE;
+        let Some(first) = request.first.filter(|_| request.number.is_some()) else {
+            if request.number.is_some() && !counts {
+                repeat::without_number(&mut request.frame)?;
+            }
+            return Ok(());
+        };
+        if !counts {
+            return Err(Error::unknown(format!("{}, and the daemon now is an older one that cannot tell", self.lost)));
+        }
+        if self.boot < first.boot {
+            let reason = format!("{}, and the store now has another journal, which cannot tell", self.lost);
+            return Err(Error::unknown(reason));
+        }
+        if !request.again {
+            repeat::with_earlier(&mut request.frame, first)
+                .map_err(|_| Error::unknown(format!("{}, and it is too large to be sent again", self.lost)))?;
+            request.again = true;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, id: u64, error: Error, settled: &mut impl FnMut(u64)) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.frame.clear();
+            request.sent = 0;
+            request.outcome = Some(Err(error));
+            let number = request.number;
+            self.settle_number(number);
+            settled(id);
         }
     }
 
@@ -125,13 +217,21 @@ impl Core {
     /// so that numbers rise in the order of sending.
     pub(super) fn begin(&mut self, deadline_ms: u32, mut verb: Verb<'_>) -> Result<u64, Error> {
         // A drop would take what others have stored since, and a session's number may be another's after a restart.
-        let repeatable = !matches!(verb, Verb::Write(_) | Verb::Stop | Verb::Drop { .. } | Verb::EndSession { .. });
-        let mut number = None;
-        if let Verb::Write(write) = &mut verb {
-            write.client = self.client;
-            write.number = self.last_number + 1;
-            write.settled = self.open_numbers.front().copied().unwrap_or(write.number);
-            number = Some(write.number);
+        let changes = matches!(verb, Verb::Write(_) | Verb::Drop { .. });
+        let repeatable = !changes && !matches!(verb, Verb::Stop | Verb::EndSession { .. });
+        let number = changes.then_some(self.last_number + 1);
+        if let Some(number) = number {
+            let settled = self.open_numbers.front().copied().unwrap_or(number);
+            match &mut verb {
+                Verb::Write(write) => {
+                    (write.client, write.number, write.settled) = (self.client, number, settled);
+                }
+                Verb::Drop { space } if self.version >= NUMBERS_COUNT_SINCE => {
+                    let (space, client) = (*space, self.client);
+                    verb = Verb::DropOnce { space, client, number, settled, earlier: None };
+                }
+                _ => {}
+            }
         }
         let id = self.last_id + 1;
         let mut frame = self.spare.pop().unwrap_or_default();
@@ -144,10 +244,7 @@ impl Core {
             self.last_number = number;
             self.open_numbers.push_back(number);
         }
-        self.enqueue(
-            id,
-            InFlight { frame, sent: 0, repeatable, number, forgotten: false, parts: Vec::new(), outcome: None },
-        );
+        self.enqueue(id, InFlight::new(frame, repeatable, number));
         Ok(id)
     }
 
@@ -156,9 +253,20 @@ impl Core {
         self.unsent.push_back(id);
     }
 
-    /// The next bytes to send; empty when there are none.
+    /// The next bytes to send; empty when there are none, or when answers must come first.
     pub(super) fn to_send(&self) -> &[u8] {
-        self.unsent.front().and_then(|id| self.requests.get(id)).map_or(&[], |request| &request.frame[request.sent..])
+        match self.unsent.front().and_then(|id| self.requests.get(id)) {
+            Some(request) if request.sent > 0 || self.may_begin(request) => &request.frame[request.sent..],
+            _ => &[],
+        }
+    }
+
+    /// Whether what was sent before and is unanswered leaves room for this one.
+    fn may_begin(&self, request: &InFlight) -> bool {
+        let Some(number) = request.number else { return true };
+        let open = self.open_numbers.front().is_some_and(|oldest| number - oldest >= MAX_OPEN_WRITES as u64);
+        let full = self.unanswered_bytes > 0 && self.unanswered_bytes + request.frame.len() > MAX_UNANSWERED_BYTES;
+        !open && !full
     }
 
     /// Notes that the first `bytes` of [`to_send`](Self::to_send) were sent; tells the request that this completed.
@@ -166,22 +274,24 @@ impl Core {
         let &id = self.unsent.front()?;
         let request = self.requests.get_mut(&id)?;
         request.sent += bytes;
+        request.first.get_or_insert(Earlier { boot: self.boot, after: self.greatest });
         if !request.is_sent() {
             return None;
         }
         self.unsent.pop_front();
+        self.unanswered_bytes += request.kept();
         if request.forgotten {
             self.remove(id);
-        } else if !request.repeatable {
+        } else if !request.repeatable && request.number.is_none() {
             let frame = std::mem::take(&mut request.frame);
             self.recycle(frame);
         }
         Some(id)
     }
 
-    /// Whether bytes of any request are missing.
+    /// Whether there are bytes to send, now.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+        !self.to_send().is_empty()
     }
 
     /// Whether all bytes of this request were sent, or it is settled without.
@@ -200,13 +310,18 @@ impl Core {
             match frame.kind {
                 FrameKind::Answer => {
                     if let Some(request) = self.expecting(frame.id)? {
-                        let parts = std::mem::take(&mut request.parts);
-                        let number = request.number;
-                        let spare = std::mem::take(&mut request.frame);
-                        request.sent = 0;
-                        request.outcome = Some(Ok(Reply { parts, last: frame.body }));
-                        self.settle_number(number);
-                        self.recycle(spare);
+                        let (number, again) = (request.number, request.again);
+                        let unknown = match number.map(|_| codec::decode_answer(frame.body.bytes())) {
+                            Some(Ok(Answer::Written { seq, .. } | Answer::Dropped { seq, .. })) => {
+                                self.greatest = self.greatest.max(seq);
+                                None
+                            }
+                            // It says nothing about the first sending, and the next daemon will know.
+                            Some(Ok(Answer::Fault(Fault::Stopping))) if again => continue,
+                            Some(Ok(Answer::Fault(fault))) if again => repeat::leaves_unknown(&fault),
+                            _ => None,
+                        };
+                        self.answered(frame.id, unknown.map_or(Ok(frame.body), Err));
                         settled(frame.id);
                     }
                 }
@@ -230,6 +345,17 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn answered(&mut self, id: u64, answer: Result<Body, Error>) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        self.unanswered_bytes -= request.kept();
+        let parts = std::mem::take(&mut request.parts);
+        let (number, spare) = (request.number, std::mem::take(&mut request.frame));
+        request.sent = 0;
+        request.outcome = Some(answer.map(|last| Reply { parts, last }));
+        self.settle_number(number);
+        self.recycle(spare);
     }
 
     /// The request an answer belongs to; none if its caller gave it up.
@@ -267,9 +393,10 @@ impl Core {
                 self.settle_number(number);
                 return if repeatable { GivenUp::Read } else { GivenUp::Unknown };
             }
+            let how = if request.may_be_done() { GivenUp::Unknown } else { GivenUp::Unsent };
             self.unsent.retain(|&unsent| unsent != id);
             self.remove(id);
-            return GivenUp::Unsent;
+            return how;
         }
         let answered = request.outcome.is_some();
         self.remove(id);
@@ -278,18 +405,7 @@ impl Core {
             codec::encode_cancel(&mut frame, id);
             self.last_id += 1;
             let own_id = self.last_id;
-            self.enqueue(
-                own_id,
-                InFlight {
-                    frame,
-                    sent: 0,
-                    repeatable: false,
-                    number: None,
-                    forgotten: true,
-                    parts: Vec::new(),
-                    outcome: None,
-                },
-            );
+            self.enqueue(own_id, InFlight { forgotten: true, ..InFlight::new(frame, false, None) });
         }
         if repeatable { GivenUp::Read } else { GivenUp::Unknown }
     }
@@ -299,6 +415,9 @@ impl Core {
     pub(super) fn connection_lost(&mut self, why: &str, mut settled: impl FnMut(u64)) {
         self.inbox.clear();
         self.unsent.clear();
+        self.unanswered_bytes = 0;
+        why.clone_into(&mut self.lost);
+        let counts = self.version >= NUMBERS_COUNT_SINCE;
         let mut again = Vec::new();
         let mut gone = Vec::new();
         for (&id, request) in &mut self.requests {
@@ -306,11 +425,15 @@ impl Core {
             if request.forgotten {
                 gone.push(id);
             } else if request.outcome.is_none()
-                && (request.repeatable || (request.sent == 0 && !request.frame.is_empty()))
+                && (request.repeatable
+                    || (request.number.is_some() && counts)
+                    || (!request.may_be_done() && !request.frame.is_empty()))
             {
                 request.sent = 0;
                 again.push(id);
             } else if request.outcome.is_none() {
+                request.frame = Vec::new();
+                request.sent = 0;
                 request.outcome = Some(Err(Error::unknown(why)));
                 if let Some(number) = request.number {
                     // Its caller is told, and it will never be repeated: the daemon may forget it.
@@ -326,23 +449,20 @@ impl Core {
         self.unsent.extend(again);
     }
 
-    /// No connection will be made: everything that is not settled ends in `error`. Call it only after
-    /// [`connection_lost`](Self::connection_lost), when none of it can have been done.
+    /// No connection will be made: everything that is not settled ends in `error`, or as of unknown outcome if it may have
+    /// been done. Call it only after [`connection_lost`](Self::connection_lost).
     pub(super) fn fail_all(&mut self, error: &Error, mut settled: impl FnMut(u64)) {
         for id in std::mem::take(&mut self.unsent) {
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.frame.clear();
-                request.sent = 0;
-                request.outcome = Some(Err(error.clone()));
-                let number = request.number;
-                self.settle_number(number);
-                settled(id);
-            }
+            let may_be_done = self.requests.get(&id).is_some_and(InFlight::may_be_done);
+            let unknown = || Error::unknown(format!("{}, and it could not be asked for again: {error}", self.lost));
+            let error = if may_be_done { unknown() } else { error.clone() };
+            self.end(id, error, &mut settled);
         }
     }
 
     fn remove(&mut self, id: u64) {
         if let Some(request) = self.requests.remove(&id) {
+            self.unanswered_bytes -= request.kept().min(self.unanswered_bytes);
             self.settle_number(request.number);
             self.recycle(request.frame);
         }

@@ -28,6 +28,20 @@ fn send(core: &mut Core, bytes: usize) -> Vec<u8> {
     sent
 }
 
+/// What the requests in `bytes` say of an earlier sending.
+fn earlier(mut bytes: &[u8]) -> Vec<Option<Earlier>> {
+    let mut earlier = Vec::new();
+    while let Some((_, body, consumed)) = frame::split(bytes).unwrap() {
+        earlier.push(match codec::decode_request(body).unwrap().verb {
+            Verb::WriteAgain { earlier, .. } => Some(earlier),
+            Verb::DropOnce { earlier, .. } => earlier,
+            _ => None,
+        });
+        bytes = &bytes[consumed..];
+    }
+    earlier
+}
+
 /// Ids and kinds of the frames in `bytes`.
 fn frames(mut bytes: &[u8]) -> Vec<(u64, FrameKind)> {
     let mut frames = Vec::new();
@@ -105,7 +119,7 @@ fn parts_are_joined_in_order_even_when_they_alternate_with_those_of_another_requ
 }
 
 #[test]
-fn after_a_loss_reads_and_unsent_writes_are_sent_again_in_order_and_no_other() {
+fn after_a_loss_everything_but_what_would_be_another_request_is_sent_again_in_order() {
     let mut core = Core::new(7);
     let sent_write = core.begin(0, put("sent")).unwrap();
     let sent_read = core.begin(0, get("sent")).unwrap();
@@ -117,11 +131,14 @@ fn after_a_loss_reads_and_unsent_writes_are_sent_again_in_order_and_no_other() {
     let unsent_write = core.begin(0, put("unsent")).unwrap();
     let unsent_read = core.begin(0, get("unsent")).unwrap();
 
-    assert_eq!(lose(&mut core), [sent_write, stop, partly_sent_write]);
-    for id in [sent_write, stop, partly_sent_write] {
-        assert!(core.take(id).unwrap().unwrap_err().outcome_is_unknown());
-    }
-    assert_eq!(ids(&send(&mut core, usize::MAX)), [sent_read, commit, unsent_write, unsent_read]);
+    assert_eq!(lose(&mut core), [stop]);
+    assert!(core.take(stop).unwrap().unwrap_err().outcome_is_unknown());
+    core.connected(3, 0, |id| panic!("{id} ends"));
+    let bytes = send(&mut core, usize::MAX);
+    let all = [sent_write, sent_read, commit, partly_sent_write, unsent_write, unsent_read];
+    assert_eq!(ids(&bytes), all);
+    let first = Earlier { boot: 0, after: Seq(0) };
+    assert_eq!(earlier(&bytes), [Some(first), None, None, Some(first), None, None]);
     assert_eq!(receive(&mut core, &answer(sent_read, &Answer::Done)), [sent_read]);
 }
 
@@ -155,6 +172,7 @@ fn an_answer_that_came_before_the_loss_counts() {
 fn without_a_new_connection_what_was_not_done_fails_and_says_why() {
     let mut core = Core::new(7);
     let read = core.begin(0, get("a")).unwrap();
+    let sent = core.begin(0, put("a")).unwrap();
     send(&mut core, usize::MAX);
     let write = core.begin(0, put("a")).unwrap();
     lose(&mut core);
@@ -162,12 +180,16 @@ fn without_a_new_connection_what_was_not_done_fails_and_says_why() {
     for id in [read, write] {
         assert!(matches!(core.take(id).unwrap(), Err(Error::Protocol { .. })));
     }
-    assert!(!core.has_unsent());
+    let error = core.take(sent).unwrap().unwrap_err();
+    assert!(error.outcome_is_unknown() && error.to_string().contains("it broke"), "{error}");
+    assert!(!core.has_unsent() && core.open_numbers.is_empty());
 }
 
 #[test]
 fn writes_are_numbered_from_1_and_tell_the_lowest_number_without_an_outcome() {
     let mut core = Core::new(7);
+    // To a daemon that looks at no numbers.
+    core.connected(2, 1, |_| {});
     let numbers = |core: &mut Core| {
         let id = core.begin(0, put("a")).unwrap();
         let bytes = send(core, usize::MAX);
@@ -283,4 +305,111 @@ fn any_bytes_are_taken_or_refused() {
             reply.bodies().for_each(|body| drop(codec::decode_answer(body)));
         }
     }
+}
+
+fn drop_of(namespace: &'static str) -> Verb<'static> {
+    Verb::Drop { space: Space { namespace, ..SPACE } }
+}
+
+const WRITTEN: Answer<'static> = Answer::Written { seq: Seq(40), new: 1, found: 0, surrogates_removed: 0 };
+
+#[test]
+fn what_is_sent_again_says_to_whom_it_was_first_sent_and_what_was_known_then() {
+    let mut core = Core::new(7);
+    core.connected(3, 5, |_| {});
+    let first = core.begin(0, put("a")).unwrap();
+    send(&mut core, usize::MAX);
+    receive(&mut core, &answer(first, &WRITTEN));
+    let second = core.begin(0, put("a")).unwrap();
+    let dropped = core.begin(0, drop_of("n")).unwrap();
+    send(&mut core, usize::MAX);
+    for boot in [5, 6, 7] {
+        assert!(lose(&mut core).is_empty());
+        core.connected(3, boot, |id| panic!("{id} ends"));
+        let bytes = send(&mut core, usize::MAX);
+        assert_eq!(ids(&bytes), [second, dropped]);
+        assert_eq!(earlier(&bytes), [Some(Earlier { boot: 5, after: Seq(40) }); 2]);
+    }
+    assert_eq!(receive(&mut core, &answer(second, &WRITTEN)), [second]);
+    assert_eq!(receive(&mut core, &answer(dropped, &Answer::Dropped { seq: Seq(50), records: 2 })), [dropped]);
+    assert!(core.open_numbers.is_empty() && core.unanswered_bytes == 0);
+}
+
+#[test]
+fn an_older_daemon_or_another_journal_cannot_tell_what_was_done() {
+    for (version, boot) in [(2, 6), (3, 4)] {
+        let mut core = Core::new(7);
+        core.connected(3, 5, |_| {});
+        let sent = core.begin(0, put("a")).unwrap();
+        send(&mut core, usize::MAX);
+        let drop = core.begin(0, drop_of("n")).unwrap();
+        lose(&mut core);
+        let mut ended = Vec::new();
+        core.connected(version, boot, |id| ended.push(id));
+        assert_eq!(ended, [sent]);
+        assert!(core.take(sent).unwrap().unwrap_err().outcome_is_unknown());
+        let bytes = send(&mut core, usize::MAX);
+        assert_eq!(ids(&bytes), [drop], "what was never sent is sent");
+        let (_, body, _) = frame::split(&bytes).unwrap().unwrap();
+        let is_numbered = matches!(codec::decode_request(body).unwrap().verb, Verb::DropOnce { .. });
+        assert_eq!(is_numbered, version == 3);
+    }
+}
+
+#[test]
+fn an_answer_that_says_nothing_about_the_first_sending_leaves_the_outcome_unknown() {
+    let repeated = || {
+        let mut core = Core::new(7);
+        let id = core.begin(0, put("a")).unwrap();
+        send(&mut core, usize::MAX);
+        lose(&mut core);
+        core.connected(3, 1, |_| {});
+        send(&mut core, usize::MAX);
+        (core, id)
+    };
+    let (mut core, id) = repeated();
+    let late = Fault::TimedOut { waited_ms: 1, waiting_for: "a load".to_owned() };
+    receive(&mut core, &answer(id, &Answer::Fault(late)));
+    assert!(core.take(id).unwrap().unwrap_err().outcome_is_unknown());
+    // The daemon stops: the next one is asked.
+    let (mut core, id) = repeated();
+    assert!(receive(&mut core, &answer(id, &Answer::Fault(Fault::Stopping))).is_empty());
+    lose(&mut core);
+    core.connected(3, 2, |_| {});
+    assert_eq!(ids(&send(&mut core, usize::MAX)), [id]);
+    // Refused for good: it was not done.
+    receive(&mut core, &answer(id, &Answer::Fault(Fault::MixedKinds)));
+    assert!(matches!(codec::decode_answer(core.take(id).unwrap().unwrap().single().unwrap()), Ok(Answer::Fault(_))));
+}
+
+#[test]
+fn a_repeat_that_is_given_up_before_it_was_sent_may_have_been_done() {
+    let mut core = Core::new(7);
+    let id = core.begin(0, put("a")).unwrap();
+    send(&mut core, usize::MAX);
+    lose(&mut core);
+    assert_eq!(core.give_up(id, true), GivenUp::Unknown);
+    assert!(!core.has_unsent() && core.open_numbers.is_empty());
+}
+
+#[test]
+fn writes_do_not_run_further_ahead_of_an_unanswered_one_than_is_remembered() {
+    let mut core = Core::new(7);
+    let ids: Vec<_> = (0..MAX_OPEN_WRITES + 10).map(|_| core.begin(0, put("a")).unwrap()).collect();
+    let read = core.begin(0, get("a")).unwrap();
+    let sent = frames(&send(&mut core, usize::MAX)).len();
+    assert_eq!((sent, core.has_unsent()), (MAX_OPEN_WRITES, false));
+    receive(&mut core, &answer(ids[1], &WRITTEN));
+    assert!(!core.has_unsent(), "the oldest counts");
+    receive(&mut core, &answer(ids[0], &WRITTEN));
+    assert_eq!(frames(&send(&mut core, usize::MAX)).len(), 2);
+    lose(&mut core);
+    core.connected(3, 1, |_| {});
+    assert_eq!(frames(&send(&mut core, usize::MAX)).len(), MAX_OPEN_WRITES);
+    for &id in &ids[2..] {
+        send(&mut core, usize::MAX);
+        receive(&mut core, &answer(id, &WRITTEN));
+    }
+    send(&mut core, usize::MAX);
+    assert!(core.is_sent(read) && core.unanswered_bytes == 0);
 }

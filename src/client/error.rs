@@ -23,7 +23,8 @@ pub enum Error {
         /// How that was found out.
         reason: String,
     },
-    /// Whether the request was done cannot be known: it was sent, or partly sent, and no answer came.
+    /// Whether the request was done cannot be known: it was sent, or partly sent, no answer came, and nobody could be asked
+    /// in time what became of it.
     #[error("the outcome is unknown: {reason}. It was done once or not at all; read the records to find out")]
     OutcomeUnknown {
         /// Why no answer came.

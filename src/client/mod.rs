@@ -6,8 +6,8 @@
 //! both share, the values, the [`Batch`] and the [`Error`], is here
 //! and re-exported from each driver.
 //!
-//! What it promises: an acknowledged write was done once; a write of which no byte was sent was not done; everything
-//! between the two is told as [`Error::OutcomeUnknown`] and never guessed.
+//! What it promises: an acknowledged write was done once, however often it had to be sent; a write of which no byte was
+//! sent was not done; what cannot be known is told as [`Error::OutcomeUnknown`] and never guessed.
 
 #[cfg(all(unix, feature = "async"))]
 pub mod asynchronous;
@@ -25,6 +25,7 @@ mod options;
 mod paging;
 mod parts;
 mod read;
+mod repeat;
 mod target;
 mod values;
 mod verbs;

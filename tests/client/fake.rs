@@ -68,6 +68,8 @@ pub(crate) struct Asked {
     pub(crate) deadline_ms: u32,
     /// For a write: the client's id, the number and what is settled.
     pub(crate) write: Option<(u128, u64, u64)>,
+    /// For a write that says it was sent before: to the daemon of which boot number.
+    pub(crate) first_boot: Option<u64>,
     /// The bytes of the body.
     pub(crate) bytes: usize,
 }
@@ -139,8 +141,12 @@ fn asked(id: u64, body: &[u8]) -> Asked {
         Verb::Get { key, .. } | Verb::Contains { key, .. } => (*key, None),
         Verb::GetMany { keys, .. } | Verb::FilterMissing { keys, .. } => (keys.first().copied().unwrap_or(""), None),
         Verb::Scan { cursor, .. } => (cursor.map_or("", |cursor| cursor.key), None),
-        Verb::Write(write) => ("", Some((write.client, write.number, write.settled))),
+        Verb::Write(write) | Verb::WriteAgain { write, .. } => ("", Some((write.client, write.number, write.settled))),
         _ => ("", None),
     };
-    Asked { id, key: key.to_owned(), deadline_ms: request.deadline_ms, write, bytes: body.len() }
+    let first_boot = match &request.verb {
+        Verb::WriteAgain { earlier, .. } => Some(earlier.boot),
+        _ => None,
+    };
+    Asked { id, key: key.to_owned(), deadline_ms: request.deadline_ms, write, first_boot, bytes: body.len() }
 }

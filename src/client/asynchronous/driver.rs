@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::ConnectOptions;
 use super::session::waiting_allowed;
-use crate::client::connect::{LAST_TRY, NotConnected, PAUSE, establish, in_words};
+use crate::client::connect::{Connected, LAST_TRY, NotConnected, PAUSE, establish, in_words};
 use crate::client::core::{Broken, Core, GivenUp};
 use crate::ipc::{AsyncStream, SocketName, Stream};
 
@@ -258,11 +258,13 @@ impl Wire {
             return false; // Another driver was faster.
         }
         match tried {
-            Ok((stream, boot)) => {
+            Ok(Connected { stream, version, boot }) => {
                 if self.boot.swap(boot, Ordering::AcqRel) != boot {
                     self.restarts.fetch_add(1, Ordering::AcqRel);
                 }
                 state.line = Line::Up(Arc::new(stream));
+                let State { core, sleepers, .. } = &mut *state;
+                core.connected(version, boot, |id| woken.add(sleepers, id));
             }
             Err(NotConnected { may_pass: true, .. }) if Instant::now() < give_up => return true,
             Err(refused) => {

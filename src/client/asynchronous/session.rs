@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 
 use super::driver::{Driver, Drivers, Line, State, Wire, drive};
 use super::{ConnectOptions, Error, OpenOptions};
-use crate::client::connect::{self, First};
+use crate::client::connect::{self, Connected, First};
 use crate::client::core::{Core, Reply};
 use crate::client::identity::random_client_id;
 use crate::client::launch;
@@ -52,8 +52,10 @@ impl Session {
     }
 
     fn begun(first: First, options: ConnectOptions) -> Self {
-        let line = Line::Up(Arc::new(first.stream));
-        Self::over(Arc::new(first.name), options, first.client, line, first.boot)
+        let Connected { stream, version, boot } = first.connected;
+        let session = Self::over(Arc::new(first.name), options, first.client, Line::Up(Arc::new(stream)), boot);
+        session.wire.state.lock().core.connected(version, boot, |_| {});
+        session
     }
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {

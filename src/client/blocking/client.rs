@@ -119,8 +119,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Fault`] with the daemon's refusal, after which nothing was done, or
-    /// [`Fault::OutcomeUnknown`](super::Fault::OutcomeUnknown). [`Error::OutcomeUnknown`] if the connection was lost or
-    /// time ran out after a byte was sent. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
+    /// [`Fault::OutcomeUnknown`](super::Fault::OutcomeUnknown). [`Error::OutcomeUnknown`] if time ran
+    /// out after a byte was sent, or no daemon that knows what became of it could be reached any more. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
     /// sent: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn write(&self, batch: &Batch) -> Result<Written, Error> {
         read::written(&self.call(batch.to_verb())?)

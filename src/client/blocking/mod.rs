@@ -17,9 +17,15 @@
 //! ```
 //!
 //! **When the connection is lost** (the daemon was killed, or stopped), the next call makes a new one, for up to
-//! [`ConnectOptions::reconnect_for`]. Requests that were in flight: reads, commits and flushes are repeated; a write of
-//! which no byte was sent is sent; any other write ends as [`Error::OutcomeUnknown`]. [`Client::restarts`] counts how
-//! often another daemon was found.
+//! [`ConnectOptions::reconnect_for`]. Requests that were in flight are sent again, in the order in which they were begun, and
+//! before anything new. Writes and drops are done once all the same, across the daemon's restarts: it remembers what became
+//! of them, and answers what it answered first. [`Error::OutcomeUnknown`] is left for those that no daemon could be asked
+//! about in time, or none that knows. What a killed daemon lost (writes of
+//! [`Durability::Memory`], volatile namespaces) is gone, and a write that had no answer yet is done anew, as the only time.
+//! [`Client::restarts`] counts how often another daemon was found.
+//!
+//! **What is bounded.** At most 4,096 writes (or 64 MiB of them) may be without an answer; further ones wait for answers
+//! before they are sent, and so does what was begun after them.
 //!
 //! **Time.** Each call ends within [`ConnectOptions::timeout`]. An answer that comes later is dropped.
 

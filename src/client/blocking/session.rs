@@ -27,7 +27,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{
-    self, First, NotConnected, ask_for_stream, broke_off, establish_again, in_words, open_stream, unreachable,
+    self, Connected, First, NotConnected, ask_for_stream, broke_off, establish_again, in_words, open_stream,
+    unreachable,
 };
 use crate::client::core::{Broken, Core, Reply};
 use crate::client::identity::random_client_id;
@@ -98,9 +99,12 @@ impl Session {
         Self::begun(launch::open(dir, &options)?, options.into_connect())
     }
 
-    fn begun(First { name, client, stream, boot }: First, options: ConnectOptions) -> Result<Self, Error> {
+    fn begun(First { name, client, connected }: First, options: ConnectOptions) -> Result<Self, Error> {
+        let Connected { stream, version, boot } = connected;
         stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
-        Ok(Self::over(Arc::new(name), options, client, Line::Up(Arc::new(stream)), boot))
+        let session = Self::over(Arc::new(name), options, client, Line::Up(Arc::new(stream)), boot);
+        session.state.lock().core.connected(version, boot, |_| {});
+        Ok(session)
     }
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
@@ -364,16 +368,18 @@ impl Session {
         let Line::Down(give_up) = &mut state.line else { return };
         let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
         let tried = MutexGuard::unlocked(state, || establish_again(&self.name, self.client, give_up, limits.deadline));
-        let tried = tried.and_then(|(stream, boot)| match stream.set_read_timeout(self.options.timeout) {
-            Ok(()) => Ok((stream, boot)),
+        let tried = tried.and_then(|connected| match connected.stream.set_read_timeout(self.options.timeout) {
+            Ok(()) => Ok(connected),
             Err(e) => Err(NotConnected { error: unreachable(&e), may_pass: true }),
         });
         match tried {
-            Ok((stream, boot)) => {
+            Ok(Connected { stream, version, boot }) => {
                 if self.boot.swap(boot, Ordering::AcqRel) != boot {
                     self.restarts.fetch_add(1, Ordering::AcqRel);
                 }
                 state.line = Line::Up(Arc::new(stream));
+                let State { core, followers, .. } = &mut **state;
+                core.connected(version, boot, |id| self.wake(followers, id));
             }
             Err(NotConnected { may_pass: true, .. }) if Instant::now() < give_up => {}
             Err(refused) => {
