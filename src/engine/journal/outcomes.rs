@@ -260,17 +260,14 @@ impl Outcomes {
             older: NONE,
         };
         self.bytes += client.bytes();
-        let at = match self.free.pop() {
-            Some(at) => {
-                // The queue that the one before has left is used again.
-                let outcomes = std::mem::take(&mut self.clients[at as usize].outcomes);
-                self.clients[at as usize] = Client { outcomes, ..client };
-                at
-            }
-            None => {
-                self.clients.push(client);
-                self.clients.len() as u32 - 1
-            }
+        let at = if let Some(at) = self.free.pop() {
+            // The queue that the one before has left is used again.
+            let outcomes = std::mem::take(&mut self.clients[at as usize].outcomes);
+            self.clients[at as usize] = Client { outcomes, ..client };
+            at
+        } else {
+            self.clients.push(client);
+            self.clients.len() as u32 - 1
         };
         let (clients, hasher) = (&self.clients, &self.hasher);
         self.places.insert_unique(hasher.hash_one(id), at, |&at| hasher.hash_one(clients[at as usize].id));
@@ -308,9 +305,9 @@ impl Outcomes {
         self.forgotten = (self.forgotten.0.max(client.boot), self.forgotten.1.max(client.last));
         // A long queue is not kept for whoever comes next.
         if client.outcomes.capacity() > 8 {
-            client.outcomes = VecDeque::new()
+            client.outcomes = VecDeque::new();
         } else {
-            client.outcomes.clear()
+            client.outcomes.clear();
         }
         let id = client.id;
         let clients = &self.clients;
