@@ -69,8 +69,6 @@ pub(super) struct Session {
     on_task: bool,
     /// The next request must stand in line, and all sessions together have too much waiting.
     wants_room: bool,
-    /// Whether its client's numbers count.
-    counts: bool,
     /// It takes no further request, and waits for those that were good.
     ends: bool,
 }
@@ -133,7 +131,6 @@ impl Session {
             read_at: Instant::now(),
             on_task,
             wants_room: false,
-            counts: guest.version() >= NUMBERS_COUNT_SINCE,
             ends: false,
         }
     }
@@ -221,7 +218,7 @@ impl Session {
                     body: inbox.take(body.clone()),
                     deadline_ms,
                     read_at: self.read_at,
-                    counts: self.counts,
+                    counts: self.numbers_count(),
                 };
                 let answer = self.outbox.promise(id);
                 let (daemon, outbox) = (&self.daemon, &self.outbox);
@@ -256,7 +253,7 @@ impl Session {
         if let Verb::Write(write) = &verb {
             match prepare_write(self.daemon.store(), &mut self.tables, write) {
                 Ok(mut request) => {
-                    if self.counts && write.number > 0 {
+                    if self.numbers_count() && write.number > 0 {
                         request.once(write.settled, None);
                     }
                     self.queue_write(asker, request, body.len());
@@ -297,6 +294,11 @@ impl Session {
             _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),
         }
         Served::Here
+    }
+
+    /// Whether its client's numbers count.
+    fn numbers_count(&self) -> bool {
+        self.guest.version() >= NUMBERS_COUNT_SINCE
     }
 
     fn drop_records(&mut self, id: u64, space: &Space<'_>, numbered: &Numbered) {
