@@ -12,7 +12,7 @@ use crate::engine::{FlushHow, Repair, Settle, Surroundings, repair};
 
 fn small() -> Rig {
     let mut rig = Rig::new(options(Durability::Synced));
-    rig.options.segment_bytes = 400;
+    rig.options.segment_bytes = 600;
     rig.opened()
 }
 
