@@ -3,7 +3,8 @@
 //!
 //! It obeys lines on its standard input (`go`, `pause`; the end of it ends the worker) and answers `paused` once nothing
 //! of it is under way. Each request is logged twice: what it changes, as of unknown outcome, before it is sent, and what
-//! became of it as soon as that is known; so a worker that is killed leaves no write untold.
+//! became of it as soon as that is known; so a worker that is killed leaves no write untold. A worker that lives learns every
+//! outcome, however often the daemon is killed: one that stays unknown ends it.
 
 #[path = "worker/change.rs"]
 mod change;
@@ -177,7 +178,6 @@ impl Storm {
             // Where there is nothing to drop, nothing is written, and the Seq is that of the write before.
             Ok(dropped) if dropped.records == 0 => self.note_outcome(request, &Outcome::Refused),
             Ok(dropped) => self.note_outcome(request, &Outcome::Acknowledged(dropped.seq)),
-            Err(error) if error.outcome_is_unknown() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -288,12 +288,10 @@ impl Storm {
         Ok(self.log.write_all(format!("{}\n", json!({ "request": request, "seq": seq })).as_bytes())?)
     }
 
-    /// Logs that everything up to a Seq is on the platter. A commit or flush whose answer the daemon's death took promises
-    /// nothing.
+    /// Logs that everything up to a Seq is on the platter.
     fn settled(&mut self, result: Result<Seq, Error>) -> Result<(), Failure> {
         match result {
             Ok(seq) => Ok(self.log.write_all(format!("{}\n", json!({ "settled": seq.0 })).as_bytes())?),
-            Err(error) if error.outcome_is_unknown() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 PROTOCOL = pathlib.Path(__file__).with_name("PROTOCOL.md")
 
 MAGIC = b"COMNHOLD"
-VERSIONS = (1, 2)
+VERSIONS = (1, 3)
 HELLO = struct.Struct("<8sHHIQQ16sQQ")
 HEADER = struct.Struct("<IQB")
 REQUEST, ANSWER, PART, EVENT, CANCEL = 1, 2, 3, 4, 5
@@ -249,7 +249,8 @@ class Session:
 
     def __init__(self, directory, hello=None, timeout_s=30.0):
         self.client = hello.client if hello else secrets.randbits(128)
-        self.number = self.last_id = 0
+        self.number = self.last_id = self.greatest = 0
+        self.unanswered = {}  # number: (first boot, greatest Seq known then, write)
         self.buffer, self.answers, self.parts = b"", {}, {}
         self.socket = self.connect(os.fspath(directory), timeout_s)
         if hello is None:
@@ -353,12 +354,37 @@ class Session:
 
     def send_write(self, spaces, ops, durability=None, deadline_ms=0):
         self.number += 1
-        write = {"client": self.client, "number": self.number, "settled": self.number, "if_token": None}
+        settled = min(self.unanswered, default=self.number)
+        write = {"client": self.client, "number": self.number, "settled": settled, "if_token": None}
         write |= {"durability": durability and Variant(durability), "spaces": spaces, "ops": ops}
+        self.unanswered[self.number] = ({"boot": self.daemon.boot, "after": self.greatest}, write)
         return self.send("Write", write, deadline_ms)
 
     def write(self, spaces, ops, durability=None):
-        return self.wait(self.send_write(spaces, ops, durability)).value
+        request = self.send_write(spaces, ops, durability)
+        return self.written(self.number, request)
+
+    def written(self, number, request):
+        """Waits for the answer to the write of this number; from then on it need not be sent again."""
+        try:
+            written = self.wait(request).value
+        except Fault:
+            self.unanswered.pop(number)
+            raise
+        self.unanswered.pop(number)
+        self.greatest = max(self.greatest, written["seq"])
+        return written
+
+    def resume(self, lost):
+        """Sends the writes again that a session of the same client has lost its connection over, and gives their answers."""
+        self.number, self.greatest = lost.number, lost.greatest
+        requests = {}
+        for number, (earlier, write) in sorted(lost.unanswered.items()):
+            if self.daemon.boot < earlier["boot"]:
+                raise ProtocolError("the store has another journal: what became of the writes cannot be known")
+            self.unanswered[number] = (earlier, write)
+            requests[number] = self.send("WriteAgain", {"earlier": earlier, "write": write})
+        return {number: self.written(number, request) for number, request in requests.items()}
 
     def put(self, namespace, key, value, **how):
         return self.write([space(namespace)], [op("Put", key=key, value=json.dumps(value), **how)])

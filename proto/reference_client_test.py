@@ -194,6 +194,39 @@ class WithDaemon(unittest.TestCase):
 
     # --- Operations that change a value where it lies.
 
+    def test_a_write_that_is_sent_again_is_done_once_and_gets_its_first_answer(self):
+        self.session.put("once", "k", {"n": 0})
+        add = [op("Increment", key="k", field="n", by=Variant("Int", 1))]
+        first = self.session.send_write([space("once")], add)
+        self.session.send_write([space("once")], add)
+        answer = self.session.wait(first).value
+        self.session.close()
+        hello = Hello(client=self.session.client)
+        with self.connect(hello) as again:
+            answers = again.resume(self.session)
+            self.assertEqual(answers[self.session.number - 1], answer)
+            self.assertGreater(answers[self.session.number]["seq"], answer["seq"])
+            self.assertEqual(again.get("once", "k"), {"n": 2})
+            # The client says that it has these answers, so the daemon need not know them any more.
+            again.put("once", "other", 1)
+            write = {**self.session.unanswered[self.session.number][1]}
+            with self.assertRaises(Fault) as refused:
+                again.ask("WriteAgain", {"earlier": {"boot": again.daemon.boot, "after": 0}, "write": write})
+            self.assertEqual(refused.exception.name, "OutcomeUnknown")
+            self.assertEqual(again.get("once", "k"), {"n": 2})
+
+    def test_a_drop_that_is_sent_again_takes_nothing_that_came_after_it(self):
+        self.session.put("dropped", "k", 1)
+        drop = {"space": space("dropped"), "client": self.session.client, "number": 100, "settled": 100, "earlier": None}
+        first = self.session.ask("DropOnce", drop)
+        self.session.number = 100
+        self.session.put("dropped", "later", 2)
+        drop |= {"earlier": {"boot": self.session.daemon.boot, "after": 0}, "number": 102, "settled": 102}
+        second = self.session.ask("DropOnce", drop)
+        self.session.number = 102
+        self.assertEqual(self.session.ask("DropOnce", drop), second)
+        self.assertEqual((first.value["records"], second.value["records"]), (1, 1))
+
     def change(self, name, **fields):
         return self.session.write([space(self.namespace)], [op(name, key="k", **fields)])
 

@@ -225,6 +225,8 @@ class Loop:
         requests, settled = [], []
         for log in [*self.dead_logs, *(worker.log for worker in self.workers)]:
             begun, promised = log.read()
+            if log not in self.dead_logs and any(request.seq is None for request in begun):
+                raise Failure(f"{log.worker} lives, and does not know what became of all its writes")
             requests += begun
             settled += promised
         self.dead_logs.clear()
@@ -280,7 +282,7 @@ class Loop:
         print(f"kills by phase        {', '.join(f'{phase} {self.kills[phase]}' for phase in [*POINTS, ANYWHERE])}")
         print(f"kills by point        {', '.join(f'{name} {count}' for name, count in sorted(self.points.items()))}")
         print(f"workers killed        {self.killed_workers}")
-        print(f"acknowledged writes   {checker.acknowledged}, and {checker.unknown} of unknown outcome")
+        print(f"acknowledged writes   {checker.acknowledged}, and {checker.unknown} of killed workers, of unknown outcome")
         print(f"given up by `memory`  {checker.given_up}")
         print(f"lost writes           {checker.lost}")
 

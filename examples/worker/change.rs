@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     Acknowledged(Seq),
     /// Its condition did not hold: nothing was done.
     Refused,
-    /// The daemon died before it answered: all of it was done, or nothing.
+    /// Nothing but that it was begun: if its worker is killed, all of it was done, or nothing.
     Unknown,
 }
 
@@ -40,12 +40,12 @@ impl Change {
     }
 }
 
-/// A refused condition and an unknown outcome are answers that a worker lives with; everything else ends it.
+/// A refused condition is an answer that a worker lives with. Everything else ends it, an unknown outcome too: the client
+/// asks the next daemon what became of a write, so there is none as long as one comes back.
 pub(crate) fn outcome(result: Result<Written, Error>) -> Result<Outcome, Error> {
     match result {
         Ok(written) => Ok(Outcome::Acknowledged(written.seq)),
         Err(Error::Fault(Fault::ConditionFailed { .. })) => Ok(Outcome::Refused),
-        Err(error) if error.outcome_is_unknown() => Ok(Outcome::Unknown),
         Err(error) => Err(error),
     }
 }

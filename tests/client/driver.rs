@@ -51,6 +51,7 @@ pub(crate) trait Records: Clone + Send + Sync {
     fn put<T: Serialize + Sync>(&self, key: &str, value: &T) -> Result<Written, Error>;
     fn put_raw(&self, key: &str, value: &str) -> Result<Written, Error>;
     fn put_raw_later(&self, key: &str, value: &str) -> Result<impl Later<Written> + use<Self>, Error>;
+    fn increment(&self, key: &str, field: &str, by: i64) -> Result<Written, Error>;
     fn scan(&self) -> impl Iterator<Item = Result<Entry, Error>>;
     fn get_all(&self) -> impl Stream + use<Self>;
 }
@@ -123,6 +124,10 @@ impl Records for blocking::Namespace {
 
     fn put_raw_later(&self, key: &str, value: &str) -> Result<impl Later<Written> + use<>, Error> {
         self.put_raw_later(key, value)
+    }
+
+    fn increment(&self, key: &str, field: &str, by: i64) -> Result<Written, Error> {
+        self.increment(key, field, by)
     }
 
     fn scan(&self) -> impl Iterator<Item = Result<Entry, Error>> {
@@ -222,6 +227,10 @@ impl Records for On<commonhold::Namespace> {
 
     fn put_raw_later(&self, key: &str, value: &str) -> Result<impl Later<Written> + use<>, Error> {
         Ok(self.on(self.runtime.block_on(self.what.put_raw_later(key, value))?))
+    }
+
+    fn increment(&self, key: &str, field: &str, by: i64) -> Result<Written, Error> {
+        self.runtime.block_on(self.what.increment(key, field, by))
     }
 
     fn scan(&self) -> impl Iterator<Item = Result<Entry, Error>> {

@@ -5,6 +5,7 @@ mod driver;
 mod fake;
 mod lost;
 mod many;
+mod once;
 mod real;
 mod strange;
 mod streams;
