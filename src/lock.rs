@@ -319,7 +319,11 @@ fn write_holder(mut file: &File) -> io::Result<()> {
     // Emptied first: a loser who looks now finds nothing and looks again, rather than the owner before us.
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(&line)
+    match file.write_all(&line) {
+        // What holds is the lock. On a full disk it goes without its holder's name, so that the store can be read.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
+        written => written,
+    }
 }
 
 /// Who holds the store whose lock file is `path`, if the file tells. It also names the last owner of a store that

@@ -37,6 +37,12 @@ impl From<&engine::Error> for Fault {
                 Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
             }
             Error::Full { path } => Self::Full { path: text(path) },
+            // What is needed goes where the file is named: a client of any release shows that.
+            Error::NoRoomToBegin { file, needed, free } => {
+                let free = free.map_or_else(|| "fewer".to_owned(), |free| free.to_string());
+                let path = text(file);
+                Self::Full { path: format!("{path} (where {needed} bytes are needed to begin and {free} are free)") }
+            }
             Error::Disk { action, path, source }
             | Error::Lock(LockError::NotAllowed { action, path, source } | LockError::Io { action, path, source }) => {
                 Self::DiskError { action: (*action).to_owned(), path: text(path), reason: source.to_string() }

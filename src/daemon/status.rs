@@ -214,7 +214,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let options = store.options();
     let (used_bytes, limit_bytes) = store.memory();
     let status = Status {
-        refuses_writes: store.refuses_writes(),
+        refuses_writes: store.refuses_writes().or_else(|| store.waits_for_room()),
         warnings,
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("COMMONHOLD_COMMIT"),

@@ -95,6 +95,18 @@ pub enum Error {
         /// The file that could not grow.
         path: PathBuf,
     },
+    /// The disk has no room for the piece of journal that a start begins. Reads are served, where the store was opened.
+    #[error(
+        "the disk of {file} is full: to take writes, the store needs {needed} bytes there to begin the next piece of its journal, and {}; free some, and writes are taken. Nothing was changed", free_words(*.free), file = .file.display()
+    )]
+    NoRoomToBegin {
+        /// The file that could not be written.
+        file: PathBuf,
+        /// Its bytes.
+        needed: u64,
+        /// How many are free on its file system, if that could be seen.
+        free: Option<u64>,
+    },
     /// The operating system refused an operation on a file.
     #[error("cannot {action} {path}: {source}; {remedy}", path = .path.display(), remedy = remedy(source))]
     Disk {
@@ -235,6 +247,10 @@ fn field_words(field: Option<&str>) -> String {
     field.map_or_else(String::new, |field| format!(", field {field:?},"))
 }
 
+fn free_words(free: Option<u64>) -> String {
+    free.map_or_else(|| "fewer are free".to_owned(), |free| format!("{free} are free"))
+}
+
 fn holder_words(holder: Option<&Holder>) -> String {
     holder.map_or_else(String::new, |holder| format!(" ({holder})"))
 }
@@ -252,6 +268,9 @@ impl Error {
     pub(crate) fn repeat(&self) -> Self {
         match self {
             Self::Full { path } => Self::Full { path: path.clone() },
+            Self::NoRoomToBegin { file, needed, free } => {
+                Self::NoRoomToBegin { file: file.clone(), needed: *needed, free: *free }
+            }
             Self::Disk { action, path, source } => Self::Disk {
                 action,
                 path: path.clone(),

@@ -17,7 +17,7 @@ use super::disk::{Disk, Kind, ReadOnlyDisk, Stat};
 use super::error::Error;
 use super::files::Files;
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal, read_journal};
+use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
 use super::layout::Layout;
 use super::note;
 use super::once::VolatileOutcomes;
@@ -74,7 +74,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Owned`] by another, [`Error::Damage`] in the journal, [`Error::NewerFormat`], [`Error::NotADirectory`],
-    /// [`Error::Disk`]. After an error nothing that was readable before is gone.
+    /// [`Error::Disk`]. After an error nothing that was readable before is gone. A disk without room for the next piece of
+    /// journal is no error: reads are served, writes refused as [`Error::NoRoomToBegin`] until [`tick`](Self::tick) finds
+    /// some.
     pub fn open(dir: &Path, options: StoreOptions, around: Surroundings) -> Result<Self, Error> {
         Self::open_reading(dir, options, around, Reading::Strict)
     }
@@ -105,7 +107,7 @@ impl Store {
             ownership: Arc::clone(&ownership),
             reading,
         };
-        let mut journal = continue_journal(&disk, &layout, Arc::clone(&poison), &fresh)?;
+        let mut journal = continue_journal_or_wait(&disk, &layout, &poison, &fresh)?;
         let journal_is_gone = earlier.is_some() && journal.appender.boot() == 1;
         if journal_is_gone {
             let journal = layout.journal();
@@ -205,7 +207,11 @@ impl Store {
             rescue_report: Mutex::default(),
             read_only: false,
         };
-        if store.poison.reason().is_none() {
+        let no_room = store.turn.exclusive(|writer| writer.appender.waits_for_room().map(Error::repeat));
+        if let Some(no_room) = &no_room {
+            tracing::error!("{no_room}");
+            store.seen.get_mut().no_room = Some(no_room.repeat());
+        } else if store.poison.reason().is_none() {
             store.release_quarantines();
             store.rely_on_quarantines()?;
         }
@@ -214,6 +220,7 @@ impl Store {
         store.ranges.iter_mut().for_each(Range::let_go);
         // Not before: what waits for closed namespaces has been quarantined, and the files have been looked at.
         match (reading, store.poison.reason()) {
+            _ if no_room.is_some() => {}
             (Reading::Strict, None) => store.release_segments(),
             (Reading::Strict, Some(_)) => store.forget_segments(kept),
             (Reading::Whole | Reading::Cut, _) => {}

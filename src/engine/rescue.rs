@@ -76,19 +76,24 @@ impl Store {
         self.report(told(rescue.files, &failed));
     }
 
-    /// Puts a fresh journal in the place of the one that failed, as a start would begin it.
-    fn fresh_journal(&self) -> Result<Via, Error> {
-        self.ownership.check()?;
-        let poison = Arc::new(Poison::default());
-        let fresh = Fresh {
-            store: 0,
+    /// What a segment is begun with, in the middle of an owner's life.
+    pub(super) fn fresh(&self, store: u128) -> Fresh {
+        Fresh {
+            store,
             segment_bytes: self.options.change_segment_at(),
             buffer_bytes: self.options.buffer_bytes,
             room_bytes: self.options.room_bytes,
             clock: Arc::clone(&self.clock),
             ownership: Arc::clone(&self.ownership),
             reading: Reading::Strict,
-        };
+        }
+    }
+
+    /// Puts a fresh journal in the place of the one that failed, as a start would begin it.
+    fn fresh_journal(&self) -> Result<Via, Error> {
+        self.ownership.check()?;
+        let poison = Arc::new(Poison::default());
+        let fresh = self.fresh(0);
         self.turn.exclusive(|writer| {
             writer.appender.leave_readable();
             let opened = rescue_journal(&self.disk, &self.layout, Arc::clone(&poison), &fresh, self.shared.applied())?;

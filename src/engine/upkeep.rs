@@ -14,13 +14,20 @@ use super::writer::Writer;
 /// What the journal may grow to, however little data there is.
 const JOURNAL_LIMIT: u64 = 256 << 20;
 /// What only the holder of the turn can tell of the journal.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// Why there is no journal to append to yet.
+    pub(super) no_room: Option<Error>,
+    waiting: Waiting,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Waiting {
     unwritten_bytes: usize,
     pinned_by: Vec<Place>,
 }
 
-impl Seen {
+impl Waiting {
     fn now(writer: &Writer) -> Self {
         Self { unwritten_bytes: writer.appender.waiting_bytes(), pinned_by: writer.appender.pinned_by() }
     }
@@ -54,13 +61,13 @@ impl Store {
     /// Numbers for `status`. It waits for no writer: what the journal waits for is, while one is at work, as of the last
     /// look.
     pub fn stats(&self) -> Stats {
-        let now = self.turn.if_free(|writer| Seen::now(writer));
+        let now = self.turn.if_free(|writer| Waiting::now(writer));
         let seen = match now {
             Some(now) => {
-                self.seen.lock().clone_from(&now);
+                self.seen.lock().waiting.clone_from(&now);
                 now
             }
-            None => self.seen.lock().clone(),
+            None => self.seen.lock().waiting.clone(),
         };
         // The Seqs of intents and a start's raised ceiling lie above the last write: what counts here is how much of what
         // readers see is on the platter. Read in this order, for a write is in the journal before it is seen.
@@ -87,6 +94,7 @@ impl Store {
     pub fn tick(&self) -> Result<(), Error> {
         self.refuse_if_read_only()?;
         self.shared.collect_garbage();
+        self.begin_if_there_is_room()?;
         let written_out = self.write_out();
         // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
@@ -95,12 +103,45 @@ impl Store {
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
             writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep));
-            Seen::now(writer)
+            Waiting::now(writer)
         });
-        *self.seen.lock() = seen;
+        self.seen.lock().waiting = seen;
         self.give_room_back()?;
         self.release_quarantines();
         written_out
+    }
+
+    /// Why writes are refused for want of room since the start, if they are; they are taken as soon as there is some.
+    pub fn waits_for_room(&self) -> Option<String> {
+        self.seen.lock().no_room.as_ref().map(ToString::to_string)
+    }
+
+    /// Begins the journal for which there was no room at the start.
+    fn begin_if_there_is_room(&self) -> Result<(), Error> {
+        if self.seen.lock().no_room.is_none() {
+            return Ok(());
+        }
+        self.check_owner()?;
+        let begun = self.turn.exclusive(|writer| {
+            let fresh = self.fresh(writer.appender.store());
+            writer.appender.found(&fresh)
+        });
+        match begun {
+            Ok(tail) => {
+                self.seen.lock().no_room = None;
+                if let Some(tail) = tail {
+                    tracing::warn!(segment = %tail.segment.display(), offset = tail.offset, bytes = tail.bytes, "the unsynced end of an interrupted write was set aside");
+                }
+                tracing::info!("the disk has room again: writes are taken");
+                self.rely_on_quarantines()?;
+                self.release_segments();
+                Ok(())
+            }
+            Err(error) => {
+                self.seen.lock().no_room = Some(error.repeat());
+                Err(error)
+            }
+        }
     }
 
     /// Gives the disk most of the room that is set aside for the journal, so that a file can be written to it; it is taken

@@ -39,6 +39,8 @@ pub(crate) struct Appender {
     pub(super) progress: Arc<Progress>,
     pub(super) store: u128,
     pub(super) boot: u64,
+    /// Why there is no segment to append to yet, after a start on a full disk.
+    pub(super) unfounded: Option<Error>,
     pub(super) segment_bytes: u64,
     pub(super) ownership: Arc<Ownership>,
     pub(super) room: Room,
@@ -146,6 +148,9 @@ impl Appender {
     /// Begins a group of records: changes segment where the current one is full, and raises the ceiling in time.
     pub(crate) fn begin(&mut self) -> Result<(), Error> {
         self.poison.check()?;
+        if let Some(no_room) = &self.unfounded {
+            return Err(no_room.repeat());
+        }
         if self.current().bytes >= self.segment_bytes {
             match self.change_segment(Spare::Keep) {
                 // There may be room left in this one, and what frees some must get through.
@@ -179,6 +184,9 @@ impl Appender {
 
     /// Gives back the room beyond the records, but for what flushes need to tell; says whether there was any.
     pub(crate) fn lend_room(&mut self) -> bool {
+        if self.unfounded.is_some() {
+            return false;
+        }
         let end = self.current().bytes;
         let lends = self.room.lend(&*self.file, end);
         self.extent.is_short(self.room.is_tight());

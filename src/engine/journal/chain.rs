@@ -119,6 +119,12 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// About how many bytes are to be set aside.
+    pub(super) fn bytes_cut_off(&self) -> u64 {
+        let cut_in = |read: &Read| self.cut_off.iter().any(|(_, path, _)| *path == read.path);
+        self.segments.iter().filter(|read| cut_in(read)).map(|read| read.end.byte).sum()
+    }
+
     /// Whether a namespace's file lacks writes that only a missing segment can hold.
     fn waits_for_what_is_gone(&self) -> bool {
         let covered = |place: &Place| self.table.get(place).map_or(Seq::ZERO, |known| known.covered);

@@ -35,6 +35,12 @@ impl Numbers {
         Seq(self.next.load(Ordering::Relaxed))
     }
 
+    /// As a journal has it that was begun after some were given out.
+    pub(super) fn go_on_from(&self, next: Seq, ceiling: Seq) {
+        self.next.fetch_max(next.0, Ordering::Relaxed);
+        self.raise_ceiling(ceiling);
+    }
+
     pub(super) fn raise_ceiling(&self, ceiling: Seq) {
         self.ceiling.store(ceiling.0, Ordering::Relaxed);
     }

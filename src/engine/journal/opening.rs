@@ -82,7 +82,8 @@ pub(crate) fn continue_journal(
     let chain = chain::read(&**disk, layout, fresh.reading)?;
     // Not before: where the chain is refused, nothing is to be changed.
     remove_unfinished(&**disk, layout)?;
-    let tail = set_aside(&**disk, layout, &chain)?;
+    let tail = set_aside(&**disk, layout, &chain)
+        .map_err(|error| no_room_to_begin(&**disk, layout, chain.bytes_cut_off(), error))?;
     let mut opened = begin_segment(disk, layout, poison, fresh, chain, None)?;
     opened.tail = tail;
     // From here on the segment exists. What does not count any more would only be read again for nothing.
@@ -160,11 +161,13 @@ fn begin_segment(
     }
 
     let (path, new) = (layout.segment(number), layout.new_segment(number));
-    let file = disk.open(&new, &How::CREATE_NEW).map_err(Error::disk("create", &new))?;
+    let needed = bytes.len() as u64;
+    let told = |error| no_room_to_begin(&**disk, layout, needed, error);
+    let file = disk.open(&new, &How::CREATE_NEW).map_err(Error::disk("create", &new)).map_err(told)?;
     if let Err(error) = file.write_at(&bytes, 0) {
         // A start that failed on a full disk must not leave it fuller; what cannot be removed the next start removes.
         let _ = disk.remove(&new);
-        return Err(Error::disk("write", &new)(error));
+        return Err(told(Error::disk("write", &new)(error)));
     }
     file.sync().map_err(Error::disk("sync", &new))?;
     faultpoint!("load-built");
@@ -215,6 +218,7 @@ fn begin_segment(
         progress: Arc::clone(&progress),
         store: header.store,
         boot: header.boot,
+        unfounded: None,
         segment_bytes: fresh.segment_bytes,
         ownership: Arc::clone(&fresh.ownership),
         room: Room::new(fresh.room_bytes),
@@ -252,6 +256,16 @@ fn begin_segment(
         copied: copy.count,
         kept,
     })
+}
+
+/// Says of a full disk how much room a start needs, and how much there is.
+fn no_room_to_begin(disk: &dyn Disk, layout: &Layout, needed: u64, error: Error) -> Error {
+    match error {
+        Error::Full { path } => {
+            Error::NoRoomToBegin { file: path, needed, free: disk.free_bytes(&layout.journal()).ok() }
+        }
+        other => other,
+    }
 }
 
 /// What the next owner begins with.

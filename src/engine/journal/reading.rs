@@ -81,6 +81,7 @@ pub(crate) fn read_journal(
         progress: Arc::clone(&progress),
         store: next.store,
         boot: next.boot,
+        unfounded: None,
         segment_bytes: u64::MAX,
         ownership,
         room: Room::new(0),

@@ -85,6 +85,26 @@ impl Progress {
         }
     }
 
+    /// All that was written is on the platter, by somebody else's sync.
+    pub(super) fn settle(&self) {
+        let _state = self.state.lock();
+        self.oldest_unsynced.store(0, Ordering::Relaxed);
+        self.synced.store(self.written.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// Goes on as `begun`, of which nobody else knows, in its segment.
+    pub(super) fn go_on_as(&self, begun: &Self) {
+        let mut state = self.state.lock();
+        state.segments.clone_from(&begun.state.lock().segments);
+        state.names_unsynced = false;
+        self.oldest_unsynced.store(0, Ordering::Relaxed);
+        for (own, other) in
+            [(&self.appended, &begun.appended), (&self.written, &begun.written), (&self.synced, &begun.synced)]
+        {
+            own.store(other.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
     /// The last Seq that has a record.
     pub(crate) fn appended(&self) -> Seq {
         Seq(self.appended.load(Ordering::Acquire))

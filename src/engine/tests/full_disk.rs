@@ -160,3 +160,21 @@ fn the_files_end_follows_the_records_in_steps_and_a_left_segment_gives_back_the_
     assert_ne!(left[left.len() - 64..], [0; 64], "no zeros are left behind its last record");
     assert_eq!(rig.killed().all("a"), [pair("k", "\"a value of some bytes, so that it does not take for ever\"")]);
 }
+
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    for room_bytes in [0, STEP] {
+        let mut rig = Rig::new(options(Durability::Buffered));
+        rig.options.room_bytes = room_bytes;
+        let rig = rig.opened();
+        rig.put("a", "k0", "1");
+        let call = if room_bytes == 0 { Call::Write } else { Call::Allocate };
+        rig.disk.fail(Failure::nth(1, FailWith::Quota).of(call).for_good());
+        puts_until_full(&rig, "k");
+        assert!(room_bytes == 0 || rig.delete("a", "k0").found == 1, "the spare is for this");
+        assert!(room_bytes > 0 || matches!(rig.flush("a"), Err(Error::Full { .. })));
+        rig.disk.mend();
+        rig.put("a", "later", "1");
+        rig.flush("a").unwrap();
+    }
+}
