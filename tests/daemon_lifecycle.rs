@@ -108,8 +108,10 @@ fn a_journal_beyond_its_limit_is_flushed_by_the_daemon_itself_and_told(place: &P
     let mut peer = place.connect();
     let value = format!("\"{}\"", "x".repeat(10_000));
     peer.call(put("rare", "k", "1"));
-    for number in 0..40 {
+    for number in 0..200 {
         peer.call(put("busy", &(number % 4).to_string(), &value));
+        let bytes = status(&mut peer)["journal"]["bytes"].as_u64().unwrap();
+        assert!(bytes <= 320 << 10, "the writer waits for the flushes: {bytes} after {number} writes");
     }
     assert_eq!(status(&mut peer)["journal"]["limit"], 200 << 10);
     eventually("it has flushed by itself", || {

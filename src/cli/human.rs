@@ -77,8 +77,17 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
         "h" => seconds(3_600),
         other => return Err(format!("{other:?} is no unit of time: ms, s, min and h are")),
     };
-    span.ok_or_else(|| format!("{text} is too long"))
+    // Nobody means more, and a clock cannot tell a time that is further off than it goes.
+    span.filter(|span| *span <= LONGEST_SPAN).ok_or_else(|| format!("{text} is too long: 100 years are the most"))
 }
+
+/// Refuses what is less than makes sense, naming what is the least; `instead` says what is to be done by one who wanted none.
+pub(super) fn at_least<T: Copy + PartialOrd>(value: T, least: T, least_text: &str, instead: &str) -> Result<T, String> {
+    if value >= least { Ok(value) } else { Err(format!("{least_text} is the least; {instead}")) }
+}
+
+/// The longest time that is taken.
+const LONGEST_SPAN: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Reads an amount of bytes as people type it: `512MiB`, `2G`, `65536`. Units are powers of 1,024, however they are
 /// written; a bare number is bytes.
@@ -199,9 +208,15 @@ mod tests {
         for (text, millis) in [("500ms", 500), ("30s", 30_000), ("30", 30_000), ("2 min", 120_000), ("1h", 3_600_000)] {
             assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for bad in ["", "s", "-1s", "1d", "99999999999999999999s", "9999999999999999999h"] {
+        for bad in ["", "s", "-1s", "1d", "900000h", "99999999999999999999s", "9999999999999999999h"] {
             assert!(parse_span(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_too_little_is_refused_with_the_least_that_is_taken() {
+        assert_eq!(at_least(1 << 20, 1 << 20, "1M", "leave it out for none"), Ok(1 << 20));
+        assert_eq!(at_least(0, 1 << 20, "1M", "leave it out"), Err("1M is the least; leave it out".to_owned()));
     }
 
     #[test]

@@ -42,20 +42,22 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "NS")]
     preload: Vec<String>,
     /// How long a flush waits for a program that holds the lock of the file.
+    /// 0s is not to wait.
     #[arg(long, value_name = "T", default_value = "30s", value_parser = human::parse_span)]
     flush_lock_timeout: Duration,
-    /// End when no session has been open for so long, as `10min`.
-    #[arg(long, value_name = "T", value_parser = human::parse_span)]
+    /// End when no session has been open for so long, as `10min`; 100ms is the least. Without it the daemon stays.
+    #[arg(long, value_name = "T", value_parser = idle_exit)]
     idle_exit: Option<Duration>,
     /// Let this user in as well, by number; may be repeated. They connect at .commonhold-shared/socket.
     #[arg(long, value_name = "U")]
     allow_uid: Vec<u32>,
     /// Most memory that records, indexes and old versions may take, as 512M or 2G; a write that would need more is
-    /// refused.
-    #[arg(long, value_name = "S", value_parser = human::parse_size)]
+    /// refused. 1M is the least; without it there is no limit.
+    #[arg(long, value_name = "S", value_parser = max_memory)]
     max_memory: Option<u64>,
     /// How large the journal may grow before the daemon flushes by itself; else the larger of 256 MiB and half the data.
-    #[arg(long, value_name = "S", value_parser = human::parse_size)]
+    /// 1M is the least.
+    #[arg(long, value_name = "S", value_parser = journal_limit)]
     journal_limit: Option<u64>,
     /// What to do when the disk has ended all writing, after bringing to safety what can be: serve reads, or end.
     #[arg(long, value_name = "WHAT", default_value = "stay", value_parser = ["stay", "exit"])]
@@ -73,6 +75,22 @@ pub(super) struct ServeArgs {
     #[arg(long, hide = true)]
     announce: bool,
 }
+
+fn idle_exit(text: &str) -> Result<Duration, String> {
+    let instead = "leave it out for a daemon that stays";
+    human::at_least(human::parse_span(text)?, Duration::from_millis(100), "100ms", instead)
+}
+
+fn max_memory(text: &str) -> Result<u64, String> {
+    human::at_least(human::parse_size(text)?, LEAST_SIZE, "1M", "leave it out for no limit")
+}
+
+fn journal_limit(text: &str) -> Result<u64, String> {
+    human::at_least(human::parse_size(text)?, LEAST_SIZE, "1M", "leave it out for one that grows with the data")
+}
+
+/// Less than this holds hardly a request.
+const LEAST_SIZE: u64 = 1 << 20;
 
 /// Runs the command.
 pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
@@ -136,4 +154,20 @@ fn preload(names: &[String]) -> Result<Preload, Failure> {
         Place::new(workspace, namespace)
     };
     Ok(Preload::These(names.iter().map(place).collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_that_make_no_sense_are_refused_with_the_least() {
+        for (least, less) in [("1M", "0"), ("1M", "1"), ("1048576", "1048575")] {
+            assert!(max_memory(least).is_ok() && journal_limit(least).is_ok());
+            assert!(max_memory(less).unwrap_err().contains("1M is the least; leave it out for no limit"));
+            assert!(journal_limit(less).unwrap_err().contains("1M is the least"));
+        }
+        assert_eq!(idle_exit("100ms"), Ok(Duration::from_millis(100)));
+        assert!(idle_exit("0").unwrap_err().contains("100ms is the least; leave it out for a daemon that stays"));
+    }
 }

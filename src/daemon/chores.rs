@@ -23,8 +23,8 @@ pub(super) struct Chores {
 }
 
 impl Chores {
-    /// One second's work.
-    pub(super) fn second(&mut self, daemon: &Daemon) {
+    /// One second's work, or what the journal's growth asks for in between.
+    pub(super) fn for_the_engine(&mut self, daemon: &Daemon) {
         let store = daemon.store();
         let ticked = store.tick();
         // Told once: what has ended writing is led with by `status`, and a full disk answers each write.
@@ -36,6 +36,7 @@ impl Chores {
         if store.refuses_writes().is_none() {
             return daemon.flusher().relieve_journal();
         }
+        store.journal_is_relieved();
         if store.needs_rescue() && self.rescued.is_none_or(|last| last.elapsed() >= RESCUE_AGAIN) {
             store.rescue(RESCUE_LOCK);
             self.rescued = Some(Instant::now());

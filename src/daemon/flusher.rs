@@ -174,12 +174,14 @@ impl Flusher {
     /// Flushes what pins the oldest segments of a journal that has outgrown its limit, once at a time.
     pub(super) fn relieve_journal(self: &Arc<Self>) {
         let mut relief = self.relief.lock();
-        if relief.running || relief.not_before.is_some_and(|time| Instant::now() < time) {
+        if relief.running {
             return;
         }
-        let places = self.store.to_relieve_the_journal();
+        let is_too_soon = relief.not_before.is_some_and(|time| Instant::now() < time);
+        let places = if is_too_soon { Vec::new() } else { self.store.to_relieve_the_journal() };
         if places.is_empty() {
-            return;
+            // Writers are not to wait for what nobody does.
+            return self.store.journal_is_relieved();
         }
         relief.running = true;
         drop(relief);
@@ -191,7 +193,14 @@ impl Flusher {
             let mut relief = flusher.relief.lock();
             relief.running = false;
             relief.not_before = outcome.is_err().then(|| Instant::now() + RELIEF_AGAIN);
-            relief.files += outcome.map_or(0, |done| u64::from(done.rewritten));
+            let rewritten = outcome.as_ref().map_or(0, |done| u64::from(done.rewritten));
+            relief.files += rewritten;
+            drop(relief);
+            if rewritten > 0 || outcome.is_err() {
+                // The segments that were waited for can go, and perhaps it is not enough yet. Where nothing was done, a
+                // second is soon enough.
+                flusher.store.wake();
+            }
         };
         let wish = Wish { rewrite: false, since: Instant::now(), deadline: None, cancelled: None };
         let gather = Gather::new(places.len(), self.store.applied(), false, Box::new(done));

@@ -41,6 +41,8 @@ pub(super) struct Bell {
 struct Rung {
     /// A session is held back.
     called: bool,
+    /// The journal needs somebody.
+    journal: bool,
     ended: bool,
 }
 
@@ -68,16 +70,29 @@ impl Bell {
         }
     }
 
+    /// The journal has grown, or can be made smaller.
+    pub(super) fn call_for_the_journal(&self) {
+        let mut rung = self.rung.lock();
+        if !std::mem::replace(&mut rung.journal, true) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether there was such a call since the last time.
+    pub(super) fn takes_call_for_the_journal(&self) -> bool {
+        std::mem::take(&mut self.rung.lock().journal)
+    }
+
     /// The tick is to end.
     pub(super) fn end(&self) {
         self.rung.lock().ended = true;
         self.changed.notify_all();
     }
 
-    /// Waits until then, or, with `heed`, for a call. Answers whether there was one; none at the end.
+    /// Waits until then, for a call for the journal, or, with `heed`, for one of a session. Answers whether there was one; none at the end.
     pub(super) fn wait(&self, until: Instant, heed: bool) -> Option<bool> {
         let mut rung = self.rung.lock();
-        while !(rung.ended || heed && rung.called) {
+        while !(rung.ended || rung.journal || heed && rung.called) {
             if self.changed.wait_until(&mut rung, until).timed_out() {
                 break;
             }

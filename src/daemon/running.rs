@@ -182,6 +182,13 @@ impl Daemon {
             crew: Crew::default(),
             stop_requests: stop_sender,
         });
+        // Weakly, or the store would keep the daemon.
+        let woken = Arc::downgrade(&daemon);
+        daemon.store.wake_by(move || {
+            if let Some(daemon) = woken.upgrade() {
+                daemon.bell.call_for_the_journal();
+            }
+        });
         let mut running = Running {
             daemon: Arc::clone(&daemon),
             listeners: listeners.clone(),
@@ -248,7 +255,12 @@ impl Daemon {
             let look = slow.next_look();
             let Some(called) = self.bell.wait(look.map_or(due, |look| look.min(due)), look.is_none()) else { return };
             slow.look(self, called);
+            // It has grown, or what was flushed for its sake can go: that does not wait for a second.
+            let journal_calls = self.bell.takes_call_for_the_journal();
             if Instant::now() < due {
+                if journal_calls {
+                    chores.for_the_engine(self);
+                }
                 continue;
             }
             due = Instant::now() + self.until_next_tick();
@@ -258,7 +270,7 @@ impl Daemon {
             }
             let forgotten = self.store.forget_blank();
             tracing::trace!(forgotten, "namespaces that were only asked for");
-            chores.second(self);
+            chores.for_the_engine(self);
         }
     }
 

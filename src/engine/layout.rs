@@ -57,6 +57,11 @@ impl Layout {
         self.journal().join(format!("{number:08}.log.new"))
     }
 
+    /// A segment's file that is made before it is needed. A start removes it, as anything with this ending.
+    pub fn spare_segment(&self) -> PathBuf {
+        self.journal().join("spare.log.new")
+    }
+
     /// Where tails that were cut off the journal are kept.
     pub fn aside(&self) -> PathBuf {
         self.journal().join("aside")

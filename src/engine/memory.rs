@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::error::Error;
+use super::map::Cleared;
 
 /// A sum of bytes, kept by all who hold some.
 #[derive(Clone, Debug, Default)]
@@ -57,19 +60,31 @@ impl Drop for Held {
 }
 
 /// What the data takes, and its limit.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Memory {
+    /// Maps that were cleared, to be freed where nobody waits for it.
+    pub(super) garbage: Mutex<Vec<Cleared>>,
     pub(super) gauge: Gauge,
     pub(super) limit: Option<u64>,
 }
 
 impl Memory {
+    /// Frees what clears have left.
+    pub(super) fn collect_garbage(&self) {
+        let garbage = std::mem::take(&mut *self.garbage.lock());
+        drop(garbage);
+    }
+
     /// Refuses what would take it above the limit. What takes nothing more passes even there.
     ///
     /// `promised` is what writes before this one will take that are not counted yet.
     pub(super) fn admit(&self, needed: i64, promised: u64) -> Result<u64, Error> {
         let needed = u64::try_from(needed).unwrap_or(0);
         let Some(limit) = self.limit.filter(|_| needed > 0) else { return Ok(needed) };
+        if self.gauge.bytes() + promised + needed > limit {
+            // What was cleared a moment ago is nobody's any more: better to wait for its end than to be refused for it.
+            self.collect_garbage();
+        }
         let used = self.gauge.bytes() + promised;
         if used + needed > limit { Err(Error::MemoryFull { used, limit, needed }) } else { Ok(needed) }
     }
@@ -94,7 +109,7 @@ mod tests {
 
     #[test]
     fn growth_beyond_the_limit_is_refused_and_nothing_else() {
-        let memory = Memory { gauge: Gauge::default(), limit: Some(100) };
+        let memory = Memory { limit: Some(100), ..Memory::default() };
         let mut held = Held::of(&memory.gauge);
         held.set(90);
         assert_eq!(memory.admit(10, 0).unwrap(), 10);

@@ -27,6 +27,7 @@ mod evaluate;
 mod faultpoint;
 mod files;
 mod flush;
+mod growth;
 mod housekeeping;
 mod journal;
 mod layout;

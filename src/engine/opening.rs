@@ -16,6 +16,7 @@ use super::catalogue::{Slot, State, fold};
 use super::disk::{Disk, Kind, ReadOnlyDisk, Stat};
 use super::error::Error;
 use super::files::Files;
+use super::growth::Growth;
 use super::housekeeping::{make_private_directories, remove_temporaries};
 use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
 use super::layout::Layout;
@@ -170,6 +171,7 @@ impl Store {
         let seen = note::read(&*around.disk, &layout, appender.store(), boot);
         let numbers = appender.numbers();
         let extent = appender.shared_extent();
+        let growth = Growth::new(options.least_journal_limit());
         let shared = Arc::new(Shared::within(options.max_memory));
         let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
         let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
@@ -184,6 +186,7 @@ impl Store {
             shared,
             numbers,
             extent,
+            growth,
             seen: Mutex::default(),
             turn: Turn::new(writer),
             ranges,

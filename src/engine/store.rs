@@ -16,6 +16,7 @@ use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::files::Files;
 use super::flush::{FlushHow, Flushed};
+use super::growth::Growth;
 use super::journal::{Extent, Losses, Numbers, Progress, Quarantine, Range, Tail};
 use super::layout::Layout;
 use super::once::VolatileOutcomes;
@@ -59,12 +60,19 @@ pub struct StoreOptions {
     pub max_memory: Option<u64>,
 }
 
+/// What the journal may grow to, however little data there is.
+const JOURNAL_LIMIT: u64 = 256 << 20;
 /// How many segments a journal within its limit has at least.
 const SEGMENTS_WITHIN_LIMIT: u64 = 4;
 /// No smaller segments are made, however low the limit.
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
 
 impl StoreOptions {
+    /// What the journal may grow to, however little data there is.
+    pub(super) fn least_journal_limit(&self) -> u64 {
+        self.journal_limit.unwrap_or(JOURNAL_LIMIT)
+    }
+
     /// At how many bytes the next segment is begun.
     pub(super) fn change_segment_at(&self) -> u64 {
         let within = |limit: u64| (limit / SEGMENTS_WITHIN_LIMIT).max(LEAST_SEGMENT_BYTES);
@@ -133,6 +141,7 @@ pub struct Store {
     pub(super) shared: Arc<Shared>,
     pub(super) numbers: Arc<Numbers>,
     pub(super) extent: Arc<Extent>,
+    pub(super) growth: Growth,
     /// What the journal waits for, as it was when somebody last looked under the turn.
     pub(super) seen: Mutex<Seen>,
     pub(super) turn: Turn<Writer, Batch, Results>,
@@ -182,6 +191,15 @@ impl Store {
     }
 
     fn write_persistent(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
+        // Before anything is held: the flushes that are waited for may need it.
+        let admitted = self.growth.admit(requests.iter().map(WriteRequest::weight).sum(), &self.extent);
+        let results = self.write_admitted(requests);
+        drop(admitted);
+        self.look_at_growth();
+        results
+    }
+
+    fn write_admitted(&self, requests: Vec<WriteRequest>) -> Vec<Result<Written, Error>> {
         if let Err(error) = self.progress.wait_while_behind() {
             return requests.iter().map(|_| Err(error.repeat())).collect();
         }
@@ -293,7 +311,11 @@ impl Store {
         if self.progress.appended() <= self.progress.written() {
             return Ok(());
         }
-        self.turn.exclusive(|writer| writer.appender.write_out())
+        self.turn.exclusive(|writer| {
+            let written = writer.appender.write_out();
+            writer.count_buffer();
+            written
+        })
     }
 
     /// Brings the namespace's file up to date with everything applied before this call.
@@ -314,6 +336,7 @@ impl Store {
         };
         // On a full disk, writes are to go on as soon as that is possible. What ends writing here is told to the next one.
         let _ = self.give_room_back();
+        self.look_at_growth();
         Ok(flushed)
     }
 

@@ -6,13 +6,11 @@ use commonhold_proto::Place;
 use hashbrown::HashSet;
 
 use super::error::Error;
-use super::journal::Spare;
+use super::journal::{Ready, Spare};
 use super::stats::Stats;
 use super::store::Store;
 use super::writer::Writer;
 
-/// What the journal may grow to, however little data there is.
-const JOURNAL_LIMIT: u64 = 256 << 20;
 /// What only the holder of the turn can tell of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -38,14 +36,14 @@ impl Store {
     pub fn journal_limit(&self) -> u64 {
         self.options.journal_limit.unwrap_or_else(|| {
             let data: u64 = self.loaded().iter().map(|table| table.bytes()).sum();
-            JOURNAL_LIMIT.max(data / 2)
+            self.options.least_journal_limit().max(data / 2)
         })
     }
 
     /// The namespaces to flush because the journal has outgrown its limit, those that pin its oldest segment first; none
     /// while it is within it, or where no flush would help.
     pub fn to_relieve_the_journal(&self) -> Vec<Place> {
-        let least = self.options.journal_limit.unwrap_or(JOURNAL_LIMIT);
+        let least = self.options.least_journal_limit();
         if self.poison.reason().is_some() || self.extent.bytes() <= least {
             return Vec::new();
         }
@@ -56,6 +54,45 @@ impl Store {
         let pins: Vec<Place> = self.turn.exclusive(|writer| writer.appender.to_flush(0, |_| true));
         let can_be: HashSet<Place> = pins.into_iter().filter(can_be).collect();
         self.turn.exclusive(|writer| writer.appender.to_flush(limit, |place| can_be.contains(place)))
+    }
+
+    /// Says how the one is woken who calls [`tick`](Self::tick), flushes what [`to_relieve_the_journal`](Self::to_relieve_the_journal)
+    /// names and then says [`journal_is_relieved`](Self::journal_is_relieved). Writers do it, so it must return at once.
+    ///
+    /// From a call of `wake` until it says so, writers wait while the journal is beyond one and a half times its limit, each
+    /// for ten seconds at most.
+    pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.growth.wake_by(Box::new(wake));
+    }
+
+    /// Wakes the one who was named by [`wake_by`](Self::wake_by).
+    pub fn wake(&self) {
+        self.growth.wake();
+    }
+
+    /// The flushes for the journal's sake are over, or there is nothing that a flush could do.
+    pub fn journal_is_relieved(&self) {
+        self.growth.is_over(&self.extent);
+    }
+
+    pub(super) fn look_at_growth(&self) {
+        if self.extent.begins_to_want_a_successor() {
+            self.growth.wake();
+        }
+        self.growth.look(&self.extent);
+    }
+
+    /// Makes the next segment's file before a writer needs it: its name, its room, and a sync of both take long.
+    fn make_next_segment(&self) {
+        if !self.extent.wants_a_successor() {
+            return;
+        }
+        let path = self.layout.spare_segment();
+        match Ready::make(&*self.disk, &path, self.options.room_bytes) {
+            Ok(ready) => self.turn.exclusive(|writer| writer.appender.keep_ready(ready)),
+            // Whoever needs it makes it then, and meets what is wrong here.
+            Err(error) => tracing::debug!(%error, "no segment could be made ahead"),
+        }
     }
 
     /// Numbers for `status`. It waits for no writer: what the journal waits for is, while one is at work, as of the last
@@ -103,10 +140,14 @@ impl Store {
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
             writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep));
+            writer.count_buffer();
             Waiting::now(writer)
         });
         self.seen.lock().waiting = seen;
+        self.growth.set_limit(self.journal_limit());
+        self.growth.look_again();
         self.give_room_back()?;
+        self.make_next_segment();
         self.release_quarantines();
         written_out
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use commonhold_proto::{Durability, Seq};
-use parking_lot::Mutex;
 
 use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
@@ -52,8 +51,6 @@ pub(super) struct Writer {
 pub(super) struct Shared {
     /// The last Seq whose effects readers see.
     applied: AtomicU64,
-    /// Maps that were cleared, to be freed where nobody waits for it.
-    garbage: Mutex<Vec<Cleared>>,
     /// What all of it takes.
     pub(super) memory: Memory,
     /// The journal found no room on the disk when it last looked for some.
@@ -92,14 +89,13 @@ impl Shared {
     /// Takes what a clear has left; it is freed where nobody waits for it.
     pub(super) fn discard(&self, cleared: Cleared) {
         if cleared.len() > FREED_AT_ONCE {
-            self.garbage.lock().push(cleared);
+            self.memory.garbage.lock().push(cleared);
         }
     }
 
     /// Frees what clears have left.
     pub(super) fn collect_garbage(&self) {
-        let garbage = std::mem::take(&mut *self.garbage.lock());
-        drop(garbage);
+        self.memory.collect_garbage();
     }
 }
 
@@ -242,7 +238,13 @@ impl Writer {
         if let Some(last) = requests.last() {
             self.shared.set_applied(last.seq);
         }
-        self.buffer_memory.set(self.appender.buffer_capacity() + self.appender.outcomes().memory());
+        self.count_buffer();
+    }
+
+    /// What waits in the journal's buffer counts, and the table of outcomes; the room of an empty one, which is kept for the next, does not.
+    pub(super) fn count_buffer(&mut self) {
+        let outcomes = self.appender.outcomes().memory();
+        self.buffer_memory.set(self.appender.waiting_bytes() + outcomes);
     }
 }
 

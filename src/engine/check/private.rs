@@ -36,7 +36,7 @@ impl Check<'_> {
                     Severity::Note,
                     "unfinished_segment",
                     path,
-                    "it is a journal segment that a start had not finished when it died",
+                    "it is a journal segment that was not in use yet when its daemon ended",
                 )
                 .so("it does not count, and the next start removes it");
                 self.report.findings.push(finding);

@@ -17,6 +17,7 @@ use hashbrown::{HashMap, HashSet};
 use super::extent::Extent;
 use super::numbers::Numbers;
 use super::outcomes::Outcomes;
+use super::ready::Ready;
 use super::record::{self, Kind, Stamp};
 use super::releasing::Segment;
 use super::room::Room;
@@ -44,6 +45,8 @@ pub(crate) struct Appender {
     pub(super) segment_bytes: u64,
     pub(super) ownership: Arc<Ownership>,
     pub(super) room: Room,
+    /// The next segment's file, made ahead.
+    pub(super) ready: Option<Ready>,
     /// What others may know of the journal's size.
     pub(super) extent: Arc<Extent>,
     /// The buffer is written once it holds more than this.
@@ -116,11 +119,6 @@ impl Appender {
         Arc::clone(&self.numbers)
     }
 
-    /// What the buffer takes in memory.
-    pub(crate) fn buffer_capacity(&self) -> usize {
-        self.buffer.capacity()
-    }
-
     /// The last Seq that was given out.
     pub(crate) fn last_given(&self) -> Seq {
         Seq(self.numbers.next().0 - 1)
@@ -187,10 +185,11 @@ impl Appender {
         if self.unfounded.is_some() {
             return false;
         }
+        let gave = self.give_up_ready();
         let end = self.current().bytes;
         let lends = self.room.lend(&*self.file, end);
         self.extent.is_short(self.room.is_tight());
-        lends
+        gave || lends
     }
 
     /// Adds a record to the group and returns the Seq that it got.
@@ -250,6 +249,7 @@ impl Appender {
             self.group_at = self.buffer.len();
         }
         self.extent.grew(added as u64);
+        self.look_for_successor();
         Ok(())
     }
 

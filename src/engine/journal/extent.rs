@@ -8,6 +8,10 @@ pub(crate) struct Extent {
     segments: AtomicUsize,
     bytes: AtomicU64,
     short: AtomicBool,
+    /// The newest segment is half full, and the next one is not made yet.
+    wants_successor: AtomicBool,
+    /// Somebody was told so.
+    told: AtomicBool,
 }
 
 impl Extent {
@@ -22,6 +26,23 @@ impl Extent {
 
     pub(super) fn is_short(&self, short: bool) {
         self.short.store(short, Ordering::Relaxed);
+    }
+
+    pub(super) fn wants_successor(&self, wants: bool) {
+        if self.wants_successor.load(Ordering::Relaxed) != wants {
+            self.wants_successor.store(wants, Ordering::Relaxed);
+            self.told.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the next segment's file is to be made.
+    pub(crate) fn wants_a_successor(&self) -> bool {
+        self.wants_successor.load(Ordering::Relaxed)
+    }
+
+    /// The same, to the first who asks.
+    pub(crate) fn begins_to_want_a_successor(&self) -> bool {
+        self.wants_a_successor() && !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// How many segments are kept.

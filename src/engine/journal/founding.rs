@@ -81,6 +81,9 @@ impl Appender {
         self.numbers.go_on_from(begun.numbers.next(), begun.ceiling);
         begun.progress = Arc::clone(&self.progress);
         begun.numbers = Arc::clone(&self.numbers);
+        // The same outcomes, and what was refused for good since.
+        std::mem::swap(&mut begun.outcomes, &mut self.outcomes);
+        begun.outcomes.limit(fresh.segment_bytes as usize / 4);
         self.succeed(begun);
         Ok(opened.tail)
     }

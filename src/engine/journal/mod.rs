@@ -19,6 +19,7 @@ mod outcomes;
 mod payload;
 mod quarantine;
 mod reading;
+mod ready;
 mod record;
 mod releasing;
 mod room;
@@ -42,6 +43,7 @@ pub(crate) use payload::{
 };
 pub(crate) use quarantine::{Contents, Quarantine, Wanted, gather};
 pub(crate) use reading::read_journal;
+pub(crate) use ready::Ready;
 pub(crate) use record::Kind;
 pub(crate) use releasing::Releasable;
 pub(crate) use sync::Progress;

@@ -222,6 +222,7 @@ fn begin_segment(
         segment_bytes: fresh.segment_bytes,
         ownership: Arc::clone(&fresh.ownership),
         room: Room::new(fresh.room_bytes),
+        ready: None,
         extent: Arc::new(Extent::default()),
         buffer_bytes: fresh.buffer_bytes,
         outcomes: copy.outcomes,

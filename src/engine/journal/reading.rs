@@ -85,6 +85,7 @@ pub(crate) fn read_journal(
         segment_bytes: u64::MAX,
         ownership,
         room: Room::new(0),
+        ready: None,
         extent: Arc::new(Extent::default()),
         buffer_bytes: 0,
         ceiling: next.given,

@@ -2,6 +2,7 @@
 //!
 //! The successor takes records at once. It is synced after its predecessor, when either is synced next.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use commonhold_proto::Seq;
@@ -10,8 +11,9 @@ use hashbrown::HashMap;
 use super::appender::{Appender, Reach, Spare};
 use super::record::{FRAME_BYTES, Kind};
 use super::releasing::Segment;
+use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
-use crate::engine::disk::How;
+use crate::engine::disk::{DiskFile, How};
 use crate::engine::error::Error;
 
 /// A successor is begun for the sake of room only if more than this comes free: what its own file takes at most beside
@@ -94,23 +96,15 @@ impl Appender {
         let (last, full_bytes) = (self.current().last, self.current().bytes);
         let path = self.layout.segment(header.number);
         let bytes = header.encode();
-        let file = self.disk.open(&path, &How::CREATE_NEW).map_err(Error::disk("create", &path))?;
-        // The room first: on a full disk the spare of the segment before is not to be given up for none.
-        let mut room = self.room.successor();
-        let end = bytes.len() as u64 + if spare == Spare::Keep { 0 } else { CEILING_BYTES };
-        let made = room.make(&*file, end, spare).and_then(|()| file.write_at(&bytes, 0));
-        if let Err(error) = made {
-            // Without its header the file is no segment; leave none behind, or the next try would meet its name.
-            if let Err(undo) = self.disk.remove(&path) {
-                self.poison.trip(format!("{} could not be written ({error}) nor removed ({undo})", path.display()));
-            }
-            return Err(Error::disk("write", &path)(error));
-        }
+        let (file, room) = match self.take_ready(&path, &bytes) {
+            Some(ready) => ready,
+            None => self.make_segment(&path, &bytes, spare)?,
+        };
         if self.room.is_managed() {
             // The rest of its room is only zeros; where they cannot be given back they are left.
             let _ = self.file.truncate(full_bytes);
         }
-        self.file = Arc::from(file);
+        self.file = file;
         self.room = room;
         self.salt = header.salt();
         self.progress.begin_segment(path.clone(), Arc::clone(&self.file));
@@ -123,6 +117,24 @@ impl Appender {
             writes: HashMap::new(),
         });
         self.tell_extent();
+        self.look_for_successor();
         Ok(())
+    }
+
+    /// A new file with room and this header.
+    fn make_segment(&mut self, path: &Path, header: &[u8], spare: Spare) -> Result<(Arc<dyn DiskFile>, Room), Error> {
+        let file = self.disk.open(path, &How::CREATE_NEW).map_err(Error::disk("create", path))?;
+        // The room first: on a full disk the spare of the segment before is not to be given up for none.
+        let mut room = self.room.successor();
+        let end = header.len() as u64 + if spare == Spare::Keep { 0 } else { CEILING_BYTES };
+        let made = room.make(&*file, end, spare).and_then(|()| file.write_at(header, 0));
+        if let Err(error) = made {
+            // Without its header the file is no segment; leave none behind, or the next try would meet its name.
+            if let Err(undo) = self.disk.remove(path) {
+                self.poison.trip(format!("{} could not be written ({error}) nor removed ({undo})", path.display()));
+            }
+            return Err(Error::disk("write", path)(error));
+        }
+        Ok((Arc::from(file), room))
     }
 }

@@ -9,6 +9,7 @@ mod faults;
 mod flush;
 mod flush_crashes;
 mod full_disk;
+mod growth;
 mod holding;
 mod journal_damage;
 mod loading;

@@ -36,6 +36,12 @@ impl SimDisk {
         world.set_durably(&NewName { dir: spot.dir, name: spot.name, inode: Some(inode) });
     }
 
+    /// Whether a failure is still to come, or the process is to die.
+    pub fn has_failures(&self) -> bool {
+        let state = self.state.lock();
+        !state.failures.is_empty() || state.crash_in.is_some()
+    }
+
     /// From now on all files together may have so many bytes, as they are now: what would need more meets `ENOSPC`.
     pub fn set_room(&self, bytes: u64) {
         self.state.lock().world.room = bytes;
