@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::human::counted;
+use super::human::{counted, printable};
 use super::output::{BAD, FAINT, GOOD, NOTE, print_json, print_styled};
 use crate::engine::{self, Finding, Report, Severity, Surroundings};
 
@@ -112,16 +112,20 @@ fn tell(text: &mut String, finding: &Finding) {
     if let Some(offset) = finding.offset {
         let _ = write!(place, ", byte {offset}");
     }
-    let namespace = finding.place.as_ref().map_or_else(String::new, |place| format!(" namespace {place}:"));
-    let _ = writeln!(text, "{style}{}{style:#}:{namespace} {}{place}", word(finding.severity), finding.file.display());
-    let _ = writeln!(text, "  {}", finding.what);
+    let namespace = finding
+        .place
+        .as_ref()
+        .map_or_else(String::new, |place| format!(" namespace {}:", printable(&place.to_string())));
+    let file = printable(&finding.file.display().to_string());
+    let _ = writeln!(text, "{style}{}{style:#}:{namespace} {file}{place}", word(finding.severity));
+    let _ = writeln!(text, "  {}", printable(&finding.what));
     if !finding.consequence.is_empty() {
-        let _ = writeln!(text, "  so: {}", finding.consequence);
+        let _ = writeln!(text, "  so: {}", printable(&finding.consequence));
     }
     for remedy in &finding.remedies {
-        let _ = writeln!(text, "  to do: {}", remedy.what);
+        let _ = writeln!(text, "  to do: {}", printable(&remedy.what));
         if let Some(command) = &remedy.command {
-            let _ = writeln!(text, "    {command}");
+            let _ = writeln!(text, "    {}", printable(command));
         }
     }
 }

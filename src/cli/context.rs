@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::{Global, LogFormat, NamespaceArgs};
 use super::failure::{Exit, Failure, exit_of_io};
+use super::human;
 use super::output::{self, BAD};
 use crate::client::blocking::{Client, ConnectOptions, Namespace};
 use crate::proto::Place;
@@ -115,7 +116,7 @@ impl Context {
     /// Says something that is not an answer.
     pub(super) fn talk(&self, text: impl std::fmt::Display) {
         if !self.global.quiet && !self.global.json {
-            output::say(text);
+            output::say(human::printable_lines(&text.to_string()));
         }
     }
 
@@ -125,7 +126,7 @@ impl Context {
             if self.json() {
                 output::say(as_json(*exit, text));
             } else {
-                output::say(format_args!("{BAD}commonhold:{BAD:#} {text}"));
+                output::say(format_args!("{BAD}commonhold:{BAD:#} {}", human::printable_lines(text)));
             }
         }
         failure.exit()

@@ -4,42 +4,7 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// Bytes with a binary unit and at most one decimal: `4.2 MiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut unit = 0;
-    // In tenths, rounded, so that 1,048,575 bytes are 1.0 MiB and not 1024.0 KiB.
-    let mut tenths = (u128::from(bytes) * 10 + 512) / 1024;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths = (tenths + 512) / 1024;
-        unit += 1;
-    }
-    if tenths >= 1_000 {
-        return format!("{} {}", (tenths + 5) / 10, UNITS[unit]);
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// A number with commas between the thousands: `12,345`.
-pub(super) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 record`, `2 records`.
-pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", number(n), if n == 1 { one } else { many })
-}
+pub(super) use crate::engine::words::{counted, number, size};
 
 /// What to say of lone surrogates in what was stored.
 pub(super) fn surrogates_removed(count: u64) -> String {
@@ -111,9 +76,24 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// A text without what would move a terminal's cursor or worse.
+/// A text without what would move a terminal's cursor or worse: control characters, also those that turn the direction
+/// of writing, are shown as escapes, `\u{1b}`.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable_but(text, |_| false)
+}
+
+/// The same for a text of several lines.
+pub(super) fn printable_lines(text: &str) -> String {
+    printable_but(text, |c| c == '\n')
+}
+
+fn printable_but(text: &str, stays: impl Fn(char) -> bool) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if (c.is_control() || turns(c)) && !stays(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// A table with a head, aligned for a terminal: text to the left, numbers to the right.

@@ -59,8 +59,7 @@ pub fn main() -> ExitCode {
                 output::say(context::as_json(Exit::Usage, &in_a_line(&refusal)));
                 return Exit::Usage.into();
             }
-            // Nobody is left to tell when this fails: help that is piped into `head` is one way.
-            let _ = refusal.print();
+            tell(&refusal);
             return if refusal.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
@@ -81,6 +80,17 @@ fn in_a_line(refusal: &clap::Error) -> String {
 /// Whether `--json` was among options that could not be read.
 fn wants_json() -> bool {
     std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What was typed is repeated in a refusal, and may have come out of a file name.
+fn tell(refusal: &clap::Error) {
+    let plain = refusal.render().to_string();
+    if refusal.use_stderr() && human::printable_lines(&plain) != plain {
+        output::say(human::printable_lines(plain.trim_end()));
+    } else {
+        // Nobody is left to tell when this fails: help that is piped into `head` is one way.
+        let _ = refusal.print();
+    }
 }
 
 fn run(command: Command, context: &Context) -> Result<(), Failure> {

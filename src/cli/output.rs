@@ -77,7 +77,8 @@ pub(super) fn stdout_failure(error: &io::Error) -> Failure {
     Failure::new(Exit::Unavailable, format_args!("writing to standard output failed: {error}"))
 }
 
-/// Says something on standard error. Nothing can be done, and nothing is lost, when nobody listens there.
+/// Says something on standard error; names in it that somebody else chose have been made
+/// [printable](super::human::printable). Nothing can be done, and nothing is lost, when nobody listens there.
 pub(super) fn say(text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }

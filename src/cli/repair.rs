@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::human::printable;
 use super::output::{FAINT, GOOD, NOTE, print_json, print_styled};
 use crate::engine::{self, Plan, Repair, Settle, Surroundings};
 use crate::proto::Seq;
@@ -92,10 +93,10 @@ fn generation(name: &str) -> Result<Settle, Failure> {
 fn told(plan: &Plan, done: bool) -> String {
     let head = if done { format!("{GOOD}done{GOOD:#}") } else { format!("{FAINT}would do{FAINT:#}") };
     let mut lines = vec![format!("{head}:")];
-    lines.extend(plan.steps.iter().map(|step| format!("  {step}")));
+    lines.extend(plan.steps.iter().map(|step| format!("  {}", printable(step))));
     if !plan.losses.is_empty() {
         lines.push(format!("{NOTE}mind{NOTE:#}:"));
-        lines.extend(plan.losses.iter().map(|loss| format!("  {loss}")));
+        lines.extend(plan.losses.iter().map(|loss| format!("  {}", printable(loss))));
     }
     lines.push(String::new());
     lines.join("\n")

@@ -116,7 +116,7 @@ mod tests {
         let lines = table(&[info], 66_000).join("\n");
         let expected = "\
 ID   PID  UID  FOR        REQUESTS  IN FLIGHT   QUEUED  COMMAND
- 7  4711    -  1 min 5 s    12,345          2  2.0 KiB  python3 \u{fffd}[2Jworker.py";
+ 7  4711    -  1 min 5 s    12,345          2  2.0 KiB  python3 \\u{1b}[2Jworker.py";
         assert_eq!(anstream::adapter::strip_str(&lines).to_string(), expected);
     }
 }

@@ -90,10 +90,10 @@ fn render(status: &Value, now_ms: u64) -> String {
     let mut text = headline(status);
     text.push('\n');
     for (label, words) in facts(status) {
-        writeln!(text, "{FAINT}{label:<11}{FAINT:#}{words}").expect("a string takes everything");
+        writeln!(text, "{FAINT}{label:<11}{FAINT:#}{}", human::printable(&words)).expect("a string takes everything");
     }
     for warning in strings(&status["warnings"]) {
-        writeln!(text, "{NOTE}warning:{NOTE:#} {warning}").expect("a string takes everything");
+        writeln!(text, "{NOTE}warning:{NOTE:#} {}", human::printable(warning)).expect("a string takes everything");
     }
     let table = status_table::lines(&status["namespaces"], now_ms);
     if !table.is_empty() {
@@ -105,7 +105,7 @@ fn render(status: &Value, now_ms: u64) -> String {
 /// One line: ready, or what is wrong.
 fn headline(status: &Value) -> String {
     if let Some(reason) = status["refuses_writes"].as_str() {
-        return format!("{BAD}disk failure:{BAD:#} writes are refused, reads go on: {reason}");
+        return format!("{BAD}disk failure:{BAD:#} writes are refused, reads go on: {}", human::printable(reason));
     }
     match status["totals"]["closed"].as_u64().unwrap_or(0) {
         _ if status["stopping"] == true => format!("{NOTE}stopping{NOTE:#}"),
@@ -183,7 +183,7 @@ fn used_memory(memory: &Value) -> Option<String> {
 fn loading(status: &Value) -> Option<String> {
     let one = |one: &Value| {
         let (done, total) = (one["done_bytes"].as_u64()?, one["total_bytes"].as_u64()?);
-        Some(format!("{} {} of {}", human::printable(one["namespace"].as_str()?), size(done), size(total)))
+        Some(format!("{} {} of {}", one["namespace"].as_str()?, size(done), size(total)))
     };
     let list: Vec<String> = status["loading"].as_array().into_iter().flatten().filter_map(one).collect();
     is_loading(status).then(|| if list.is_empty() { "beginning".to_owned() } else { list.join(", ") })
@@ -203,7 +203,7 @@ fn waiting(status: &Value) -> Option<String> {
     if !pins.is_empty() {
         write!(words, "; the oldest segment is kept for {pins}").expect("a string takes everything");
     }
-    Some(human::printable(&words))
+    Some(words)
 }
 
 fn strings(list: &Value) -> impl Iterator<Item = &str> {

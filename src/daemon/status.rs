@@ -344,7 +344,7 @@ fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
     }
     if let Some(tail) = &opening.set_aside {
         warnings.push(format!(
-            "the start set aside the last {} bytes of {}: they had not been synced when the machine stopped; they are kept in .commonhold/journal/aside",
+            "the start set aside the last {} bytes of {}, which are no whole records: nothing in the journal shows that they had been synced; they are kept in .commonhold/journal/aside",
             tail.bytes,
             tail.segment.display()
         ));

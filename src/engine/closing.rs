@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use commonhold_proto::Seq;
 
+use super::words::span_of;
 use crate::json::FileError;
 
 /// A namespace that would not open. Its file and its waiting records are as they were.
@@ -13,9 +14,10 @@ use crate::json::FileError;
 pub struct Closing {
     /// What is wrong.
     pub why: Why,
-    /// The first and the last of the sequence numbers whose writes its file may lack; kept in the journal or in
-    /// quarantine.
+    /// The first and the last of the sequence numbers whose writes its file may lack.
     pub waiting: Option<(Seq, Seq)>,
+    /// Between which of these there were writes that are in neither journal nor quarantine any more.
+    pub lost: Option<(Seq, Seq)>,
 }
 
 /// What is wrong with a namespace.
@@ -93,11 +95,11 @@ impl fmt::Display for Why {
             Self::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to"),
             Self::Gap { cut: Some(cut), through } => write!(
                 f,
-                "its file holds the writes up to sequence number {cut}, but journal segments with later ones, up to {through}, are missing"
+                "its file holds the writes up to sequence number {cut}, but the journal segments or the quarantine file with later ones, up to {through}, are missing"
             ),
             Self::Gap { cut: None, through } => write!(
                 f,
-                "it has no file, and journal segments with its writes up to sequence number {through} are missing"
+                "it has no file, and the journal segments or the quarantine file with its writes up to sequence number {through} are missing"
             ),
             Self::Quarantine { file, offset, reason } => {
                 write!(
@@ -116,9 +118,16 @@ impl fmt::Display for Why {
 impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.why)?;
-        if let Some((first, last)) = self.waiting {
-            write!(f, " (sequence numbers {first} to {last} wait and are kept)")?;
+        match (self.waiting, self.lost) {
+            (None, None) => Ok(()),
+            (Some((first, last)), None) => write!(f, " ({} wait and are kept)", span_of(first, last)),
+            (waiting, Some((from, to))) => {
+                write!(f, " (of {} nothing can be read any more", span_of(from, to))?;
+                match waiting.filter(|(_, last)| *last > to) {
+                    Some((_, last)) => write!(f, "; {} wait and are kept)", span_of(to.next(), last)),
+                    None => f.write_str(")"),
+                }
+            }
         }
-        Ok(())
     }
 }

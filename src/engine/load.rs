@@ -150,29 +150,31 @@ impl Store {
         let path = self.layout.namespace_file(place);
         let known = self.known(place);
         let waiting = known.is_waiting().then(|| (known.covered.next(), known.last));
-        let closing = |why| Ok(Err(Closing { why, waiting }));
+        let mut held = known.covered;
+        let closing = |why, held| Ok(Err(Closing { why, waiting, lost: self.lost_beyond(place, held)? }));
         let (stat, bytes) = match self.read_namespace_file(&path, progress)? {
             Ok(read) => read,
-            Err(why) => return closing(why),
+            Err(why) => return closing(why, held),
         };
+        let file = stat.map(|_| Fingerprint::of(&bytes));
+        held = known.cut_of(file).map_or(held, |cut| held.max(cut));
         if let Some(why) = self.flaw_of_quarantine(place) {
-            return closing(why);
+            return closing(why, held);
         }
         if !names.contains_key(&place.workspace) {
             names.insert(place.workspace.clone(), self.names_in_use(&place.workspace)?);
         }
         if let Some(existing) = clash(names[&place.workspace].iter().map(String::as_str), place) {
-            return closing(Why::NameClash { existing: existing.to_owned() });
+            return closing(Why::NameClash { existing: existing.to_owned() }, held);
         }
-        let file = stat.map(|_| Fingerprint::of(&bytes));
         let cut = match self.cut_of(place, &known, file) {
             Ok(cut) => cut,
             Err(Why::OtherFile) => {
                 // Where it is torn, the place of that says more.
                 let why = json::load_object(&bytes, &mut |_, _| {}).err().map_or(Why::OtherFile, Why::NotJson);
-                return closing(why);
+                return closing(why, held);
             }
-            Err(why) => return closing(why),
+            Err(why) => return closing(why, held),
         };
         let (covered, unannounced) = if let Some(cut) = cut {
             (cut, None)
@@ -189,7 +191,7 @@ impl Store {
         });
         let report = match report {
             Ok(report) => report,
-            Err(error) => return closing(Why::NotJson(error)),
+            Err(error) => return closing(Why::NotJson(error), held),
         };
         if report.surrogates_removed > 0 {
             tracing::warn!(file = %path.display(), removed = report.surrogates_removed, "lone surrogates were removed at load");

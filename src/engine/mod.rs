@@ -53,6 +53,7 @@ mod tests;
 mod turn;
 mod upkeep;
 mod volatile;
+pub mod words;
 mod workspace;
 mod writer;
 

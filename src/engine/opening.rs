@@ -18,7 +18,7 @@ use super::error::Error;
 use super::files::Files;
 use super::growth::Growth;
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
+use super::journal::{Fresh, Lost, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
 use super::layout::Layout;
 use super::note;
 use super::once::VolatileOutcomes;
@@ -106,13 +106,19 @@ impl Store {
             room_bytes: options.room_bytes,
             clock: Arc::clone(&around.clock),
             ownership: Arc::clone(&ownership),
+            had_owner: earlier.is_some(),
             reading,
         };
         let mut journal = continue_journal_or_wait(&disk, &layout, &poison, &fresh)?;
-        let journal_is_gone = earlier.is_some() && journal.appender.boot() == 1;
-        if journal_is_gone {
-            let journal = layout.journal();
-            tracing::warn!(journal = %journal.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
+        let (at, journal_is_gone) = (layout.journal(), journal.lost == Some(Lost::Whole));
+        match journal.lost {
+            Some(Lost::Whole) => {
+                tracing::warn!(journal = %at.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
+            }
+            Some(Lost::End(end)) => {
+                tracing::warn!(journal = %at.display(), %end, "kept files have greater sequence numbers than the journal: its end was cut off, or it is an older one that was put back, and what only its end held is lost");
+            }
+            None => {}
         }
         let set_aside = |tail: Tail| SetAside { segment: tail.segment, offset: tail.offset, bytes: tail.bytes };
         let opening = Opening {
@@ -144,6 +150,8 @@ impl Store {
         let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(Arc::clone(&around.disk)));
         let stat = stat_of_directory(&*disk, dir)?;
         let private = layout.private();
+        // Before the lock is taken, which writes into it.
+        let had_owner = disk.read(&layout.owner_lock()).is_ok_and(|text| !text.is_empty());
         let owner = match disk.lstat(private) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Error::disk("look at", private)(error)),
@@ -153,7 +161,7 @@ impl Store {
         let poison = Arc::new(Poison::from_the_start("the store was opened read-only"));
         let ownership = Arc::new(Ownership::new(owner, layout.owner_lock(), Arc::clone(&poison)));
         let (clock, owned) = (Arc::clone(&around.clock), Arc::clone(&ownership));
-        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned, reading)?;
+        let journal = read_journal(&disk, &layout, Arc::clone(&poison), clock, owned, had_owner, reading)?;
         let found = Found { layout, stat, ownership, poison, journal, opening: Opening::default() };
         let mut store = Self::assemble(StoreOptions::default(), Surroundings { disk, ..around }, found, reading)?;
         store.read_only = true;
@@ -162,7 +170,8 @@ impl Store {
 
     fn assemble(options: StoreOptions, around: Surroundings, found: Found, reading: Reading) -> Result<Self, Error> {
         let Found { layout, stat, ownership, poison, journal, mut opening } = found;
-        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, tail, kept, .. } = journal;
+        let OpenJournal { appender, progress, ranges, gone, quarantines, losses, lost, traces, tail, kept, .. } =
+            journal;
         opening.last = appender.last_given();
         let mut waiting: Vec<Place> =
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
@@ -194,6 +203,8 @@ impl Store {
             files: Mutex::new(Files { seen, ..Files::default() }),
             quarantines: Mutex::new(quarantines),
             losses,
+            lost,
+            traces,
             tail,
             foreign_files: AtomicU64::new(0),
             durable_workspaces: Mutex::new(HashSet::new()),

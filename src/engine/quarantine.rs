@@ -15,6 +15,7 @@ use super::disk::How;
 use super::error::Error;
 use super::journal::{Contents, Known, Quarantine, Wanted, gather};
 use super::store::Store;
+use super::words::counted;
 
 impl Store {
     /// The namespace's quarantine file, unless everything in it is in the namespace's own file already.
@@ -49,10 +50,63 @@ impl Store {
         (quarantine.store != store).then_some(Why::OtherJournal { file })
     }
 
+    /// The last write to the namespace in segments that are not there any more.
+    fn left_the_journal(&self, place: &Place) -> Seq {
+        let released = self.turn.exclusive(|writer| writer.appender.released(place));
+        self.gone.get(place).copied().unwrap_or(Seq::ZERO).max(released)
+    }
+
+    /// Between which Seqs there were writes to the namespace that neither a file with this cut holds nor quarantine nor
+    /// journal: which of the numbers in between were writes to it is not known any more.
+    pub(super) fn lost_beyond(&self, place: &Place, cut: Seq) -> Result<Option<(Seq, Seq)>, Error> {
+        let gone = self.left_the_journal(place);
+        // What can be read of the quarantine file: above the one, up to the other.
+        let readable = match self.quarantine_of(place) {
+            None => None,
+            Some(quarantine) if quarantine.flaw.is_none() => Some((quarantine.from, quarantine.through)),
+            Some(quarantine) => {
+                let mut last = None;
+                Contents::read(&*self.disk, &quarantine.path)?.for_each_effect(|seq, _| last = Some(seq));
+                last.map(|last| (quarantine.from, last))
+            }
+        };
+        let (first, last) = match readable {
+            Some((from, through)) if from <= cut => (cut.max(through).next(), gone),
+            Some((from, through)) if through >= gone => (cut.next(), gone.min(from)),
+            _ => (cut.next(), gone),
+        };
+        Ok((first <= last).then_some((first, last)))
+    }
+
+    /// Where that was which [`lost_beyond`](Self::lost_beyond) tells of, as a sentence.
+    pub(super) fn what_held_the_lost(&self, place: &Place) -> Result<String, Error> {
+        let path = self.layout.quarantine(place);
+        let Some(quarantine) = self.quarantine_of(place) else {
+            return Ok(format!("no journal segment has them any more, and there is no {}", path.display()));
+        };
+        let Some(flaw) = &quarantine.flaw else {
+            return Ok(format!("no journal segment has them any more, nor has {}", path.display()));
+        };
+        let (mut readable, mut at) = (0, Seq::ZERO);
+        Contents::read(&*self.disk, &path)?.for_each_effect(|seq, _| {
+            readable += u64::from(seq != at);
+            at = seq;
+        });
+        Ok(match quarantine.records {
+            // Its header cannot be read.
+            0 => format!("they were in {}, of which nothing can be read", path.display()),
+            all => format!(
+                "they were in {}, of whose {} only {readable} can be read, those before byte {}",
+                path.display(),
+                counted(all, "record", "records"),
+                flaw.offset
+            ),
+        })
+    }
+
     /// Every write to the namespace above this Seq is in its quarantine file or in the journal.
     pub(super) fn complete_above(&self, place: &Place) -> Seq {
-        let released = self.turn.exclusive(|writer| writer.appender.released(place));
-        let gone = self.gone.get(place).copied().unwrap_or(Seq::ZERO).max(released);
+        let gone = self.left_the_journal(place);
         match self.quarantine_of(place) {
             Some(quarantine) if quarantine.through >= gone => quarantine.from.min(gone),
             _ => gone,

@@ -79,6 +79,7 @@ impl Store {
     /// What a segment is begun with, in the middle of an owner's life.
     pub(super) fn fresh(&self, store: u128) -> Fresh {
         Fresh {
+            had_owner: self.opening.journal_is_gone,
             store,
             segment_bytes: self.options.change_segment_at(),
             buffer_bytes: self.options.buffer_bytes,

@@ -17,7 +17,7 @@ use super::error::Error;
 use super::files::Files;
 use super::flush::{FlushHow, Flushed};
 use super::growth::Growth;
-use super::journal::{Extent, Losses, Numbers, Progress, Quarantine, Range, Tail};
+use super::journal::{Extent, Losses, Lost, Numbers, Progress, Quarantine, Range, Tail, Traces};
 use super::layout::Layout;
 use super::once::VolatileOutcomes;
 use super::opening::Opening;
@@ -155,6 +155,10 @@ pub struct Store {
     pub(super) quarantines: Mutex<HashMap<Place, Quarantine>>,
     /// What was cut off a damaged journal, if it was to be.
     pub(super) losses: Option<Losses>,
+    /// Whether the journal, or its end, was not there any more.
+    pub(super) lost: Option<Lost>,
+    /// What the names of kept files told.
+    pub(super) traces: Traces,
     /// The end of the journal that a reader does not read and a start would set aside.
     pub(super) tail: Option<Tail>,
     pub(super) foreign_files: AtomicU64,

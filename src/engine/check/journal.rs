@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use commonhold_proto::{Place, Seq};
 
-use super::super::journal::Fingerprint;
+use super::super::journal::{Fingerprint, Lost};
 use super::super::store::Store;
+use super::super::words::{counted, size, span_of};
 use super::{Check, Finding, Severity, command};
 
 impl Check<'_> {
@@ -31,35 +32,72 @@ impl Check<'_> {
         self.report.findings.push(finding);
     }
 
-    pub(super) fn journal(&mut self, store: &Store, had_an_owner: bool) {
+    pub(super) fn journal(&mut self, store: &Store) {
         if let Some(tail) = store.tail.as_ref().filter(|_| store.losses.is_none()) {
             let what = format!(
-                "the journal ends in {} bytes that are no whole records and had not been synced, as a power cut or a full disk leaves them",
-                tail.bytes
+                "the journal ends in {} that are no whole records, as a power cut or a full disk leaves them",
+                size(tail.bytes)
             );
-            let mut finding = Finding::new(Severity::Note, "journal_tail", &tail.segment, what).so(
-                "the next start sets them aside in .commonhold/journal/aside and goes on; no synced write is in them",
-            );
+            let so = if store.lost.is_some() {
+                "the next start sets them aside in .commonhold/journal/aside and goes on; see the error about the journal's end"
+            } else {
+                "the next start sets them aside in .commonhold/journal/aside and goes on; nothing in the journal shows that they had been synced"
+            };
+            let mut finding = Finding::new(Severity::Note, "journal_tail", &tail.segment, what).so(so);
             finding.offset = Some(tail.offset);
             self.report.findings.push(finding);
         }
-        let (segments, _) = store.turn.exclusive(|writer| writer.appender.size());
-        let directory = self.layout.journal();
-        if segments == 0 && had_an_owner && !self.has_segments() {
-            let flushed = ["flush", "generations"].map(|room| self.layout.private().join(room));
-            let has_served = flushed.iter().any(|room| self.disk.lstat(room).is_ok());
-            let severity = if has_served { Severity::Error } else { Severity::Warning };
-            let finding = Finding::new(severity, "journal_gone", directory, "a daemon has owned this store, and its journal has no segment")
-                .so("the next start takes the JSON files as they are; writes that only the journal held are lost, and sequence numbers begin anew")
-                .remedy("put the journal's files back, if you have them; otherwise start the daemon, which begins a new journal");
-            self.report.findings.push(finding);
+        match store.lost {
+            Some(Lost::Whole) => self.whole_journal_gone(store),
+            Some(Lost::End(end)) => self.end_of_journal_gone(store, end),
+            None => {}
         }
     }
 
-    fn has_segments(&self) -> bool {
-        let listed = self.disk.list(&self.layout.journal()).unwrap_or_default();
-        listed.iter().any(|entry| entry.name.to_str().is_some_and(|name| name.strip_suffix(".log").is_some()))
+    fn whole_journal_gone(&mut self, store: &Store) {
+        let flushed = ["flush", "generations"].map(|room| self.layout.private().join(room));
+        let has_served = flushed.iter().any(|room| self.disk.lstat(room).is_ok());
+        let severity = if has_served { Severity::Error } else { Severity::Warning };
+        let what = "a daemon has owned this store, and its journal has no segment";
+        let numbers = match newest_kept(store, Seq::ZERO) {
+            Some(newest) => format!("kept files tell that it had come to these sequence numbers at least: {newest}"),
+            None => "no kept file tells how far it had come".to_owned(),
+        };
+        let so = format!(
+            "the next start takes the JSON files as they are, notes it, and gives sequence numbers above all that any file's name tells. Writes that only the journal held are lost: those since the last flush of each namespace; {numbers}. Which writes are missing cannot be known"
+        );
+        let finding = Finding::new(severity, "journal_gone", self.layout.journal(), what).so(so).remedy(
+            "put the journal's files back before a daemon is started, if you have them; otherwise start it, which begins a new journal",
+        );
+        self.report.findings.push(finding);
     }
+
+    fn end_of_journal_gone(&mut self, store: &Store, end: Seq) {
+        let newest = newest_kept(store, end).unwrap_or_else(|| "in quarantine".to_owned());
+        let what = format!(
+            "the journal ends with sequence number {end}, and kept files have greater ones: {newest}. It had come as far and was synced when they were kept, so its end was cut off, or it is an older journal that was put back, or the files are another store's"
+        );
+        let finding = Finding::new(Severity::Error, "journal_end_gone", self.layout.journal(), what)
+            .so(format!(
+                "the next start takes what is left, notes it, and gives sequence numbers above all that any file's name tells. The namespaces' files hold at least what the files kept before them did; writes after {end} that only the journal held are lost, and which they were cannot be known"
+            ))
+            .remedy("put the journal's files back before a daemon is started, if you have them; otherwise start it, and look at the namespaces that stay closed");
+        self.report.findings.push(finding);
+    }
+}
+
+/// How many namespaces are named in a sentence.
+const PLACES_TOLD: usize = 5;
+
+/// The newest kept file of each namespace that has one above this Seq, the newest first: `n at 12, w/m at 9 and 3 more`.
+fn newest_kept(store: &Store, above: Seq) -> Option<String> {
+    let mut kept: Vec<_> = store.traces.kept.iter().filter(|(_, seq)| *seq > above).collect();
+    kept.sort_by_key(|(place, seq)| (std::cmp::Reverse(*seq), place.clone()));
+    kept.dedup_by_key(|(place, _)| place.clone());
+    let more = kept.len().saturating_sub(PLACES_TOLD);
+    let named: Vec<String> = kept.iter().take(PLACES_TOLD).map(|(place, seq)| format!("{place} at {seq}")).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {}", counted(more as u64, "more", "more")) };
+    (!named.is_empty()).then(|| named.join(", ") + &more)
 }
 
 /// Which writes are lost when the journal is cut, as a sentence; `store` was opened so.
@@ -70,6 +108,14 @@ pub(in crate::engine) fn what_a_cut_loses(store: &Store) -> String {
     if greatest > losses.after {
         let _ = write!(told, "; sequence numbers {} to at least {greatest} are behind it", losses.after.next());
     }
+    if !losses.writes.is_empty() {
+        let whole = counted(losses.writes.len() as u64, "whole write", "whole writes");
+        let _ = write!(
+            told,
+            "; {whole} behind the damage can be read and {} given up all the same, kept only among what is set aside: what is damaged came before, and they may build on it",
+            if losses.writes.len() == 1 { "is" } else { "are" }
+        );
+    }
     let by_place = losses.by_place();
     for (place, seqs) in by_place {
         let cut = cut_of_file(store, place);
@@ -77,9 +123,9 @@ pub(in crate::engine) fn what_a_cut_loses(store: &Store) -> String {
         let in_file = seqs.len() - lost.len();
         match (lost.first(), lost.last()) {
             (Some(first), Some(last)) => {
-                let _ = write!(told, "; {place} loses {} ({first} to {last})", writes(lost.len()));
+                let _ = write!(told, "; {place} loses {} ({})", writes(lost.len()), span_of(*first, *last));
                 if in_file > 0 {
-                    let _ = write!(told, ", {} more are in its file", writes(in_file));
+                    let _ = write!(told, ", and its file has {}", counted(in_file as u64, "other", "others"));
                 }
             }
             _ => {
@@ -92,7 +138,7 @@ pub(in crate::engine) fn what_a_cut_loses(store: &Store) -> String {
 }
 
 fn writes(count: usize) -> String {
-    if count == 1 { "1 write".to_owned() } else { format!("{count} writes") }
+    counted(count as u64, "write", "writes")
 }
 
 /// Everything up to this Seq is in the namespace's file, as far as is known.

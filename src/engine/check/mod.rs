@@ -20,7 +20,6 @@ use super::error::Error;
 use super::journal::Reading;
 use super::layout::Layout;
 use super::store::{Store, Surroundings};
-use crate::lock::Holder;
 
 pub(super) use journal::what_a_cut_loses;
 pub use remedies::Remedy;
@@ -132,7 +131,6 @@ struct Check<'a> {
 pub fn check(dir: &Path, deep: bool, around: Surroundings) -> Result<Report, Error> {
     let disk = around.disk.clone();
     let layout = Layout::new(dir);
-    let holder = disk.read(&layout.owner_lock()).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
     let mut check = Check { layout, disk: &*disk, deep, report: Report::default(), closed: Vec::new() };
     if deep {
         (check.report.records, check.report.generations) = (Some(0), Some(0));
@@ -152,7 +150,7 @@ pub fn check(dir: &Path, deep: bool, around: Surroundings) -> Result<Report, Err
         }
         Err(error) => return Err(error),
     };
-    check.journal(&store, holder.is_some());
+    check.journal(&store);
     check.namespaces(&store)?;
     check.private_files(&store)?;
     drop(store);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use commonhold_proto::{Place, Workspace};
+use commonhold_proto::{Place, Seq, Workspace};
 
 use super::super::closing::{Closing, Why};
 use super::super::disk::{Entry, Kind};
@@ -11,6 +11,7 @@ use super::super::error::Error;
 use super::super::layout::{namespace_of_file, pid_of_temporary};
 use super::super::load::Base;
 use super::super::store::Store;
+use super::super::words::{counted, span_of};
 use super::{Check, Finding, Severity, generations_of};
 use crate::json;
 
@@ -109,10 +110,7 @@ impl Check<'_> {
         }
         match store.base(place, None) {
             Ok(Ok(base)) => self.opens(store, place, &path, &base, waits),
-            Ok(Err(closing)) => {
-                self.closed(store, place, &path, &closing);
-                Ok(())
-            }
+            Ok(Err(closing)) => self.closed(store, place, &path, &closing),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
                 let finding = Finding::new(Severity::Error, "unreadable", &path, format!("{error}{cause}"))
@@ -153,18 +151,18 @@ impl Check<'_> {
             (
                 "duplicate_keys",
                 twice,
-                "keys are there twice in one object",
+                ["key is there twice in one object", "keys are there twice in one object"],
                 "the last value of each counts, at the place of the first",
             ),
             (
                 "lone_surrogates",
                 base.report.surrogates_removed,
-                "lone surrogates, half a character each, are in it",
+                ["lone surrogate, half a character, is in it", "lone surrogates, half a character each, are in it"],
                 "they are removed when it is loaded",
             ),
         ] {
             if count > 0 {
-                let finding = Finding::new(Severity::Note, kind, path, format!("{count} {what}"));
+                let finding = Finding::new(Severity::Note, kind, path, counted(count, what[0], what[1]));
                 self.report.findings.push(finding.of(place).so(consequence));
             }
         }
@@ -183,26 +181,21 @@ impl Check<'_> {
         Ok(match newest {
             Some(kept) => {
                 let rest = format!("repair {} --generation {}", place.namespace, kept.name());
-                finding.command(
-                    format!(
-                        "go back to the file of sequence number {}, and apply the later writes that are left",
-                        kept.number
-                    ),
-                    super::command(store.dir(), Some(place), &rest),
-                )
+                let what = super::remedies::what_it_gives_back(store, place, kept.number)?;
+                finding.command(format!("go back: {what}"), super::command(store.dir(), Some(place), &rest))
             }
             None => finding,
         })
     }
 
-    fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) {
+    fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) -> Result<(), Error> {
         if let Why::NameClash { existing } = &closing.why
             && let Ok(other) = Place::new(place.workspace.as_str(), existing)
             && self.disk.lstat(path).is_ok()
             && self.disk.lstat(&self.layout.namespace_file(&other)).is_ok()
         {
             // Told of the two files together.
-            return;
+            return Ok(());
         }
         let kind = match &closing.why {
             Why::NotJson(_) => "not_json",
@@ -228,14 +221,9 @@ impl Check<'_> {
             Why::OtherJournal { file } => finding.file.clone_from(file),
             _ => {}
         }
-        let mut consequence = "the namespace is closed and the others are served; nothing of it is changed".to_owned();
-        if let Some((first, last)) = closing.waiting {
-            let quarantine = store.quarantine_of(place).map(|quarantine| quarantine.path.display().to_string());
-            let kept = quarantine.unwrap_or_else(|| "the journal".to_owned());
-            consequence = format!("{consequence}. Its writes from {first} to {last} wait and are kept in {kept}");
-        }
         self.closed.push((self.report.findings.len(), place.clone(), closing.clone()));
-        self.report.findings.push(finding.so(consequence));
+        self.report.findings.push(finding.so(what_of_its_writes(store, place, closing)?));
+        Ok(())
     }
 
     /// Reads a kept generation in a deep check, and compares it with what the journal knows of it.
@@ -272,4 +260,34 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What follows from it that a namespace is closed: where its waiting writes are, and which of them are nowhere.
+fn what_of_its_writes(store: &Store, place: &Place, closing: &Closing) -> Result<String, Error> {
+    let mut told = "the namespace is closed and the others are served; nothing of it is changed".to_owned();
+    let quarantine = store.quarantine_of(place).map(|quarantine| quarantine.path.display().to_string());
+    let kept = quarantine.unwrap_or_else(|| "the journal".to_owned());
+    if let Some((first, last)) = closing.lost {
+        if let Some((from, _)) = closing.waiting.filter(|(from, _)| *from < first) {
+            let before = Seq(first.0 - 1);
+            told = format!("{told}. Its writes with {} can be read and are kept in {kept}", span_of(from, before));
+        }
+        let held = store.what_held_the_lost(place)?;
+        told = format!(
+            "{told}. Its writes with {} cannot be read: {held}. Any in between that was to this namespace is lost unless a backup of that is put back",
+            span_of(first, last)
+        );
+        if let Some((_, end)) = closing.waiting.filter(|(_, end)| *end > last) {
+            told = format!("{told}. Its writes with {} wait and are kept in the journal", span_of(last.next(), end));
+        }
+    } else if let Some((first, last)) = closing.waiting {
+        told = format!("{told}. Its writes with {} wait and are kept in {kept}", span_of(first, last));
+    }
+    if matches!(closing.why, Why::OtherFile) {
+        let end = store.progress.appended();
+        told = format!(
+            "{told}. Where the file comes from is not known: another program wrote it, or it was put back from elsewhere, or the journal is the wrong one, an older one or one whose end after sequence number {end} was cut off"
+        );
+    }
+    Ok(told)
 }

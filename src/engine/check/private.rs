@@ -6,8 +6,10 @@ use commonhold_proto::Place;
 
 use super::super::disk::{Entry, Kind};
 use super::super::error::Error;
+use super::super::journal::Fingerprint;
 use super::super::store::Store;
-use super::{Check, Finding, Severity, generations_of};
+use super::super::words::size;
+use super::{Check, Finding, Kept, Severity, generations_of};
 
 impl Check<'_> {
     pub(super) fn private_files(&mut self, store: &Store) -> Result<(), Error> {
@@ -18,7 +20,7 @@ impl Check<'_> {
                         Severity::Note,
                         "foreign_generation",
                         &kept.path,
-                        "another program had written this file when a flush or a repair replaced it, and it was kept",
+                        self.whose(store, &place, &kept),
                     )
                     .of(&place)
                     .so("it stays until you delete it");
@@ -43,17 +45,45 @@ impl Check<'_> {
             }
         }
         for entry in self.list(&self.layout.aside()) {
-            let finding = Finding::new(
-                Severity::Note,
-                "aside",
-                self.layout.aside().join(&entry.name),
-                "it was cut off the end of the journal",
-            )
-            .so("it does not count; it stays until you delete it");
+            let path = self.layout.aside().join(&entry.name);
+            let finding = if let Some(what) = self.what_was_lost(&path) {
+                Finding::new(Severity::Warning, "journal_lost", path, what).so(
+                    "writes that only the journal held are lost, and which they were cannot be known; whoever needs them has to bring them again, or put the whole store back from a copy. Delete this file when that is settled",
+                )
+            } else {
+                let bytes = self.disk.lstat(&path).map_or(0, |found| found.bytes);
+                let what = format!("{} were cut off the end of the journal", size(bytes));
+                Finding::new(Severity::Note, "aside", path, what)
+                    .so("they do not count; the file stays until you delete it")
+            };
             self.report.findings.push(finding);
         }
         self.quarantine(store);
         Ok(())
+    }
+
+    /// Where a file comes from that was kept as foreign.
+    fn whose(&self, store: &Store, place: &Place, kept: &Kept) -> String {
+        let known = store.known(place);
+        let bytes = self.disk.lstat(&kept.path).map_or(0, |found| found.bytes);
+        let may_be_known = known.entries.iter().any(|entry| entry.file.is_some_and(|file| file.bytes == bytes));
+        let print = may_be_known.then(|| self.disk.read(&kept.path).ok()).flatten().map(|read| Fingerprint::of(&read));
+        match print.and_then(|print| known.cut_of(Some(print))) {
+            Some(cut) => format!("a repair replaced this file, which holds every write up to sequence number {cut}, and kept it"),
+            None => "the journal did not know this file when a flush or a repair replaced it, and it was kept: another program wrote it, or it was damaged or put back from elsewhere".to_owned(),
+        }
+    }
+
+    /// What a start noted of a lost journal.
+    fn what_was_lost(&self, path: &Path) -> Option<String> {
+        path.file_name()?.to_str()?.strip_suffix(".json")?;
+        let text = self.disk.read(path).ok()?;
+        let noted: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        Some(format!(
+            "{}; new sequence numbers began above {}",
+            noted["what"].as_str()?,
+            noted["numbers_go_on_above"].as_u64()?
+        ))
     }
 
     fn quarantine(&mut self, store: &Store) {
@@ -63,6 +93,10 @@ impl Check<'_> {
                 let path = room.join(name);
                 let place = name.strip_suffix(".records").and_then(|name| Place::new(&workspace, name).ok());
                 let waits = place.as_ref().filter(|place| store.quarantine_of(place).is_some());
+                if place.as_ref().is_some_and(|place| store.flaw_of_quarantine(place).is_some()) {
+                    // An error tells of it.
+                    continue;
+                }
                 let finding = match (place.as_ref(), waits) {
                     (_, Some(place)) => Finding::new(
                         Severity::Note,

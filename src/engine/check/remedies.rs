@@ -1,5 +1,6 @@
 //! What can be done about a finding: command lines that exist, and which kept generation gives back how much.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use commonhold_proto::{Place, Seq};
@@ -9,6 +10,7 @@ use super::super::disk::Kind;
 use super::super::error::Error;
 use super::super::journal::Fingerprint;
 use super::super::store::Store;
+use super::super::words::span_of;
 use super::Finding;
 use crate::json;
 
@@ -38,7 +40,7 @@ impl Kept {
     }
 }
 
-/// The kept generations of a namespace, newest first.
+/// The kept generations of a namespace: its own first, then those of other programs, each newest first.
 pub(in crate::engine) fn generations_of(store: &Store, place: &Place) -> Result<Vec<Kept>, Error> {
     let directory = store.layout.generations(place);
     let listed = match store.disk.list(&directory) {
@@ -52,7 +54,7 @@ pub(in crate::engine) fn generations_of(store: &Store, place: &Place) -> Result<
     };
     let files = listed.iter().filter(|entry| entry.kind == Kind::File);
     let mut kept: Vec<Kept> = files.filter_map(|entry| kept(entry.name.to_str()?)).collect();
-    kept.sort_by_key(|kept| std::cmp::Reverse((kept.number, !kept.foreign)));
+    kept.sort_by_key(|kept| (kept.foreign, std::cmp::Reverse(kept.number)));
     Ok(kept)
 }
 
@@ -69,6 +71,21 @@ fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%,:=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
+    } else if word.chars().any(char::is_control) {
+        // As shells read it that know `$'…'`: what moves a cursor is not to be copied off a terminal.
+        let mut escaped = String::new();
+        for c in word.chars() {
+            match c {
+                '\'' | '\\' => escaped.extend(['\\', c]),
+                c if c.is_control() => {
+                    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                        write!(escaped, "\\x{byte:02x}").expect("a string takes everything");
+                    }
+                }
+                c => escaped.push(c),
+            }
+        }
+        format!("$'{escaped}'")
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
@@ -91,13 +108,15 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
     if let Why::NameClash { .. } = closing.why {
         return Ok(finding.remedy("move the file of one of the two out of the store, or give it another name"));
     }
-    for kept in generations_of(store, place)?.iter().take(GENERATIONS_TOLD) {
-        let bytes = store.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
-        if json::load_object(&bytes, &mut |_, _| {}).is_err() {
-            continue;
-        }
-        let what = what_it_gives_back(store, place, kept, &bytes);
-        finding = finding.command(what, repair(&format!("--generation {}", kept.name())));
+    let (own, others): (Vec<_>, Vec<_>) = generations(store, place)?.into_iter().partition(|kept| kept.holds.is_some());
+    for Offered { name, holds } in own {
+        let what = what_it_gives_back(store, place, holds.unwrap_or(Seq::ZERO))?;
+        finding = finding.command(what, repair(&format!("--generation {name}")));
+    }
+    if closing.lost.is_some() || matches!(closing.why, Why::Quarantine { .. }) {
+        let quarantine = store.layout.quarantine(place);
+        let what = format!("put {} back from a backup, if there is one, and start the daemon", quarantine.display());
+        finding = finding.remedy(what);
     }
     let waits = closing.waiting.is_some();
     let file = store.layout.namespace_file(place);
@@ -130,29 +149,62 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
         }
         Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile | Why::NameClash { .. } => {}
     }
+    for Offered { name, .. } in others {
+        finding = finding.command(
+            "take another program's content that was found and kept: it is not known to hold any write of this store, and only the waiting writes are applied to it",
+            repair(&format!("--generation {name}")),
+        );
+    }
     Ok(finding)
 }
 
-/// A namespace may have many that other programs wrote.
+/// A kept generation that can be gone back to.
+struct Offered {
+    name: String,
+    /// It holds every write up to this one; none if nothing tells that it holds any.
+    holds: Option<Seq>,
+}
+
+/// Those that can be read: what holds most first, what holds nothing that is known last.
+fn generations(store: &Store, place: &Place) -> Result<Vec<Offered>, Error> {
+    let known = store.known(place);
+    let mut offered = Vec::new();
+    let (mut own, mut others) = (0, 0);
+    for kept in generations_of(store, place)? {
+        let told = if kept.foreign { &mut others } else { &mut own };
+        *told += 1;
+        if *told > GENERATIONS_TOLD {
+            continue;
+        }
+        let bytes = store.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
+        if json::load_object(&bytes, &mut |_, _| {}).is_ok() {
+            // A repair may have put aside as another program's what the journal knows all the same.
+            let holds = known.cut_of(Some(Fingerprint::of(&bytes))).or((!kept.foreign).then_some(kept.number));
+            offered.push(Offered { name: kept.name(), holds });
+        }
+    }
+    offered.sort_by_key(|kept| std::cmp::Reverse(kept.holds));
+    Ok(offered)
+}
+
+/// A namespace may have many, above all of other programs.
 const GENERATIONS_TOLD: usize = 5;
 
-fn what_it_gives_back(store: &Store, place: &Place, kept: &Kept, bytes: &[u8]) -> String {
-    let known = store.known(place).cut_of(Some(Fingerprint::of(bytes)));
-    let complete = store.complete_above(place);
-    let cut = known.or((!kept.foreign).then_some(kept.number));
-    match cut {
-        Some(cut) if cut >= complete => {
-            format!(
-                "take the file of sequence number {cut}, and apply all later writes that the journal knows. Do it before a daemon is started here: a start lets go of what no file waits for"
-            )
-        }
-        Some(cut) => format!(
-            "take the file of sequence number {cut}, and apply the later writes that are left: those from {} to {complete} are lost",
-            cut.next()
+/// What going back to a file comes to that holds every write up to `cut`.
+pub(super) fn what_it_gives_back(store: &Store, place: &Place, cut: Seq) -> Result<String, Error> {
+    let lost = store.lost_beyond(place, cut)?;
+    let before = store.traces.lost_through;
+    Ok(match lost {
+        _ if cut < before => format!(
+            "take the kept file that holds every write up to sequence number {cut}; it is from before the journal was lost, and what was written after it with {} is lost",
+            span_of(cut.next(), before)
         ),
         None => format!(
-            "take the file of another program that was found at sequence number {}, and apply the waiting writes",
-            kept.number
+            "take the kept file that holds every write up to sequence number {cut}, and apply all later ones that the journal knows. Do it before a daemon is started here: a start lets go of what no file waits for"
         ),
-    }
+        Some((first, last)) => format!(
+            "take the kept file that holds every write up to sequence number {cut}, and apply the later ones that are left: those with {} are lost",
+            span_of(first, last)
+        ),
+    })
 }

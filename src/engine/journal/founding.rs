@@ -34,7 +34,7 @@ pub(crate) fn continue_journal_or_wait(
         begun => return begun,
     };
     let (clock, ownership) = (Arc::clone(&fresh.clock), Arc::clone(&fresh.ownership));
-    let mut read = read_journal(disk, layout, Arc::clone(poison), clock, ownership, fresh.reading)?;
+    let mut read = read_journal(disk, layout, Arc::clone(poison), clock, ownership, fresh.had_owner, fresh.reading)?;
     read.tail = None;
     let appender = &mut read.appender;
     if appender.segments.is_empty() {

@@ -28,6 +28,7 @@ mod shrink;
 mod successor;
 mod sync;
 mod table;
+mod traces;
 
 pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
@@ -48,6 +49,7 @@ pub(crate) use record::Kind;
 pub(crate) use releasing::Releasable;
 pub(crate) use sync::Progress;
 pub(crate) use table::{Entry, Fingerprint, Known};
+pub(crate) use traces::{Lost, Traces};
 
 /// How far above the Seqs given out the ceiling is set: at each start, and again when half of it is used up.
 const CEILING_STEP: u64 = 1 << 32;

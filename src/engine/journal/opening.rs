@@ -6,7 +6,7 @@
 //! old segments as they were, and the next start does the same again.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
@@ -27,6 +27,7 @@ use super::room::Room;
 use super::segment::{Predecessor, SegmentHeader};
 use super::sync::Progress;
 use super::table::FileTable;
+use super::traces::{self, Lost, Traces, floor_without_a_journal};
 use crate::engine::clock::Clock;
 use crate::engine::disk::{Disk, How};
 use crate::engine::error::Error;
@@ -49,6 +50,10 @@ pub(crate) struct OpenJournal {
     pub(crate) tail: Option<Tail>,
     /// What was cut off a damaged journal, if it was to be.
     pub(crate) losses: Option<Losses>,
+    /// Whether the journal, or its end, is not there any more.
+    pub(crate) lost: Option<Lost>,
+    /// What the names of kept files tell.
+    pub(crate) traces: Traces,
     /// Files of the journal that do not count any more.
     pub(super) superseded: Vec<PathBuf>,
     /// Records that were copied because they were not known to be on the platter.
@@ -68,6 +73,8 @@ pub(crate) struct Fresh {
     pub(crate) room_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ownership: Arc<Ownership>,
+    /// Whether somebody has owned the store before.
+    pub(crate) had_owner: bool,
     /// What is to be done where the journal is damaged.
     pub(crate) reading: Reading,
 }
@@ -84,8 +91,15 @@ pub(crate) fn continue_journal(
     remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)
         .map_err(|error| no_room_to_begin(&**disk, layout, chain.bytes_cut_off(), error))?;
-    let mut opened = begin_segment(disk, layout, poison, fresh, chain, None)?;
-    opened.tail = tail;
+    let traces = Traces::read(&**disk, layout)?;
+    let lost = chain.lost(&traces, fresh.had_owner);
+    let floor = if lost == Some(Lost::Whole) { floor_without_a_journal(&traces, fresh) } else { traces.floor() };
+    let next = Next::after(&chain, fresh.store, floor);
+    if let Some(lost) = lost {
+        traces::note(&**disk, layout, fresh, lost, traces.greatest_kept(), next.given)?;
+    }
+    let mut opened = begin_segment(disk, layout, poison, fresh, chain, next, None)?;
+    (opened.tail, opened.lost, opened.traces) = (tail, lost, traces);
     // From here on the segment exists. What does not count any more would only be read again for nothing.
     for path in opened.superseded.drain(..) {
         disk.remove(&path).map_err(Error::disk("remove", &path))?;
@@ -103,7 +117,8 @@ pub(crate) fn rescue_journal(
     visible: Seq,
 ) -> Result<OpenJournal, Error> {
     let chain = chain::read(&**disk, layout, fresh.reading)?;
-    begin_segment(disk, layout, poison, fresh, chain, Some(visible))
+    let next = Next::after(&chain, fresh.store, Seq::ZERO);
+    begin_segment(disk, layout, poison, fresh, chain, next, Some(visible))
 }
 
 fn begin_segment(
@@ -112,10 +127,11 @@ fn begin_segment(
     poison: Arc<Poison>,
     fresh: &Fresh,
     chain: Chain,
+    next: Next,
     visible: Option<Seq>,
 ) -> Result<OpenJournal, Error> {
     let number = chain.greatest + 1;
-    let Next { store, boot, given } = Next::after(&chain, fresh.store);
+    let Next { store, boot, given } = next;
     let (base, table, mut outcomes) = base_of(&**disk, &chain)?
         .map_or_else(Default::default, |base| (Some((base.index, base.before)), base.table, base.outcomes));
     if chain.losses.is_some() {
@@ -253,6 +269,8 @@ fn begin_segment(
         quarantines: chain.quarantines,
         tail: None,
         losses: chain.losses,
+        lost: None,
+        traces: Traces::default(),
         superseded,
         copied: copy.count,
         kept,
@@ -270,6 +288,7 @@ fn no_room_to_begin(disk: &dyn Disk, layout: &Layout, needed: u64, error: Error)
 }
 
 /// What the next owner begins with.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Next {
     pub(super) store: u128,
     pub(super) boot: u64,
@@ -278,19 +297,18 @@ pub(super) struct Next {
 }
 
 impl Next {
-    /// After the owners that left `chain`; `fresh` becomes the store's id if it has none.
-    pub(super) fn after(chain: &Chain, fresh: u128) -> Self {
+    /// After the owners that left `chain`; `fresh` becomes the store's id if it has none. No Seq up to `floor` is given.
+    pub(super) fn after(chain: &Chain, fresh: u128, floor: Seq) -> Self {
         let last_header = chain.segments.last().map(|read| &read.header);
         // A segment beyond the chain may have been begun by an owner of whom nothing else is left, not even a header
         // that can be read: its Seqs and its boot number are not given again.
         let lost = chain.greatest - last_header.map_or(0, |header| header.number);
         // A journal that was cut or is gone may end before what was quarantined from it.
         let quarantined = chain.quarantines.values().map(|quarantine| quarantine.through.0).max().unwrap_or(0);
-        Self {
-            store: last_header.map_or(fresh, |header| header.store),
-            boot: last_header.map_or(0, |header| header.boot) + lost + 1,
-            given: Seq((chain.ceiling.0 + lost * CEILING_STEP).max(quarantined)),
-        }
+        let given = Seq((chain.ceiling.0 + lost * CEILING_STEP).max(quarantined)).max(floor);
+        // Each owner takes a step of the Seqs at least, so that where no header tells, there were not more owners than steps.
+        let boots = last_header.map_or(given.0 / CEILING_STEP, |header| header.boot + lost);
+        Self { store: last_header.map_or(fresh, |header| header.store), boot: boots + 1, given }
     }
 }
 
@@ -310,12 +328,7 @@ fn remove_unfinished(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
 fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<Tail>, Error> {
     let Some((_, segment, offset)) = chain.cut_off.first() else { return Ok(None) };
     let aside = layout.aside();
-    match disk.create_dir(&aside, 0o700) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::disk("create", &aside)(error));
-        }
-        _ => {}
-    }
+    make_directory(disk, &aside)?;
     let mut bytes = 0;
     for (number, path, offset) in &chain.cut_off {
         let whole = chain::read_file(disk, path)?;
@@ -328,6 +341,13 @@ fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<T
     }
     disk.sync_dir(&aside).map_err(Error::disk("sync", &aside))?;
     Ok(Some(Tail { segment: segment.clone(), offset: *offset, bytes }))
+}
+
+pub(super) fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    match disk.create_dir(path, 0o700) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::disk("create", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// What the next segment is built upon.

@@ -20,6 +20,7 @@ use super::quarantine;
 use super::releasing::Segment;
 use super::room::Room;
 use super::sync::Progress;
+use super::traces::Traces;
 use crate::engine::clock::Clock;
 use crate::engine::disk::{Disk, DiskFile, NoFile};
 use crate::engine::error::Error;
@@ -34,6 +35,7 @@ pub(crate) fn read_journal(
     poison: Arc<Poison>,
     clock: Arc<dyn Clock>,
     ownership: Arc<Ownership>,
+    had_owner: bool,
     reading: Reading,
 ) -> Result<OpenJournal, Error> {
     let directory = layout.journal();
@@ -50,7 +52,9 @@ pub(crate) fn read_journal(
     // Through here the segments stay at a start, until nothing waits for them; the later ones are copied.
     let kept = base_of(&**disk, &chain)?.map_or(0, |base| base.index + 1);
     // A store's id is only needed to write a segment, so it does not matter here.
-    let next = Next::after(&chain, 0);
+    let traces = Traces::read(&**disk, layout)?;
+    let lost = chain.lost(&traces, had_owner);
+    let next = Next::after(&chain, 0, traces.floor());
     let number = chain.greatest + 1;
     let end = chain.segments.last().map_or(Link { byte: 0, seq: Seq::ZERO, crc: 0 }, |read| read.end);
 
@@ -115,6 +119,8 @@ pub(crate) fn read_journal(
         quarantines: chain.quarantines,
         tail,
         losses: chain.losses,
+        lost,
+        traces,
         superseded: Vec::new(),
         copied: 0,
         kept,

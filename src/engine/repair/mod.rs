@@ -5,6 +5,7 @@
 //! journal in `journal/aside/`. New things are written, synced and named before old ones go, and whatever a crash
 //! interrupts, the next start or the same repair again finds either state.
 
+mod losses;
 mod namespace;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use super::closing::{Closing, Why};
 use super::error::Error;
 use super::journal::Reading;
 use super::store::{Store, StoreOptions, Surroundings};
+use super::words::size;
 use crate::json::FileFormat;
 
 /// What is to be settled, and how.
@@ -110,11 +112,11 @@ fn plan_of_cut(store: &Store) -> Plan {
     let mut plan = Plan::default();
     if let Some(tail) = &store.tail {
         plan.steps.push(format!(
-            "keep what follows byte {} of {}, and all later segments, in {}: {} bytes",
+            "keep what follows byte {} of {}, and all later segments, in {}: {}",
             tail.offset,
             tail.segment.display(),
             store.layout.aside().display(),
-            tail.bytes
+            size(tail.bytes)
         ));
     }
     plan.steps.push(

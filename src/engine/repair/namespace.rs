@@ -11,11 +11,12 @@ use super::super::check::{Kept, generations_of};
 use super::super::closing::{Closing, Why};
 use super::super::error::Error;
 use super::super::flush::FlushHow;
-use super::super::journal::{Contents, Entry, Fingerprint, for_each_effect};
+use super::super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, for_each_effect};
 use super::super::load::replay;
 use super::super::map::{Map, Record};
 use super::super::store::Store;
 use super::super::table::{FileState, Table};
+use super::super::words::{counted, span_of};
 use super::{Plan, Settle, format_of, refuse_what_is_no_file};
 use crate::json::{self, FileFormat};
 
@@ -30,7 +31,17 @@ enum Work {
     /// The journal is told that this is the namespace's file.
     Keep(Option<Fingerprint>),
     /// The file is written anew, with these records.
-    Write { map: Box<Map>, last: Seq },
+    Write(Box<Content>),
+}
+
+/// What the namespace is to hold.
+struct Content {
+    map: Map,
+    /// How many changes were applied to what it began with, and the last of them.
+    applied: u64,
+    last: Seq,
+    /// The last of them is a drop: there is to be no file.
+    dropped: bool,
 }
 
 /// What the new content begins with.
@@ -56,16 +67,27 @@ impl Store {
         };
         let found = stat.map(|_| Fingerprint::of(&bytes));
         let known = self.known(place);
-        let cut = known.cut_of(found).unwrap_or(known.covered);
         let mut plan = Plan::default();
         let start = match settle {
-            Settle::KeepFile => return self.prepare_keeping(place, closing, &bytes, found),
+            Settle::KeepFile => return self.prepare_keeping(place, closing.as_ref(), &bytes, found),
             Settle::ApplyJournal => {
                 parses(place, &bytes, found)?;
-                let from =
-                    if found.is_some() { path.display().to_string() } else { "nothing: there is no file".to_owned() };
-                plan.steps.push(format!("begin with {from}"));
-                Start { bytes, cut }
+                match known.cut_of(found) {
+                    cut if found.is_some() => {
+                        plan.steps.push(format!("begin with {}", path.display()));
+                        if cut.is_none() {
+                            self.mind_what_is_unknown(place, &path, &mut plan);
+                        }
+                        Start { bytes, cut: cut.unwrap_or(known.covered) }
+                    }
+                    cut => {
+                        plan.steps.push("begin with nothing: there is no file".to_owned());
+                        if cut.is_none() && !known.entries.is_empty() {
+                            plan.losses.push("what only the missing file held does not count any more".to_owned());
+                        }
+                        Start { bytes, cut: cut.unwrap_or(Seq::ZERO) }
+                    }
+                }
             }
             Settle::SetAside => {
                 plan.steps.push("begin with nothing".to_owned());
@@ -78,59 +100,85 @@ impl Store {
                 let print = Fingerprint::of(&bytes);
                 parses(place, &bytes, Some(print))?;
                 plan.steps.push(format!("begin with {}", kept.path.display()));
-                let named = if foreign { known.covered } else { number };
-                Start { bytes, cut: known.cut_of(Some(print)).unwrap_or(named) }
+                let cut = known.cut_of(Some(print)).or((!foreign).then_some(number));
+                match cut {
+                    None => self.mind_what_is_unknown(place, &kept.path, &mut plan),
+                    Some(cut) => self.mind_a_lost_journal(cut, &mut plan),
+                }
+                Start { bytes, cut: cut.unwrap_or(known.covered) }
             }
         };
         let format = format_of(&start.bytes);
-        let (map, applied, last) = self.content(place, &start)?;
-        plan.steps.push(match applied {
+        let content = self.content(place, &start)?;
+        plan.steps.push(match content.applied {
             0 => "apply no writes: none is left that it lacks".to_owned(),
-            1 => format!("apply 1 change that it lacks, up to sequence number {last}"),
-            _ => format!("apply {applied} changes that it lacks, up to sequence number {last}"),
+            1 => format!("apply 1 change that it lacks, up to sequence number {}", content.last),
+            applied => format!(
+                "apply {} that it lacks, up to sequence number {}",
+                counted(applied, "change", "changes"),
+                content.last
+            ),
         });
-        let records = map.len();
         if found.is_some() {
             let directory = self.layout.generations(place);
             plan.steps.push(format!("keep the present file in {} as foreign", directory.display()));
         }
-        plan.steps.push(format!("write {} with {records} records", path.display()));
-        self.note_gap(place, start.cut, &mut plan);
+        let records = counted(content.map.len() as u64, "record", "records");
+        plan.steps.push(match (content.dropped, found) {
+            (true, Some(_)) => format!("remove {}, for the last write to it is a drop", path.display()),
+            (true, None) => format!("make no {}, for the last write to it is a drop", path.display()),
+            (false, _) => format!("write {} with {records}", path.display()),
+        });
+        self.mind_what_is_lost(place, start.cut, &mut plan)?;
         if let Some(flaw) = self.flaw_of_quarantine(place) {
             plan.losses.push(format!("{flaw}; what can be read of it is applied, and the file is set aside"));
         }
-        Ok(Prepared { plan, format, work: Work::Write { map: Box::new(map), last } })
+        Ok(Prepared { plan, format, work: Work::Write(Box::new(content)) })
     }
 
     fn prepare_keeping(
         &self,
         place: &Place,
-        closing: Option<Closing>,
+        closing: Option<&Closing>,
         bytes: &[u8],
         found: Option<Fingerprint>,
     ) -> Result<Prepared, Error> {
         parses(place, bytes, found)?;
         let path = self.layout.namespace_file(place);
+        let known = self.known(place);
         let mut plan = Plan::default();
         let shown = path.display();
         plan.steps.push(match found {
             Some(_) => format!("keep {shown} as it is, and tell the journal that it is right"),
             None => format!("begin without a file: there is no {shown}"),
         });
-        if let Some((first, last)) = closing.and_then(|closing| closing.waiting) {
-            let room = self.layout.quarantine(place).with_file_name("");
-            plan.steps.push(format!("set the writes from {first} to {last} aside in {}", room.display()));
-            plan.losses.push("the writes that are set aside do not count any more".to_owned());
+        let cut = known.cut_of(found);
+        match found {
+            _ if cut.is_some() => {}
+            Some(_) => self.mind_what_is_unknown(place, &path, &mut plan),
+            None => plan.losses.push(format!(
+                "what the missing file held is given up: acknowledged writes up to sequence number {} may be among it",
+                known.covered
+            )),
         }
+        let held = cut.unwrap_or(known.covered);
+        if closing.is_some_and(|closing| closing.waiting.is_some()) || self.quarantine_of(place).is_some() {
+            let (mut writes, mut first, mut last) = (0_u64, None, Seq::ZERO);
+            self.for_each_left(place, held, |seq, _| {
+                writes += u64::from(seq != last);
+                first = first.or(Some(seq));
+                last = seq;
+            })?;
+            if let Some(first) = first {
+                let room = self.layout.quarantine(place).with_file_name("");
+                let aside = counted(writes, "write", "writes");
+                let told = format!("{aside} ({})", span_of(first, last));
+                plan.steps.push(format!("set {told} aside in {}", room.display()));
+                plan.losses.push(format!("acknowledged writes that are set aside do not count any more: {told}"));
+            }
+        }
+        self.mind_what_is_lost(place, held, &mut plan)?;
         Ok(Prepared { plan, format: format_of(bytes), work: Work::Keep(found) })
-    }
-
-    fn note_gap(&self, place: &Place, cut: Seq, plan: &mut Plan) {
-        let complete = self.complete_above(place);
-        if complete > cut {
-            plan.losses
-                .push(format!("writes to it from sequence number {} to {complete} are nowhere any more", cut.next()));
-        }
     }
 
     fn kept(&self, place: &Place, number: Seq, foreign: bool) -> Result<Kept, Error> {
@@ -143,8 +191,8 @@ impl Store {
         })
     }
 
-    /// The records of the start with every write above its cut that is left; how many changes those are, and the last.
-    fn content(&self, place: &Place, start: &Start) -> Result<(Map, u64, Seq), Error> {
+    /// The records of the start with every write above its cut that is left.
+    fn content(&self, place: &Place, start: &Start) -> Result<Content, Error> {
         let mut map = Map::expecting(json::expected_records(&start.bytes));
         json::load_object(&start.bytes, &mut |key, value| {
             let record = Record::new(key, value);
@@ -152,31 +200,38 @@ impl Store {
             map.put(record);
         })
         .map_err(|error| cannot(place, &error.to_string()))?;
-        let (mut applied, mut last, mut above) = (0_u64, start.cut, start.cut);
+        let (mut applied, mut last, mut dropped) = (0_u64, start.cut, false);
+        self.for_each_left(place, start.cut, |seq, effect| {
+            replay(&mut map, seq, effect);
+            applied += 1;
+            last = last.max(seq);
+            dropped = effect.kind == EffectKind::Drop;
+        })?;
+        Ok(Content { map, applied, last, dropped })
+    }
+
+    /// Hands every effect above the cut that quarantine and journal still have to `each`, in order.
+    fn for_each_left(&self, place: &Place, cut: Seq, mut each: impl FnMut(Seq, EffectRef<'_>)) -> Result<(), Error> {
+        let mut above = cut;
         if let Some(quarantine) = self.quarantine_of(place) {
             // Those of a journal that is gone have numbers of their own; they come before all that is in this one.
             let other = self.turn.exclusive(|writer| writer.appender.store()) != quarantine.store;
+            let mut last = cut;
             Contents::read(&*self.disk, &quarantine.path)?.for_each_effect(|seq, effect| {
-                if other || seq > start.cut {
-                    replay(&mut map, seq, effect);
-                    applied += 1;
+                if other || seq > cut {
+                    each(seq, effect);
                     last = last.max(seq);
                 }
             });
-            if !other && quarantine.flaw.is_none() {
-                above = above.max(quarantine.through);
-            } else if !other {
-                above = last;
+            if !other {
+                above = if quarantine.flaw.is_none() { above.max(quarantine.through) } else { last };
             }
         }
         for_each_effect(&*self.disk, &self.ranges_beyond(&[(place, above)]), |seq, of, effect| {
             if of == place && seq > above {
-                replay(&mut map, seq, effect);
-                applied += 1;
-                last = last.max(seq);
+                each(seq, effect);
             }
-        })?;
-        Ok((map, applied, last))
+        })
     }
 
     /// Does it. The store is open to be written, and nobody else has it.
@@ -205,7 +260,7 @@ impl Store {
                 // From here on the journal knows the file, and what was set aside is not needed under its old name.
                 self.forget_quarantine(place)?;
             }
-            Work::Write { map, last } => {
+            Work::Write(content) => {
                 if flawed {
                     self.set_quarantine_aside(place)?;
                 }
@@ -214,12 +269,15 @@ impl Store {
                 let table = Table::new(
                     place.clone(),
                     self.next_load(),
-                    *map,
-                    (cut.max(last), Seq::ZERO),
+                    content.map,
+                    (cut.max(content.last), Seq::ZERO),
                     FileState::default(),
                     self.activity(place),
                 );
                 table.set_completed(Seq::ZERO);
+                if content.dropped {
+                    table.set_dropped(table.last());
+                }
                 self.flush_table(&Arc::new(table), FlushHow { rewrite: true, lock_timeout: None }, &self.via())?;
                 self.progress.sync_through(self.progress.written())?;
                 if flawed {

@@ -1,6 +1,6 @@
 //! Repairs that die: every call of one is a crash point, by a kill or a power cut in turn. What is found then is the store as
 //! it was before, where the same repair comes to the same, or as it was to become. The real binary is tried in
-//! `tests/cli_repair.rs`.
+//! `tests/cli_repair/`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -144,5 +144,33 @@ fn a_check_agrees_with_a_start_on_what_is_closed() {
         let closed = ["a", "b", "c"].into_iter().filter(|name| rig.store().namespace(&place(name)).is_err());
         assert_eq!(told, closed.collect::<Vec<_>>(), "{}", String::from_utf8_lossy(torn));
         rig.close();
+    }
+}
+
+#[test]
+fn a_repair_whose_last_write_is_a_drop_ends_as_the_drop_would() {
+    for keeps_file in [true, false] {
+        let rig = Rig::synced();
+        rig.put("b", "pins", "1");
+        rig.put("a", "k", "1");
+        rig.flush("a").unwrap();
+        rig.put("a", "k", "2");
+        rig.drop_records("a").unwrap();
+        let rig = rig.killed_and_closed();
+        if keeps_file {
+            rig.disk.write_file(file("a"), b"{\"found\": 1.0}");
+        } else {
+            rig.disk.write_file(file("a"), b"{\"torn\": ");
+        }
+        let how = if keeps_file { Settle::ApplyJournal } else { Settle::SetAside };
+        let told = repaired(&rig, &Repair::Namespace(place("a"), how)).unwrap();
+        assert!(told.steps.iter().any(|step| step.starts_with("remove ") && step.ends_with("is a drop")), "{told:?}");
+        assert!(!rig.has_file("a"), "it is to have no file");
+        assert!(rig.generations("a").iter().any(|name| name.ends_with(".foreign.json")), "what was there is kept");
+        let rig = rig.opened();
+        assert!(rig.store().opening().closed.is_empty() && rig.all("a").is_empty());
+        rig.put("a", "later", "1");
+        rig.flush("a").unwrap();
+        assert!(rig.has_file("a"), "it is a namespace like any other");
     }
 }
