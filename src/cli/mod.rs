@@ -84,9 +84,9 @@ fn wants_json() -> bool {
 
 /// What was typed is repeated in a refusal, and may have come out of a file name.
 fn tell(refusal: &clap::Error) {
-    let plain = refusal.render().to_string();
-    if refusal.use_stderr() && human::printable_lines(&plain) != plain {
-        output::say(human::printable_lines(plain.trim_end()));
+    let is_plain = |word: std::ffi::OsString| !word.to_string_lossy().chars().any(char::is_control);
+    if refusal.use_stderr() && !std::env::args_os().all(is_plain) {
+        output::say(human::printable_lines(refusal.render().to_string().trim_end()));
     } else {
         // Nobody is left to tell when this fails: help that is piped into `head` is one way.
         let _ = refusal.print();

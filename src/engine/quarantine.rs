@@ -81,18 +81,19 @@ impl Store {
     /// Where that was which [`lost_beyond`](Self::lost_beyond) tells of, as a sentence.
     pub(super) fn what_held_the_lost(&self, place: &Place) -> Result<String, Error> {
         let path = self.layout.quarantine(place);
-        let Some(quarantine) = self.quarantine_of(place) else {
-            return Ok(format!("no journal segment has them any more, and there is no {}", path.display()));
-        };
-        let Some(flaw) = &quarantine.flaw else {
-            return Ok(format!("no journal segment has them any more, nor has {}", path.display()));
+        let flawed = self.quarantine_of(place).and_then(|quarantine| Some((quarantine.records, quarantine.flaw?)));
+        let Some((records, flaw)) = flawed else {
+            return Ok(format!(
+                "neither a journal segment nor the quarantine file {} has them any more",
+                path.display()
+            ));
         };
         let (mut readable, mut at) = (0, Seq::ZERO);
         Contents::read(&*self.disk, &path)?.for_each_effect(|seq, _| {
             readable += u64::from(seq != at);
             at = seq;
         });
-        Ok(match quarantine.records {
+        Ok(match records {
             // Its header cannot be read.
             0 => format!("they were in {}, of which nothing can be read", path.display()),
             all => format!(

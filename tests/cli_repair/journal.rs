@@ -130,7 +130,7 @@ fn an_older_segment_that_is_gone_closes_the_namespaces_that_need_it() {
         let findings = check(&store, 5, &[]);
         let gap = finding(&findings, "missing_segments");
         let what = gap["what"].as_str().expect("a text");
-        assert!(what.contains("it has no file, and journal segments"), "{what}");
+        assert!(what.contains("it has no file, and the journal segments"), "{what}");
         remedied(&store, gap, words);
         check(&store, 0, &["--deep"]);
         let daemon = store.serve();
@@ -209,7 +209,8 @@ fn a_journal_that_is_behind_the_kept_files_is_told_and_no_number_is_given_again(
     for words in ["the journal ends with sequence number ", "kept files have greater ones: n at ", "was cut off"] {
         assert!(what.contains(words), "{words:?} is not in {what}");
     }
-    let closed = finding(&findings, "other_file")["consequence"].as_str().expect("a text");
+    let closed = findings.iter().find(|finding| finding["kind"] == "other_file").expect("it is closed");
+    let closed = closed["consequence"].as_str().expect("a text");
     assert!(closed.contains("whose end after sequence number"), "{closed}");
     store.ok(&["repair", "n", "--keep", "file", "--yes"]);
     let findings = check(&store, 5, &[]);

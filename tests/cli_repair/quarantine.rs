@@ -54,7 +54,7 @@ fn writes_that_were_in_a_quarantine_file_which_is_bad_or_gone_are_named_and_not_
     for (bytes, kind, told) in [
         (bad_at(20), "quarantine_damage", "of which nothing can be read"),
         (bad_at(right.len() - 3), "quarantine_damage", "of whose 3 records only 2 can be read"),
-        (None, "missing_segments", "no journal segment has them any more, and there is no "),
+        (None, "missing_segments", "neither a journal segment nor the quarantine file "),
     ] {
         match bytes {
             Some(bytes) => fs::write(&path, bytes).expect("written"),
