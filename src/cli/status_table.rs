@@ -113,11 +113,11 @@ mod tests {
         ]);
         let lines = lines(&list, 76_000).join("\n");
         let expected = "\
-NAMESPACE  RECORDS    BYTES   MEMORY     FILE  LOADS  REWRITES  WRITTEN  LAST FLUSH                  STATE
-a            1,234  4.0 KiB  5.0 KiB  4.9 KiB      1        40  1.4 MiB  1 min 15 s ago, took 40 ms  dirty for 12 s
-租户\\u{1b}/b     -        -        -      7 B      -         -        -  -                           not loaded
-live             2      9 B    109 B        -      0         0      0 B  -                           volatile
-t/c              -        -        -        -      -         -        -  -                           closed
+NAMESPACE     RECORDS    BYTES   MEMORY     FILE  LOADS  REWRITES  WRITTEN  LAST FLUSH                  STATE
+a               1,234  4.0 KiB  5.0 KiB  4.9 KiB      1        40  1.4 MiB  1 min 15 s ago, took 40 ms  dirty for 12 s
+租户\\u{1b}/b        -        -        -      7 B      -         -        -  -                           not loaded
+live                2      9 B    109 B        -      0         0      0 B  -                           volatile
+t/c                 -        -        -        -      -         -        -  -                           closed
 t/c is closed: torn";
         assert_eq!(anstream::adapter::strip_str(&lines).to_string(), expected);
     }
