@@ -15,7 +15,6 @@ use std::sync::Arc;
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
-use super::CEILING_STEP;
 use super::losses::Losses;
 use super::outcomes::Outcomes;
 use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
@@ -23,7 +22,6 @@ use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
 use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
 use super::table::FileTable;
-use super::traces::{Lost, Traces};
 use crate::engine::disk::{Disk, DiskFile, How};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
@@ -125,26 +123,6 @@ impl Chain {
     pub(super) fn bytes_cut_off(&self) -> u64 {
         let cut_in = |read: &Read| self.cut_off.iter().any(|(_, path, _)| *path == read.path);
         self.segments.iter().filter(|read| cut_in(read)).map(|read| read.end.byte).sum()
-    }
-
-    /// How far the journal has come, by its own account: its last record, or what its newest header begins above.
-    fn reached(&self) -> Seq {
-        let end = self.segments.last().map_or(Seq::ZERO, |read| read.end.seq);
-        end.max(Seq(self.ceiling.0.saturating_sub(CEILING_STEP)))
-    }
-
-    /// Whether it, or its end, is not there any more, as what lies beside it tells. What was cut off a damaged one is known.
-    pub(super) fn lost(&self, traces: &Traces, had_owner: bool) -> Option<Lost> {
-        if self.losses.is_some() {
-            None
-        } else if self.greatest == 0 {
-            had_owner.then_some(Lost::Whole)
-        } else {
-            let store = self.segments.last().map(|read| read.header.store);
-            let ours = self.quarantines.values().filter(|quarantine| Some(quarantine.store) == store);
-            let seen = ours.map(|quarantine| quarantine.through).max().unwrap_or(Seq::ZERO).max(traces.greatest_kept());
-            (seen > self.reached()).then_some(Lost::End(self.reached()))
-        }
     }
 
     /// Whether a namespace's file lacks writes that only a missing segment can hold.

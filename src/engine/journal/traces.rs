@@ -11,6 +11,7 @@ use std::path::Path;
 use commonhold_proto::{Place, Seq};
 
 use super::CEILING_STEP;
+use super::chain::Chain;
 use super::opening::Fresh;
 use crate::engine::disk::{Disk, How, Kind};
 use crate::engine::error::Error;
@@ -96,8 +97,30 @@ pub(crate) enum Lost {
     End(Seq),
 }
 
-/// Above which number a start goes on whose journal is gone as a whole: where no kept file tells a number, the time does. No
-/// owner comes by as many steps as there have been hours since 1970, and whoever reads numbers as floating-point ones
+impl Chain {
+    /// How far the journal has come, by its own account: its last record, or what its newest header begins above.
+    fn reached(&self) -> Seq {
+        let end = self.segments.last().map_or(Seq::ZERO, |read| read.end.seq);
+        end.max(Seq(self.ceiling.0.saturating_sub(CEILING_STEP)))
+    }
+
+    /// Whether it, or its end, is not there any more, as what lies beside it tells. What was cut off a damaged one is known.
+    pub(super) fn lost(&self, traces: &Traces, had_owner: bool) -> Option<Lost> {
+        if self.losses.is_some() {
+            None
+        } else if self.greatest == 0 {
+            had_owner.then_some(Lost::Whole)
+        } else {
+            let store = self.segments.last().map(|read| read.header.store);
+            let ours = self.quarantines.values().filter(|quarantine| Some(quarantine.store) == store);
+            let seen = ours.map(|quarantine| quarantine.through).max().unwrap_or(Seq::ZERO).max(traces.greatest_kept());
+            (seen > self.reached()).then_some(Lost::End(self.reached()))
+        }
+    }
+}
+
+/// Above which number a start goes on whose journal is gone as a whole: where no kept file tells a number, the time does. Each
+/// start takes a step, and no store has had as many as there have been hours since 1970; whoever reads numbers as floating-point ones
 /// still can.
 pub(super) fn floor_without_a_journal(traces: &Traces, fresh: &Fresh) -> Seq {
     let hours = fresh.clock.unix_ms() / 3_600_000;
