@@ -120,8 +120,8 @@ impl Chain {
 }
 
 /// Above which number a start goes on whose journal is gone as a whole: where no kept file tells a number, the time does. Each
-/// start takes a step, and no store has had as many as there have been hours since 1970; whoever reads numbers as floating-point ones
-/// still can.
+/// start takes a step, and no store has had as many as there have been hours since 1970; and whoever reads numbers as
+/// floating-point ones can read these.
 pub(super) fn floor_without_a_journal(traces: &Traces, fresh: &Fresh) -> Seq {
     let hours = fresh.clock.unix_ms() / 3_600_000;
     traces.floor().max(Seq(hours.min(1 << 20) * CEILING_STEP))
