@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use super::model::{Model, Operation, Outcome, State, States};
+use super::model::{Model, Operation, Outcome, State, States, When};
 
 /// The operations on one object.
 #[derive(Clone, Debug)]
@@ -43,6 +43,9 @@ pub(crate) struct Checked {
 /// No history that holds has needed a thousandth of it.
 pub(crate) const MOST_STEPS: u64 = 4_000_000;
 
+/// In the place of the numbers of writes that nobody has read.
+const NEVER_READ: u64 = u64::MAX;
+
 /// Searches for an order.
 pub(crate) fn check(partition: &Partition) -> Checked {
     check_within(partition, MOST_STEPS)
@@ -50,7 +53,8 @@ pub(crate) fn check(partition: &Partition) -> Checked {
 
 /// As [`check`], in at most so many steps.
 pub(crate) fn check_within(partition: &Partition, steps: u64) -> Checked {
-    let mut search = Search::new(&partition.operations, partition.is_volatile);
+    let operations = blurred(&partition.operations);
+    let mut search = Search::new(&operations, partition.is_volatile);
     let verdict = search.run(Model::initial(partition.memory), steps);
     Checked { verdict, explored: search.explored }
 }
@@ -63,6 +67,27 @@ pub(crate) fn replay(partition: &Partition, order: &[usize]) -> (Model, States) 
         states = model.step(&states, &partition.operations[index]);
     }
     (model, states)
+}
+
+/// The operations without the difference between writes that nobody has read: no answer can tell them apart, and what is
+/// tried with one of them needs not be tried with another.
+fn blurred(operations: &[Operation]) -> Vec<Operation> {
+    let mut read = HashSet::new();
+    for operation in operations {
+        if let Outcome::Read(Some(value)) = &operation.outcome {
+            read.extend(value.numbers());
+        }
+        if let When::IfSeen { value, .. } = &operation.when {
+            read.extend(value.numbers());
+        }
+    }
+    let mut blurred = operations.to_vec();
+    for number in blurred.iter_mut().filter_map(|operation| operation.action.number()) {
+        if !read.contains(number) {
+            *number = NEVER_READ;
+        }
+    }
+    blurred
 }
 
 struct Search<'a> {

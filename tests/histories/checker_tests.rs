@@ -1,11 +1,11 @@
 //! What the checker accepts and what it does not, on histories small enough to be read, and on many small ones against
 //! a checker that tries every order.
 
-use std::fs;
+use std::{fs, slice};
 
 use super::checker::{Partition, Verdict, check};
 use super::history::{Boot, History};
-use super::model::{Action, Model, Operation, Outcome, Value, When};
+use super::model::{Action, Model, Operation, Outcome, State, Value, When};
 use super::objects::STORE;
 use super::recorder::Recorder;
 use super::report::{check_all, shrunk};
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("conditions_are_answered_truly", conditions_are_answered_truly),
     ("a_refusal_after_a_restart_says_nothing", a_refusal_after_a_restart_says_nothing),
     ("memory_loses_only_by_a_kill_and_not_what_is_pinned", memory_loses_only_by_a_kill_and_not_what_is_pinned),
+    ("what_was_lost_before_it_was_answered_may_be_done_again", what_was_lost_before_it_was_answered_may_be_done_again),
     ("volatile_values_end_with_their_daemon", volatile_values_end_with_their_daemon),
     ("a_mixture_is_never_explained", a_mixture_is_never_explained),
     ("the_verdict_is_that_of_trying_every_order", the_verdict_is_that_of_trying_every_order),
@@ -45,6 +46,7 @@ fn operation(call: u64, until: u64, action: Action, outcome: Outcome) -> Operati
         outcome,
         weak: false,
         in_order: false,
+        lost_by: None,
     }
 }
 
@@ -204,6 +206,25 @@ fn memory_loses_only_by_a_kill_and_not_what_is_pinned() {
     contradicts(&from_memory(&[&three[..], &[crash(60, 70, true), get(80, 90, 1), get(100, 110, 2)]].concat()));
 }
 
+fn what_was_lost_before_it_was_answered_may_be_done_again() {
+    let trace = Operation { lost_by: Some(0), ..unknown(10, 60, Action::Increment { by: 1 }) };
+    let killed = |between: &[Operation], after: i64| {
+        let ends = [crash(50, 60, true), increment(10, 80, true), count(90, 95, after)];
+        from_memory(&[&[increment(0, 5, false), trace.clone()], between, &ends].concat())
+    };
+    let shown = count(20, 30, 2);
+    holds(&killed(slice::from_ref(&shown), 2));
+    contradicts(&killed(slice::from_ref(&shown), 3));
+    // What was committed after it was shown is not lost, and was not done again.
+    let committed = operation(32, 40, Action::Commit, Outcome::Done);
+    let again = Operation { pins: true, ..increment(32, 40, true) };
+    contradicts(&killed(&[shown.clone(), committed, count(64, 66, 1)], 2));
+    contradicts(&killed(&[shown.clone(), again, count(64, 66, 1)], 2));
+    holds(&killed(&[shown.clone(), count(64, 66, 1)], 2));
+    // A daemon that does not answer from memory has nothing that it may lose.
+    contradicts(&Partition { memory: false, ..killed(&[shown, count(64, 66, 1)], 2) });
+}
+
 fn volatile_values_end_with_their_daemon() {
     for killed in [true, false] {
         let lives = [put(0, 10, 1, false), crash(20, 30, killed)];
@@ -226,14 +247,9 @@ fn comes_first(one: &Operation, other: &Operation) -> bool {
 
 /// Whether some order of the operations is one that the model explains, by trying all of them.
 fn any_order_holds(partition: &Partition) -> bool {
-    fn goes_on(partition: &Partition, order: &mut Vec<usize>) -> bool {
+    fn goes_on(partition: &Partition, model: &mut Model, order: &mut Vec<usize>, states: &[State]) -> bool {
         let operations = &partition.operations;
-        if order.len() == operations.len() {
-            let mut model = Model::new(partition.is_volatile);
-            let mut states = Model::initial(partition.memory);
-            for &index in &*order {
-                states = model.step(&states, &operations[index]);
-            }
+        if states.is_empty() || order.len() == operations.len() {
             return !states.is_empty();
         }
         (0..operations.len()).any(|next| {
@@ -243,13 +259,17 @@ fn any_order_holds(partition: &Partition) -> bool {
             if !may_be_next {
                 return false;
             }
+            // Each state goes its own way.
+            let step = |state| model.step(slice::from_ref(state), &operations[next]);
+            let after: Vec<State> = states.iter().flat_map(step).collect();
             order.push(next);
-            let holds = goes_on(partition, order);
+            let holds = goes_on(partition, model, order, &after);
             order.pop();
             holds
         })
     }
-    goes_on(partition, &mut Vec::new())
+    let mut model = Model::new(partition.is_volatile);
+    goes_on(partition, &mut model, &mut Vec::new(), &Model::initial(partition.memory))
 }
 
 fn the_verdict_is_that_of_trying_every_order() {
@@ -291,6 +311,7 @@ fn the_verdict_is_that_of_trying_every_order() {
                 when,
                 pins: random.bool(),
                 in_order,
+                lost_by: (outcome == Outcome::Unknown && random.bool()).then(|| random.u32(..2)),
                 ..operation(call, until, action, outcome)
             });
         }

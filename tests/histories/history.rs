@@ -63,7 +63,7 @@ impl History {
                 When::Always | When::IfAbsent => false,
             };
             let in_order = outcome != Outcome::Unknown && !self.has_restarted_between(request.at, at);
-            self.operations.push(Operation {
+            let operation = Operation {
                 process,
                 id: request.id,
                 object: request.object,
@@ -75,9 +75,31 @@ impl History {
                 outcome,
                 weak,
                 in_order,
-            });
+                lost_by: None,
+            };
+            if is_write {
+                self.operations.extend(self.traces(&operation, at));
+            }
+            self.operations.push(operation);
         }
         Ok(())
+    }
+
+    /// What daemons may have shown of a write before they lost it, where the client was still asking when the next one came.
+    fn traces(&self, operation: &Operation, asked_until: u64) -> Vec<Operation> {
+        let is_volatile = object(&operation.object).is_some_and(Object::is_volatile);
+        let trace = |(boot, daemon): (usize, &Boot)| {
+            let (_, until) = daemon.gone?;
+            let loses = is_volatile || daemon.memory && daemon.killed;
+            (loses && (operation.call..asked_until).contains(&until)).then(|| Operation {
+                until,
+                outcome: Outcome::Unknown,
+                in_order: false,
+                lost_by: u32::try_from(boot).ok(),
+                ..operation.clone()
+            })
+        };
+        self.boots.iter().enumerate().filter_map(trace).collect()
     }
 
     /// Nobody asks any more from `at` on, so what was asked is done, if ever, by the daemon that serves then.
@@ -130,6 +152,7 @@ impl History {
                 outcome: Outcome::Done,
                 weak: false,
                 in_order: false,
+                lost_by: None,
             })
         })
     }

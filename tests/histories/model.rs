@@ -21,6 +21,11 @@ pub(crate) struct Value {
 }
 
 impl Value {
+    /// The numbers of the writes that made it what it is.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        [self.stamp, self.mark].into_iter().chain(self.log.iter().copied())
+    }
+
     /// Whether it cannot come again once it has changed. What increments alone have made can: after a delete.
     pub(crate) fn comes_once(&self) -> bool {
         self.stamp != 0 || self.mark != 0 || !self.log.is_empty()
@@ -72,6 +77,18 @@ pub(crate) enum When {
     },
 }
 
+impl Action {
+    /// The number that tells a write from every other one, where it has one.
+    pub(crate) fn number(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Put { stamp } => Some(stamp),
+            Self::Append { item, .. } => Some(item),
+            Self::Merge { mark } => Some(mark),
+            _ => None,
+        }
+    }
+}
+
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
@@ -113,6 +130,10 @@ pub(crate) struct Operation {
     /// What the same process asked for later took effect later. Not so where a daemon ended meanwhile: what had no effect
     /// there is done anew, and what came after it may have had its effect already.
     pub(crate) in_order: bool,
+    /// A trace of an operation that is in the history with its answer, too: this daemon, by number from 0, may have done
+    /// it, shown it to others and lost it, as it may what it keeps in memory, before it answered; a later one then did
+    /// it, when it was repeated.
+    pub(crate) lost_by: Option<u32>,
 }
 
 impl Operation {
@@ -126,8 +147,12 @@ impl Operation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct State {
     value: u32,
+    /// Which daemon serves.
+    boot: u32,
     /// The daemon answers from memory.
     memory: bool,
+    /// A write since then is one that a kill takes, with all that came after it.
+    doomed: bool,
     /// Sorted; empty unless `memory`.
     past: Vec<u32>,
 }
@@ -152,7 +177,7 @@ impl Model {
 
     /// Before everything: nothing is there.
     pub(crate) fn initial(memory: bool) -> States {
-        vec![State { value: ABSENT, memory, past: Vec::new() }]
+        vec![State { value: ABSENT, boot: 0, memory, past: Vec::new(), doomed: false }]
     }
 
     /// The states in which the object can be after `operation`, with its answer.
@@ -167,7 +192,16 @@ impl Model {
             }
         }
         after.sort_unstable();
-        after.dedup();
+        // What may come back at a kill is no matter until then: states that differ in nothing else are one.
+        after.dedup_by(|one, other| {
+            let is_same = State { past: Vec::new(), ..*one } == State { past: Vec::new(), ..*other };
+            if is_same && one.past != other.past {
+                other.past.append(&mut one.past);
+                other.past.sort_unstable();
+                other.past.dedup();
+            }
+            is_same
+        });
         after
     }
 
@@ -196,14 +230,19 @@ impl Model {
         match &operation.action {
             _ if operation.is_pure() => after.push(state.clone()),
             Action::Get | Action::Contains => after.push(state.clone()),
+            // What was lost later has not been committed.
+            Action::Commit if state.doomed => {}
             Action::Commit => after.push(State { past: Vec::new(), ..state.clone() }),
             Action::Crash { killed, then_memory } => {
-                let at = |value| State { value, memory: *then_memory, past: Vec::new() };
+                let (boot, memory) = (state.boot + 1, *then_memory);
+                let at = |value| State { value, boot, memory, past: Vec::new(), doomed: false };
                 if self.is_volatile {
                     after.push(at(ABSENT));
                     return;
                 }
-                after.push(at(state.value));
+                if !state.doomed {
+                    after.push(at(state.value));
+                }
                 if *killed {
                     after.extend(state.past.iter().copied().map(at));
                 }
@@ -213,17 +252,25 @@ impl Model {
                     // Only of unknown outcome: it was refused, if it was done.
                     return;
                 }
+                if operation.lost_by.is_some_and(|boot| boot != state.boot) {
+                    return;
+                }
+                let doomed = state.doomed || operation.lost_by.is_some() && !self.is_volatile;
+                if doomed && (pins || !state.memory) {
+                    return;
+                }
                 let changed = changed(self.value(state), action);
                 let value = changed.map_or(ABSENT, |value| self.number(value));
                 let mut past = if pins { Vec::new() } else { state.past.clone() };
                 if state.memory
                     && !pins
-                    && value != state.value
+                    && !state.doomed
+                    && (value != state.value || doomed)
                     && let Err(at) = past.binary_search(&state.value)
                 {
                     past.insert(at, state.value);
                 }
-                after.push(State { value, memory: state.memory, past });
+                after.push(State { value, doomed, past, ..*state });
             }
         }
     }

@@ -196,6 +196,7 @@ fn answer(operation: &Operation) -> String {
         Outcome::Exists(exists) => exists.to_string(),
         Outcome::Mixed(found) => format!("a mixture: {found}"),
         Outcome::Done => "done".to_owned(),
+        Outcome::Unknown if operation.lost_by.is_some() => "lost before it was answered, if done".to_owned(),
         Outcome::Unknown => "unknown".to_owned(),
         Outcome::NotDone => "not done".to_owned(),
     }
