@@ -110,6 +110,11 @@ fn is_call(node: usize) -> bool {
     node.is_multiple_of(2)
 }
 
+/// Of two of unknown outcome that were both called.
+fn same_from_now_on(one: &Operation, other: &Operation) -> bool {
+    (one.until, one.lost_by, &one.action, &one.when) == (other.until, other.lost_by, &other.action, &other.when)
+}
+
 impl<'a> Search<'a> {
     fn new(operations: &'a [Operation], is_volatile: bool) -> Self {
         let head = operations.len() * 2;
@@ -189,9 +194,14 @@ impl<'a> Search<'a> {
                 // Whatever else may come, it may as well come now: no other order needs to be tried.
                 return Moment { states, candidates: vec![node / 2].into_iter() };
             }
-            // What nobody knows to be done is tried last: mostly it is an answer that tells.
-            let list = if operation.outcome == Outcome::Unknown { &mut unknown } else { &mut known };
-            list.push(node / 2);
+            // What nobody knows to be done is tried last: mostly it is an answer that tells. Of several that are the same from
+            // here on, one is enough.
+            let is_same = |&other: &usize| same_from_now_on(operation, &self.operations[other]);
+            if operation.outcome != Outcome::Unknown {
+                known.push(node / 2);
+            } else if !unknown.iter().any(is_same) {
+                unknown.push(node / 2);
+            }
             node = self.next[node];
         }
         known.append(&mut unknown);
