@@ -131,6 +131,11 @@ fn each_fault_has_its_exit_code() {
 fn a_daemon_that_leaves_in_a_write_leaves_its_outcome_unknown() {
     let store = store_served(Manner::Leaves);
     store.run(&["put", "n", "k", "1"]).refused(6, &["unknown", "once or not at all"]);
+}
+
+#[test]
+fn a_daemon_that_leaves_in_an_import_leaves_the_outcome_of_its_request_unknown() {
+    let store = store_served(Manner::Leaves);
     let import = store.run_with(&["import", "n", "-"], b"{\"a\": 1, \"b\": 2}");
     import.refused(6, &["this concerns 2 records", "0 records before that committed"]);
 }

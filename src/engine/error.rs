@@ -97,7 +97,7 @@ pub enum Error {
     },
     /// The disk has no room for the piece of journal that a start begins. Reads are served, where the store was opened.
     #[error(
-        "the disk of {file} is full: to take writes, the store needs {needed} bytes there to begin the next piece of its journal, and {}; free some, and writes are taken. Nothing was changed", free_words(*.free), file = .file.display()
+        "the disk of {file} is full: to take writes, the store needs {needed} bytes there to begin the next piece of its journal, and {}; free some space, and try again. Nothing was changed", free_words(*.free, *.needed), file = .file.display()
     )]
     NoRoomToBegin {
         /// The file that could not be written.
@@ -247,8 +247,13 @@ fn field_words(field: Option<&str>) -> String {
     field.map_or_else(String::new, |field| format!(", field {field:?},"))
 }
 
-fn free_words(free: Option<u64>) -> String {
-    free.map_or_else(|| "fewer are free".to_owned(), |free| format!("{free} are free"))
+fn free_words(free: Option<u64>, needed: u64) -> String {
+    match free {
+        None => "fewer are free".to_owned(),
+        // What the file system has is then not what this user may take.
+        Some(free) if free >= needed => format!("a quota leaves fewer, though {free} are free"),
+        Some(free) => format!("{free} are free"),
+    }
 }
 
 fn holder_words(holder: Option<&Holder>) -> String {

@@ -353,7 +353,7 @@ fn a_test_store_does_not_outlive_a_killed_test_for_long_and_not_go_before_it_end
     store.stop().unwrap();
 
     // One whose user has asked for another time has no session of its own, and may end by itself.
-    let mut brief = TestStoreOptions::new().binary(BINARY).serve_options(["--idle-exit", "50ms"]).start().unwrap();
+    let mut brief = TestStoreOptions::new().binary(BINARY).serve_options(["--idle-exit", "100ms"]).start().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(brief.pid().unwrap()).unwrap()).unwrap();
     let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
     eventually("the daemon has ended", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")));

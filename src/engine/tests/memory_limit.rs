@@ -163,7 +163,7 @@ fn many_small_records_that_were_cleared_and_a_buffer_that_is_empty_leave_their_r
         }
         rig.clear("a");
         rig.store().tick().unwrap();
-        let outcomes = rig.store().outcomes().2 as u64;
+        let outcomes = rig.store().turn.exclusive(|writer| writer.appender.outcomes().memory()) as u64;
         assert_eq!(used(&rig), rig.table("a").bytes() + rig.table("a").overhead_bytes() + outcomes, "{durability:?}");
     }
 }

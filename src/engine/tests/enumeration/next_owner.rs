@@ -6,7 +6,7 @@ use commonhold_proto::Seq;
 
 use super::super::model::{Op, Wish};
 use super::super::rig::{Rig, file, place};
-use super::oracle::{Foreign, Known, ONE, OTHER, found};
+use super::oracle::{Foreign, Known, ONE, OTHER, found, found_journal};
 use super::run::{Moment, write};
 use crate::engine::disk::SimDisk;
 use crate::engine::{FlushHow, StoreOptions};
@@ -23,6 +23,7 @@ pub(in crate::engine::tests) fn recover(
     rig.disk.film();
     rig.try_open().unwrap_or_else(|error| panic!("the store does not open after a crash: {error:?}"));
     let what = found(&rig).expect("both namespaces load or are closed");
+    found_journal(&rig, &what);
     let frames = rig.disk.take_film();
     // Until the opening is through, nobody was promised more than before.
     let meanwhile = Arc::new(Known { written: floor, platter: floor.min(known.platter), ..(**known).clone() });
@@ -49,6 +50,7 @@ fn heal(rig: Rig, known: &Known, floor: usize, foreign: &Foreign) -> Rig {
     }
     let rig = rig.opened();
     let what = found(&rig).expect("both namespaces load or are closed");
+    found_journal(&rig, &what);
     let mut known = Known { foreign: None, ..known.clone() };
     assert!(what.one.is_some(), "closed with the right file: {:?}", rig.store().opening().closed);
     known.survived(&what, floor);
@@ -71,6 +73,7 @@ fn go_on(rig: Rig, greatest: Seq) {
     let expected = found(&rig).expect("both namespaces load or are closed");
     let rig = rig.killed();
     let what = found(&rig).expect("both namespaces load or are closed");
+    found_journal(&rig, &what);
     assert_eq!((&what.one, &what.other), (&expected.one, &expected.other), "the owner after that finds something else");
     assert!(rig.store().opening().recovered.is_empty(), "the files hold everything");
 }
