@@ -196,8 +196,7 @@ pub(in crate::engine::tests) fn is_closed(rig: &Rig, name: &str) -> bool {
 
 /// Sees that a start found a journal. An owner that never had room to begin one leaves none, and nothing that is missed.
 pub(in crate::engine::tests) fn found_journal(rig: &Rig, found: &Found) {
-    let is_empty =
-        found.file.is_none() && found.other.is_empty() && found.one.as_ref().is_none_or(|one| one.is_empty());
+    let is_empty = found.file.is_none() && found.other.is_empty() && found.one.as_ref().is_none_or(Vec::is_empty);
     assert!(is_empty || !rig.store().opening().journal_is_gone, "a crash took the journal from {DIR}");
 }
 
