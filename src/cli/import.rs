@@ -79,8 +79,11 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     progress.finish_and_clear();
     let done = writer.committed();
     let count = counted(done.records, "record", "records");
-    let before =
-        format!("{count} before that committed; importing the whole file again is safe, it replaces what is there");
+    let stored = writer.stored().records - done.records;
+    let more = if stored > 0 { format!(" and {} more stored", number(stored)) } else { String::new() };
+    let before = format!(
+        "{count} before that committed{more}; importing the whole file again is safe, it replaces what is there"
+    );
     match (loaded, committed) {
         (Ok(()), Ok(())) => {}
         (Err(Stopped::Input(failure)), Ok(())) => return Err(failure.and(format_args!("\n{before}"))),

@@ -185,6 +185,7 @@ impl Flusher {
         }
         relief.running = true;
         drop(relief);
+        self.store.journal_is_being_relieved();
         let names: Vec<_> = places.iter().take(MOST_NAMED).map(Place::to_string).collect();
         let limit = self.store.journal_limit();
         tracing::info!(limit, namespaces = names.join(", "), "the journal has outgrown its limit: flushing");

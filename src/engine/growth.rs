@@ -20,7 +20,7 @@ use super::journal::Extent;
 /// One request waits no longer than this for flushes.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Who could not help is not woken again by writers before this.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -123,6 +123,12 @@ impl Growth {
         state.under_way = true;
         drop(state);
         self.wake();
+    }
+
+    /// Flushes have begun, whoever asked for them: writers wait for these too.
+    pub(super) fn begins(&self) {
+        let mut state = self.state.lock();
+        (state.under_way, state.not_before) = (true, None);
     }
 
     /// The flushes are over, or there were none to do: nobody waits any longer.

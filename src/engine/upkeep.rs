@@ -70,6 +70,11 @@ impl Store {
         self.growth.wake();
     }
 
+    /// Flushes for the journal's sake have begun; until [`journal_is_relieved`](Self::journal_is_relieved) writers wait for them.
+    pub fn journal_is_being_relieved(&self) {
+        self.growth.begins();
+    }
+
     /// The flushes for the journal's sake are over, or there is nothing that a flush could do.
     pub fn journal_is_relieved(&self) {
         self.growth.is_over(&self.extent);

@@ -190,7 +190,12 @@ impl Peer {
     }
 
     pub fn send(&self, bytes: &[u8]) {
-        (&*self.stream).write_all(bytes).unwrap();
+        assert!(self.try_send(bytes), "the daemon has closed the connection");
+    }
+
+    /// Whether the daemon still took it.
+    pub fn try_send(&self, bytes: &[u8]) -> bool {
+        (&*self.stream).write_all(bytes).is_ok()
     }
 
     /// Sends a request and answers its id.
