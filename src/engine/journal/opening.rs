@@ -189,7 +189,8 @@ fn begin_segment(
     faultpoint!("load-built");
     disk.rename(&new, &path).map_err(Error::disk("rename into place", &new))?;
     let directory = layout.journal();
-    disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+    // Never as a full disk, which a start waits for: the segment's name is there by now, and may go again.
+    disk.sync_dir(&directory).map_err(|source| Error::Disk { action: "sync", path: directory.clone(), source })?;
     faultpoint!("load-begun");
     let kept = base.map_or(0, |(index, _)| index + 1);
     let beyond = chain.segments[kept..].iter().map(|read| read.path.clone());
