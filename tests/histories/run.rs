@@ -170,7 +170,7 @@ impl Run<'_> {
 
     fn spawn_daemon(&mut self) -> Result<(), Failure> {
         let durability = *self.random.choice(&["memory", "buffered", "buffered", "synced"]).expect("some");
-        let limit = *self.random.choice(&["256k", "1m", "64m"]).expect("some");
+        let limit = *self.random.choice(&["1m", "2m", "64m"]).expect("some");
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         let mut command = Command::new(self.binary);
         command.args(["serve", "--announce", "--durability", durability, "--journal-limit", limit]);
