@@ -12,6 +12,7 @@
 #[cfg(test)]
 extern crate self as commonhold_proto;
 
+mod answer;
 pub mod codec;
 pub mod fault;
 pub mod frame;
