@@ -6,7 +6,7 @@
 //! which holds up only those that ask for it; nothing passes one that merely takes long: its session waits until it
 //! has taken effect, as one with a thread of its own does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ use super::outbox::Outbox;
 /// task.
 const WAITING_BYTES: usize = 512;
 
+/// So many that have become free are carried out in a row, before other sessions' helpers have their turn.
+const IN_A_ROW: usize = 64;
+
 /// Who waits.
 pub(super) struct Line {
     daemon: Arc<Daemon>,
@@ -44,7 +47,14 @@ pub(super) struct Line {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Waiting>,
+    /// By number.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Who touches a namespace, in order, so that nobody looks through the whole line for whose turn it is.
+    of_place: HashMap<Place, VecDeque<u64>>,
+    /// Namespaces whose load will be told.
+    loads: HashSet<Place>,
+    /// By the client's ids.
+    ids: HashMap<u64, u64>,
     /// What they weigh together.
     bytes: usize,
     last: u64,
@@ -83,8 +93,6 @@ impl Touches {
 
 /// A request that stands in line.
 struct Waiting {
-    /// Its number in the line.
-    number: u64,
     id: u64,
     request: AsideRequest,
     /// None while it runs.
@@ -152,10 +160,7 @@ impl Line {
         match touches {
             Touches::Nothing => false,
             Touches::Everything => !state.waiting.is_empty(),
-            Touches::Places(places) => state.waiting.iter().any(|earlier| match &earlier.touches {
-                Touches::Places(held) => held.iter().any(|held| places.contains(held)),
-                Touches::Nothing | Touches::Everything => false,
-            }),
+            Touches::Places(places) => places.iter().any(|place| state.of_place.contains_key(place)),
         }
     }
 
@@ -176,107 +181,112 @@ impl Line {
         let line = Arc::downgrade(self);
         let give_up = |deadline| self.daemon.runtime().spawn(expire(line, number, deadline)).abort_handle();
         let expiry = deadline.map(give_up);
-        let (loads, runs) = (loading.clone(), false);
-        let waiting = Waiting { number, id, request, answer, touches, loading: loads, runs, holds, bytes, expiry };
-        state.waiting.push(waiting);
+        let loads: Vec<Place> = loading.iter().filter(|place| state.loads.insert((*place).clone())).cloned().collect();
+        state.add(number, Waiting { id, request, answer, touches, loading, runs: false, holds, bytes, expiry });
         self.length.store(state.waiting.len(), Ordering::Release);
+        let is_free = state.begin(number);
         drop(state);
-        for place in loading {
+        for place in loads {
             // It keeps the line: what was read is carried out, whether or not its client still listens.
             let (line, loaded) = (Arc::clone(self), place.clone());
             self.daemon.loader().load(&place, Box::new(move || line.loaded(&loaded)));
         }
-        self.advance();
+        if is_free {
+            self.have_run(number);
+        }
     }
 
     fn loaded(self: &Arc<Self>, place: &Place) {
-        for waiting in &mut self.state.lock().waiting {
-            waiting.loading.retain(|loading| loading != place);
-        }
-        self.advance();
-    }
-
-    /// Has everything carried out that need not wait any more.
-    fn advance(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        let mut before = HashSet::new();
-        let mut ready = Vec::new();
-        for (at, waiting) in state.waiting.iter().enumerate() {
-            let is_free = match &waiting.touches {
-                Touches::Nothing => true,
-                Touches::Everything => at == 0,
-                Touches::Places(places) => !places.iter().any(|place| before.contains(place)),
-            };
-            if is_free && !waiting.runs && waiting.loading.is_empty() {
-                ready.push(at);
-            }
-            if let Touches::Places(places) = &waiting.touches {
-                before.extend(places);
+        state.loads.remove(place);
+        for number in state.of_place.get(place).cloned().unwrap_or_default() {
+            if let Some(waiting) = state.waiting.get_mut(&number) {
+                waiting.loading.retain(|loading| loading != place);
             }
         }
-        let mut numbers = Vec::with_capacity(ready.len());
-        for at in ready {
-            state.waiting[at].runs = true;
-            numbers.push(state.waiting[at].number);
-        }
+        let first = state.of_place.get(place).and_then(|numbers| numbers.front().copied());
+        let is_free = first.filter(|number| state.begin(*number));
         drop(state);
-        for number in numbers {
-            let line = Arc::clone(self);
-            self.daemon.helpers().run(move || line.run(number));
+        if let Some(number) = is_free {
+            self.have_run(number);
         }
     }
 
-    /// On a helper's thread: carries one out.
+    fn have_run(self: &Arc<Self>, number: u64) {
+        let line = Arc::clone(self);
+        self.daemon.helpers().run(move || line.run(number));
+    }
+
+    /// On a helper's thread: carries one out, and some of those that waited for it.
     fn run(self: &Arc<Self>, number: u64) {
+        let mut free = vec![number];
+        for _ in 0..IN_A_ROW {
+            let Some(number) = free.pop() else { return };
+            free.extend(self.run_one(number));
+            // One goes on here; others need not wait for it.
+            for other in free.drain(..free.len().saturating_sub(1)) {
+                self.have_run(other);
+            }
+        }
+        free.into_iter().for_each(|number| self.have_run(number));
+    }
+
+    /// Carries one out. Answers which of the others are free now, and begun.
+    fn run_one(self: &Arc<Self>, number: u64) -> Vec<u64> {
         // It stays in the line until it is answered, so that nothing that touches the same passes it.
         let mut state = self.state.lock();
-        let Some(waiting) = state.waiting.iter_mut().find(|waiting| waiting.number == number) else { return };
-        let Some(answer) = waiting.answer.take() else { return };
+        let Some(waiting) = state.waiting.get_mut(&number) else { return Vec::new() };
+        let Some(answer) = waiting.answer.take() else { return Vec::new() };
         let request = AsideRequest { body: std::mem::take(&mut waiting.request.body), ..waiting.request };
         drop(state);
         let outcome = carry_out(&self.daemon, answer.id(), &request);
         outcome.give(&self.daemon, answer, &request);
         let mut state = self.state.lock();
-        if let Some(at) = state.waiting.iter().position(|waiting| waiting.number == number) {
-            self.remove(&mut state, at);
-        }
+        let (_, free) = self.remove(&mut state, number);
         drop(state);
         self.outbox.tell();
-        self.advance();
+        free
     }
 
-    fn remove(&self, state: &mut State, at: usize) -> Waiting {
-        let waiting = state.waiting.remove(at);
+    /// Takes it out, and begins those that need not wait any more.
+    fn remove(&self, state: &mut State, number: u64) -> (Option<Waiting>, Vec<u64>) {
+        let Some((waiting, free)) = state.remove(number) else { return (None, Vec::new()) };
         waiting.expiry.iter().for_each(AbortHandle::abort);
-        state.bytes -= waiting.bytes;
         if waiting.holds {
             self.holding.store(false, Ordering::Release);
         }
         self.length.store(state.waiting.len(), Ordering::Release);
         self.daemon.waiting_requests().give_back(waiting.bytes);
-        waiting
+        (Some(waiting), free)
     }
 
     /// Takes a request that has not begun out of the line, and answers it with this.
-    fn give_up(self: &Arc<Self>, which: impl Fn(&Waiting) -> bool, fault: impl FnOnce(&Waiting) -> Fault) -> bool {
+    fn give_up(
+        self: &Arc<Self>,
+        number: impl FnOnce(&State) -> Option<u64>,
+        fault: impl FnOnce(&Waiting) -> Fault,
+    ) -> bool {
         let mut state = self.state.lock();
-        let Some(at) = state.waiting.iter().position(|waiting| !waiting.runs && which(waiting)) else { return false };
+        let number = number(&state).filter(|number| state.waiting.get(number).is_some_and(|waiting| !waiting.runs));
+        let Some(number) = number else { return false };
         self.answering.fetch_add(1, Ordering::Release);
-        let waiting = self.remove(&mut state, at);
+        let (waiting, free) = self.remove(&mut state, number);
         drop(state);
-        let fault = fault(&waiting);
-        if let Some(answer) = waiting.answer {
-            answer.give(&Answer::Fault(fault));
+        if let Some(waiting) = waiting {
+            let fault = fault(&waiting);
+            if let Some(answer) = waiting.answer {
+                answer.give(&Answer::Fault(fault));
+            }
         }
         self.answering.fetch_sub(1, Ordering::Release);
         self.outbox.tell();
-        self.advance();
+        free.into_iter().for_each(|number| self.have_run(number));
         true
     }
 
     /// The client no longer wants request `id`. False if it does not wait here.
     pub(super) fn cancel(self: &Arc<Self>, id: u64) -> bool {
-        !self.is_empty() && self.give_up(|waiting| waiting.id == id, |_| Fault::Cancelled)
+        !self.is_empty() && self.give_up(|state| state.ids.get(&id).copied(), |_| Fault::Cancelled)
     }
 
     fn expired(self: &Arc<Self>, number: u64) {
@@ -287,7 +297,62 @@ impl Line {
                 None => timed_out(waited, "the requests sent before it"),
             }
         };
-        self.give_up(|waiting| waiting.number == number, fault);
+        self.give_up(|_| Some(number), fault);
+    }
+}
+
+impl State {
+    fn add(&mut self, number: u64, waiting: Waiting) {
+        if let Touches::Places(places) = &waiting.touches {
+            for place in places {
+                let numbers = self.of_place.entry(place.clone()).or_default();
+                // A request may name a namespace twice.
+                if numbers.back() != Some(&number) {
+                    numbers.push_back(number);
+                }
+            }
+        }
+        self.ids.insert(waiting.id, number);
+        self.waiting.insert(number, waiting);
+    }
+
+    /// Whether a request need not wait any more and nobody was asked to carry it out: whoever asks does so now.
+    fn begin(&mut self, number: u64) -> bool {
+        let is_first = self.waiting.first_key_value().is_some_and(|(first, _)| *first == number);
+        let Some(waiting) = self.waiting.get_mut(&number) else { return false };
+        let is_first_of = |place| self.of_place.get(place).is_some_and(|numbers| numbers.front() == Some(&number));
+        let is_free = match &waiting.touches {
+            Touches::Nothing => true,
+            Touches::Everything => is_first,
+            Touches::Places(places) => places.iter().all(is_first_of),
+        };
+        let begins = is_free && !waiting.runs && waiting.loading.is_empty();
+        waiting.runs |= begins;
+        begins
+    }
+
+    /// Takes one out, and begins those that it alone held up.
+    fn remove(&mut self, number: u64) -> Option<(Waiting, Vec<u64>)> {
+        let waiting = self.waiting.remove(&number)?;
+        self.bytes -= waiting.bytes;
+        if self.ids.get(&waiting.id) == Some(&number) {
+            self.ids.remove(&waiting.id);
+        }
+        let mut next: Vec<u64> = self.waiting.first_key_value().map(|(first, _)| *first).into_iter().collect();
+        if let Touches::Places(places) = &waiting.touches {
+            for place in places {
+                let Some(numbers) = self.of_place.get_mut(place) else { continue };
+                if let Ok(at) = numbers.binary_search(&number) {
+                    numbers.remove(at);
+                }
+                next.extend(numbers.front());
+                if numbers.is_empty() {
+                    self.of_place.remove(place);
+                }
+            }
+        }
+        next.retain(|number| self.begin(*number));
+        Some((waiting, next))
     }
 }
 
@@ -302,7 +367,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         // Whoever has not begun is not carried out: the session has ended.
         let state = self.state.get_mut();
-        state.waiting.iter().filter_map(|waiting| waiting.expiry.as_ref()).for_each(AbortHandle::abort);
+        state.waiting.values().filter_map(|waiting| waiting.expiry.as_ref()).for_each(AbortHandle::abort);
         self.daemon.waiting_requests().give_back(state.bytes);
     }
 }
