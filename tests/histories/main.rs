@@ -13,6 +13,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+mod asker;
 mod checker;
 mod checker_tests;
 mod history;

@@ -153,6 +153,8 @@ pub(crate) struct State {
     memory: bool,
     /// A write since then is one that a kill takes, with all that came after it.
     doomed: bool,
+    /// Which operations of unknown outcome took effect on the way here, of those that might still do; a bit each.
+    pub(crate) used: u128,
     /// Sorted; empty unless `memory`.
     past: Vec<u32>,
 }
@@ -161,6 +163,51 @@ pub(crate) struct State {
 pub(crate) type States = Vec<State>;
 
 const ABSENT: u32 = 0;
+
+/// Whether all that can be in `some` can be in `more`.
+pub(crate) fn are_among(some: &[State], more: &[State]) -> bool {
+    some.iter().all(|one| more.iter().any(|other| one.is_among(other)))
+}
+
+impl State {
+    fn is_same_but_for_past(&self, other: &Self) -> bool {
+        let of = |state: &Self| (state.value, state.boot, state.memory, state.doomed, state.used);
+        of(self) == of(other)
+    }
+
+    /// Whether all that can come of it can come of `other`: of that more may come back at a kill, and more of what nobody
+    /// knows to be done may still be done.
+    fn is_among(&self, other: &Self) -> bool {
+        let of = |state: &Self| (state.value, state.boot, state.memory, state.doomed);
+        of(self) == of(other)
+            && other.used & !self.used == 0
+            && self.past.iter().all(|value| other.past.binary_search(value).is_ok())
+    }
+}
+
+/// Leaves out of sorted states those of which nothing can come that cannot come of another one.
+pub(crate) fn without_the_lesser(states: &mut States) {
+    // Those of one value stand together.
+    let mut kept: States = Vec::with_capacity(states.len());
+    let mut of_value = 0;
+    for state in states.drain(..) {
+        if kept.last().is_some_and(|last| last.value != state.value) {
+            of_value = kept.len();
+        }
+        if !kept[of_value..].iter().any(|other| state.is_among(other)) {
+            let mut index = of_value;
+            while index < kept.len() {
+                if kept[index].is_among(&state) {
+                    kept.remove(index);
+                } else {
+                    index += 1;
+                }
+            }
+            kept.push(state);
+        }
+    }
+    *states = kept;
+}
 
 /// The machine of one object.
 pub(crate) struct Model {
@@ -177,7 +224,7 @@ impl Model {
 
     /// Before everything: nothing is there.
     pub(crate) fn initial(memory: bool) -> States {
-        vec![State { value: ABSENT, boot: 0, memory, past: Vec::new(), doomed: false }]
+        vec![State { value: ABSENT, boot: 0, memory, past: Vec::new(), doomed: false, used: 0 }]
     }
 
     /// The states in which the object can be after `operation`, with its answer.
@@ -194,7 +241,7 @@ impl Model {
         after.sort_unstable();
         // What may come back at a kill is no matter until then: states that differ in nothing else are one.
         after.dedup_by(|one, other| {
-            let is_same = State { past: Vec::new(), ..*one } == State { past: Vec::new(), ..*other };
+            let is_same = one.is_same_but_for_past(other);
             if is_same && one.past != other.past {
                 other.past.append(&mut one.past);
                 other.past.sort_unstable();
@@ -203,6 +250,13 @@ impl Model {
             is_same
         });
         after
+    }
+
+    /// The state after `operation`, of unknown outcome, has taken effect; none if it has none.
+    pub(crate) fn with_effect(&mut self, state: &State, operation: &Operation) -> Option<State> {
+        let mut after = Vec::new();
+        self.effects(state, operation, &mut after);
+        after.pop().filter(|after| after != state)
     }
 
     /// What the object is in one of the states.
@@ -235,7 +289,7 @@ impl Model {
             Action::Commit => after.push(State { past: Vec::new(), ..state.clone() }),
             Action::Crash { killed, then_memory } => {
                 let (boot, memory) = (state.boot + 1, *then_memory);
-                let at = |value| State { value, boot, memory, past: Vec::new(), doomed: false };
+                let at = |value| State { value, boot, memory, past: Vec::new(), doomed: false, used: state.used };
                 if self.is_volatile {
                     after.push(at(ABSENT));
                     return;

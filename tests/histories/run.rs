@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use commonhold::blocking::{Client, ConnectOptions, FlushOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::asker::{Asker, connect};
 use super::history::{Boot, History};
 use super::recorder::{Failure, now};
-use super::worker::{Worker, connect, passes};
+use super::worker::{Worker, passes};
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -359,7 +360,7 @@ impl Run<'_> {
     fn look_after_all(&mut self) -> Result<(), Failure> {
         let log = self.dir.join("supervisor.log");
         let client = connect(&self.store(), DEADLINE, &AtomicBool::new(false))?.ok_or("nobody said so")?;
-        let mut reader = Worker::new(client, 0, self.seed, &log)?;
+        let mut reader = Worker::new(Asker::blocking(client)?, 0, self.seed, &log)?;
         reader.read_all()?;
         self.kill_daemon_now()?;
         self.start_daemon()?;

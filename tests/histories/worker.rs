@@ -5,20 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use commonhold::blocking::{
-    Batch, Client, Condition, ConnectOptions, Durability, Error, Fault, Namespace, Pending, Seq, Value as Stored,
-    Written,
-};
+use commonhold::blocking::{Batch, Condition, Durability, Error, Fault, Seq, Value as Stored, Written};
 use serde_json::json;
 
+use super::asker::{Asker, Later, PATIENCE, connect};
 use super::model::{Action, Outcome, Value, When};
 use super::objects::{Kind, OBJECTS, Object, STORE};
 use super::recorder::{Failure, Recorder, now};
 
-/// Longer than any nemesis keeps a daemon from answering.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What an impatient worker gives each request.
 const IMPATIENCE: Duration = Duration::from_millis(60);
 /// How long all workers are after the same object.
@@ -32,7 +28,7 @@ pub(crate) struct Worker {
     number: u32,
     /// The same for all workers.
     seed: u64,
-    client: Client,
+    asker: Asker,
     places: Vec<Place>,
     random: fastrand::Rng,
     recorder: Recorder,
@@ -42,14 +38,13 @@ pub(crate) struct Worker {
 /// An object, and what this worker last saw of it.
 struct Place {
     object: &'static Object,
-    namespaces: Vec<Namespace>,
     seen: Option<(Value, Seq, u64)>,
 }
 
 /// A request whose answer is not waited for yet.
 enum Sent {
-    Write { at: usize, id: u64, action: Action, written: Result<Pending<Written>, Error> },
-    Read { at: usize, id: u64, since: u64, found: Result<Pending<Option<Stored>>, Error> },
+    Write { at: usize, id: u64, action: Action, written: Result<Later<Written>, Error> },
+    Read { at: usize, id: u64, since: u64, found: Result<Later<Option<Stored>>, Error> },
 }
 
 /// Runs a worker: `STORE NUMBER SEED LOG`.
@@ -58,26 +53,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let over = over();
     let number: u32 = number.parse()?;
     let timeout = if number.is_multiple_of(4) { IMPATIENCE } else { PATIENCE };
-    let Some(client) = connect(Path::new(store), timeout, &over)? else { return Ok(()) };
-    let mut worker = Worker::new(client, number, seed.parse()?, Path::new(log))?;
+    let store = Path::new(store);
+    // Of those that are impatient, as of the others, each second one.
+    let asker = if number / 4 % 2 == 1 {
+        Asker::connect_async(store, timeout, &over)?
+    } else {
+        connect(store, timeout, &over)?.map(Asker::blocking).transpose()?
+    };
+    let Some(asker) = asker else { return Ok(()) };
+    let mut worker = Worker::new(asker, number, seed.parse()?, Path::new(log))?;
     while !over.load(Ordering::Relaxed) {
         worker.step()?;
     }
     Ok(())
-}
-
-/// Connects as soon as there is a daemon; none if there is no need any more.
-pub(crate) fn connect(store: &Path, timeout: Duration, over: &AtomicBool) -> Result<Option<Client>, Failure> {
-    let options = || ConnectOptions::new().timeout(Some(timeout)).reconnect_for(PATIENCE);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match options().connect(store) {
-            Ok(client) => return Ok(Some(client)),
-            Err(_) if over.load(Ordering::Relaxed) => return Ok(None),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_) => thread::sleep(Duration::from_millis(2)),
-        }
-    }
 }
 
 /// Becomes true when standard input ends: the supervisor closes it, or is no more.
@@ -92,19 +80,16 @@ fn over() -> Arc<AtomicBool> {
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, number: u32, seed: u64, log: &Path) -> Result<Self, Failure> {
-        let place = |object: &'static Object| {
-            Ok::<_, Error>(Place { object, namespaces: object.namespaces(&client)?, seen: None })
-        };
-        let places = OBJECTS.iter().map(place).collect::<Result<_, _>>()?;
+    pub(crate) fn new(asker: Asker, number: u32, seed: u64, log: &Path) -> Result<Self, Failure> {
+        let places = OBJECTS.iter().map(|object| Place { object, seen: None }).collect();
         let random = fastrand::Rng::with_seed(seed ^ u64::from(number) << 32);
-        Ok(Self { number, seed, client, places, random, recorder: Recorder::create(log)?, made: 0 })
+        Ok(Self { number, seed, asker, places, random, recorder: Recorder::create(log)?, made: 0 })
     }
 
     /// Reads every object.
     pub(crate) fn read_all(&mut self) -> Result<(), Failure> {
         for at in 0..self.places.len() {
-            for space in 0..self.places[at].namespaces.len() {
+            for space in 0..self.places[at].object.spaces.len() {
                 self.get(at, space)?;
             }
         }
@@ -164,7 +149,7 @@ impl Worker {
         let is_wiped = self.places[at].object.kind == Kind::Wiped;
         match self.random.u32(..100) {
             0..45 => {
-                let space = self.random.usize(..self.places[at].namespaces.len());
+                let space = self.random.usize(..self.places[at].object.spaces.len());
                 self.get(at, space)
             }
             45..80 => {
@@ -186,7 +171,7 @@ impl Worker {
 
     fn change(&mut self, at: usize, action: &Action, when: When) -> Result<(), Failure> {
         let (id, batch) = self.begin(at, action.clone(), when)?;
-        let written = self.client.write(&batch);
+        let written = self.asker.write(&batch);
         self.end_write(at, id, action, written)
     }
 
@@ -199,9 +184,9 @@ impl Worker {
             let is_group = matches!(kind, Kind::Group | Kind::Wiped);
             if !is_group && self.random.u32(..3) == 0 {
                 let since = now();
-                let Place { object, namespaces, .. } = &self.places[at];
+                let object = self.places[at].object;
                 let id = self.recorder.begin(object.name, Action::Get, When::Always, false)?;
-                begun.push(Sent::Read { at, id, since, found: namespaces[0].get_raw_later(object.keys[0]) });
+                begun.push(Sent::Read { at, id, since, found: self.asker.get_later(at, object.keys[0]) });
                 continue;
             }
             let action = match kind {
@@ -212,15 +197,15 @@ impl Worker {
                 _ => Action::Increment { by: 1 },
             };
             let (id, batch) = self.begin(at, action.clone(), When::Always)?;
-            begun.push(Sent::Write { at, id, action, written: self.client.begin(&batch) });
+            begun.push(Sent::Write { at, id, action, written: self.asker.begin(&batch) });
         }
         for sent in begun {
             match sent {
                 Sent::Write { at, id, action, written } => {
-                    self.end_write(at, id, &action, written.and_then(Pending::wait))?;
+                    self.end_write(at, id, &action, written.and_then(|later| self.asker.wait(later)))?;
                 }
                 Sent::Read { at, id, since, found } => {
-                    let found = found.and_then(Pending::wait).map(|found| vec![found]);
+                    let found = found.and_then(|later| self.asker.wait(later)).map(|found| vec![found]);
                     self.end_get(at, id, since, found)?;
                 }
             }
@@ -245,9 +230,8 @@ impl Worker {
         };
         // The condition of the first operation is that of the request.
         let mut condition = Some(condition);
-        for (space, key) in
-            place.namespaces.iter().flat_map(|space| place.object.keys.iter().map(move |key| (space, key)))
-        {
+        let targets = self.asker.targets(at);
+        for (space, key) in targets.iter().flat_map(|space| place.object.keys.iter().map(move |key| (space, key))) {
             let condition = condition.take().unwrap_or_default();
             batch = match &action {
                 Action::Put { stamp } => batch.put_raw_if(space, key, &text_of(*stamp), condition)?,
@@ -300,7 +284,7 @@ impl Worker {
     fn drop_namespace(&mut self, at: usize) -> Result<(), Failure> {
         let place = &self.places[at];
         let id = self.recorder.begin(place.object.name, Action::Drop, When::Always, false)?;
-        let outcome = match place.namespaces[0].drop_namespace() {
+        let outcome = match self.asker.drop_namespace(at) {
             Ok(dropped) if dropped.records == 0 => Outcome::Written { existed: false },
             Ok(dropped) if dropped.records == place.object.records() => Outcome::Written { existed: true },
             Ok(dropped) => Outcome::Mixed(format!("{} records were dropped", dropped.records)),
@@ -314,11 +298,7 @@ impl Worker {
         let place = &self.places[at];
         let since = now();
         let id = self.recorder.begin(place.object.name, Action::Get, When::Always, false)?;
-        let namespace = &place.namespaces[space];
-        let found = match place.object.keys {
-            [key] => namespace.get_raw(key).map(|found| vec![found]),
-            keys => namespace.get_many_raw(keys),
-        };
+        let found = self.asker.get(at, space, place.object.keys);
         self.end_get(at, id, since, found)
     }
 
@@ -352,7 +332,7 @@ impl Worker {
     fn contains(&mut self, at: usize) -> Result<(), Failure> {
         let place = &self.places[at];
         let id = self.recorder.begin(place.object.name, Action::Contains, When::Always, false)?;
-        let outcome = match place.namespaces[0].contains(place.object.keys[0]) {
+        let outcome = match self.asker.contains(at, place.object.keys[0]) {
             Ok(exists) => Outcome::Exists(exists),
             Err(error) => not_read(error)?,
         };
@@ -361,7 +341,7 @@ impl Worker {
 
     fn commit(&mut self) -> Result<(), Failure> {
         let id = self.recorder.begin(STORE, Action::Commit, When::Always, false)?;
-        let outcome = match self.client.commit() {
+        let outcome = match self.asker.commit() {
             Ok(_) => Outcome::Done,
             Err(error) => not_read(error)?,
         };
