@@ -228,7 +228,9 @@ impl Line {
                 self.have_run(other);
             }
         }
-        free.into_iter().for_each(|number| self.have_run(number));
+        for number in free {
+            self.have_run(number);
+        }
     }
 
     /// Carries one out. Answers which of the others are free now, and begun.
@@ -280,7 +282,9 @@ impl Line {
         }
         self.answering.fetch_sub(1, Ordering::Release);
         self.outbox.tell();
-        free.into_iter().for_each(|number| self.have_run(number));
+        for number in free {
+            self.have_run(number);
+        }
         true
     }
 
