@@ -25,7 +25,8 @@ pub trait Locks: fmt::Debug + Send + Sync {
     /// if it is missing; its directory must be there.
     ///
     /// # Errors
-    /// [`LockError::Held`] by another owner, [`LockError::Link`], [`LockError::NotAllowed`], [`LockError::Io`].
+    /// [`LockError::Held`] by another owner, [`LockError::Link`], [`LockError::Shared`], [`LockError::NotAllowed`],
+    /// [`LockError::Io`].
     fn own(&self, path: &Path) -> Result<Box<dyn OwnerLock>, LockError>;
 
     /// Takes the right to replace the JSON file that `path` guards, alone, waiting up to `timeout` (zero tries once).
@@ -117,6 +118,19 @@ pub enum LockError {
         path: PathBuf,
         /// Where the link leads.
         target: PathBuf,
+    },
+    /// The owner's lock file is also a file somewhere else, as in a copy that was made of hard links (`cp -l`). Two stores
+    /// would share one lock, and what is written into it would be written there.
+    #[error(
+        "the lock file {} has {names} names: it is also a file somewhere else, as in a copy made of hard links. Nothing was changed; \
+         while no daemon runs on either, give it a file of its own (`mv owner.lock x && cp -p x owner.lock && rm x` there) and start again",
+        path.display()
+    )]
+    Shared {
+        /// The lock file.
+        path: PathBuf,
+        /// How many names it has.
+        names: u64,
     },
     /// The directory or the file may not be written.
     #[error(
@@ -218,6 +232,10 @@ impl Locks for FileLocks {
         let Some(locked) = lock_until(path, How::Alone, Duration::ZERO)? else {
             return Err(LockError::Held { holder: read_holder_patiently(path), path: path.to_owned() });
         };
+        let found = locked.0.metadata().map_err(|source| LockError::from_io("look at the lock file", path, source))?;
+        if found.nlink() > 1 {
+            return Err(LockError::Shared { path: path.to_owned(), names: found.nlink() });
+        }
         write_holder(&locked.0).map_err(|source| LockError::from_io("write the lock file", path, source))?;
         Ok(Box::new(OwnedFile { locked, path: path.to_owned() }))
     }
@@ -234,13 +252,30 @@ impl Locks for FileLocks {
 fn lock_waiting(path: &Path, how: How, timeout: Duration) -> Result<Locked, LockError> {
     let begun = Instant::now();
     let directory = parent_of(path);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+    make_directories(directory)
         .map_err(|source| LockError::from_io("create the directory of the lock file", path, source))?;
     lock_until(path, how, timeout)?
         .ok_or_else(|| LockError::TimedOut { path: path.to_owned(), waited: begun.elapsed() })
+}
+
+/// Makes a directory and those above it that are missing, each with mode 0700 whatever the umask.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    // The current one, as the parent of a bare name.
+    if directory.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let make = || match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o700)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    };
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && directory != parent_of(directory) => {
+            make_directories(parent_of(directory))?;
+            make()
+        }
+        made => made,
+    }
 }
 
 /// Tries until the lock is had or `timeout` is over, at least once.

@@ -63,7 +63,7 @@ pub(super) fn launch(dir: &Path, context: &Context) -> Result<(), Failure> {
     let said = reading.join().expect("reading does not panic").map_err(failed)?;
     if word.trim() == READY {
         // What it logged before it had its log.
-        if let Ok(mut log) = OpenOptions::new().append(true).open(dir.join(LOG)) {
+        if let Ok(mut log) = OpenOptions::new().append(true).custom_flags(no_follow()).open(dir.join(LOG)) {
             let _ = log.write_all(&said);
         }
         if context.json() {
@@ -155,8 +155,12 @@ fn open_log(dir: &Path) -> io::Result<File> {
     if fs::symlink_metadata(&log).is_ok_and(|found| found.len() >= LOG_BYTES) {
         fs::rename(&log, &old)?;
     }
-    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_follow).open(log)
+    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_follow()).open(log)
+}
+
+/// A symbolic link in the log's place is not written through; and a pipe without a reader is an error, not a wait.
+fn no_follow() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
 
 #[cfg(test)]

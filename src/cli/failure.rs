@@ -171,7 +171,9 @@ fn exit_of_engine(error: &engine::Error) -> Exit {
         | engine::Error::Owned { .. }
         | engine::Error::NothingToRepair { .. }
         | engine::Error::CannotRepair { .. }
-        | engine::Error::Lock(LockError::NotAllowed { .. } | LockError::Link { .. }) => Exit::Refused,
+        | engine::Error::Lock(LockError::NotAllowed { .. } | LockError::Link { .. } | LockError::Shared { .. }) => {
+            Exit::Refused
+        }
         engine::Error::Disk { source, .. } => exit_of_disk(source),
         engine::Error::NeedsRepair { .. } | engine::Error::Damage { .. } => Exit::Damage,
         engine::Error::OutcomeUnknown { .. } => Exit::OutcomeUnknown,

@@ -173,7 +173,8 @@ pub(super) fn in_words(name: &SocketName, error: Error) -> Error {
     }
 }
 
-/// Whoever listens must be this user or root: anybody else could read what is sent and answer anything.
+/// Whoever listens must be this user, root, or the one whose store it is: anybody else could read what is sent and answer
+/// anything.
 fn check_owner(name: &SocketName, stream: &Stream) -> Result<(), NotConnected> {
     let peer = stream.peer().map_err(|e| NotConnected::for_now(unreachable(&e)))?;
     let own = own_uid();
@@ -181,10 +182,9 @@ fn check_owner(name: &SocketName, stream: &Stream) -> Result<(), NotConnected> {
         // Where the platform does not tell, the mode of the socket and of its directory are what there is.
         None => Ok(()),
         Some(uid) if uid == own || uid == 0 => Ok(()),
-        // Root works on anybody's store, as with any file.
-        Some(_) if own == 0 => Ok(()),
-        // Another user's store, served by that user: its own socket cannot be reached by others, only the one that was
-        // made for them, and whoever owns the directory decides what is in it anyway.
+        // Another user's store, served by that user: its own socket can be reached by nobody else but root, who works on
+        // anybody's store as with any file; the one for others was made for them. Whoever owns the directory decides what
+        // is in it anyway.
         Some(uid) if name.owner().is_ok_and(|owner| owner == uid) => Ok(()),
         Some(uid) => Err(NotConnected::for_good(Error::ForeignDaemon { dir: name.dir().to_owned(), uid, own })),
     }

@@ -63,7 +63,10 @@ pub enum Error {
         reason: String,
     },
     /// The process behind the socket belongs to somebody else, who could read what is sent and answer anything.
-    #[error("the daemon of {dir} belongs to user {uid}, this process to user {own}: nothing was sent to it", dir = dir.display())]
+    #[error(
+        "the daemon of {dir} belongs to user {uid}, this process to user {own}: nothing was sent to it. Neither that user nor root owns the store; see who put the socket there, and remove it",
+        dir = dir.display()
+    )]
     ForeignDaemon {
         /// The store's directory, as it was given.
         dir: PathBuf,

@@ -6,10 +6,19 @@ use crate::ipc::{Listener, Stream};
 use crate::proto::Fault;
 
 use super::fault::with_causes;
+use super::handshake::check_user;
 use super::outbox::{Outbox, STACK_BYTES};
 use super::registry::Guest;
 use super::running::{Daemon, unix_ms};
 use super::{on_task, on_thread};
+
+/// Most connections of users who may not come in that are being told so.
+const MOST_STRANGERS: usize = 16;
+
+/// Counts one of them, for as long as it is kept.
+pub(super) type Stranger = Arc<()>;
+
+struct TooMany;
 
 impl Daemon {
     /// The thread of a listener: ends when that is woken.
@@ -48,9 +57,10 @@ impl Daemon {
         if sessions.closed {
             return;
         }
+        let Ok(stranger) = self.count_stranger(&stream) else { return };
         let number = sessions.next_number();
         let on_thread = sessions.on_threads < self.options().thread_sessions;
-        let guest = self.guest(number, &stream, !on_thread);
+        let guest = self.guest(number, &stream, !on_thread, stranger.clone());
         sessions.on_threads += usize::from(on_thread);
         sessions.add(Arc::clone(&guest));
         drop(sessions);
@@ -67,7 +77,7 @@ impl Daemon {
         };
         if let Err(error) = self.crew.spawn(format!("session-{number}"), STACK_BYTES, serve) {
             tracing::warn!("no thread could be started for a connection, it shares one with others: {error}");
-            let guest = self.guest(number, &stream, true);
+            let guest = self.guest(number, &stream, true, stranger);
             let mut sessions = self.sessions.lock();
             sessions.on_threads -= 1;
             sessions.add(Arc::clone(&guest));
@@ -76,10 +86,20 @@ impl Daemon {
         }
     }
 
-    fn guest(&self, number: u64, stream: &Arc<Stream>, on_task: bool) -> Arc<Guest> {
+    /// Whoever may not come in is told so, which takes a place among the sessions for a moment, or for as long as a
+    /// handshake may take. So that they cannot take them all, only some of them are heard at once; the others are hung up on.
+    fn count_stranger(&self, stream: &Stream) -> Result<Option<Stranger>, TooMany> {
+        match check_user(stream, &self.host) {
+            Ok(()) => Ok(None),
+            Err(_) if Arc::strong_count(&self.strangers) > MOST_STRANGERS => Err(TooMany),
+            Err(_) => Ok(Some(Arc::clone(&self.strangers))),
+        }
+    }
+
+    fn guest(&self, number: u64, stream: &Arc<Stream>, on_task: bool, stranger: Option<Stranger>) -> Arc<Guest> {
         let (stall_timeout, queued) = (self.options().stall_timeout, Arc::clone(&self.queued));
         let outbox = Outbox::new(number, Arc::clone(stream), stall_timeout, queued, on_task);
-        Arc::new(Guest::new(Arc::new(outbox), unix_ms()))
+        Arc::new(Guest::new(Arc::new(outbox), unix_ms(), stranger))
     }
 
     fn serve_on_task(self: &Arc<Self>, guest: Arc<Guest>, number: u64) {

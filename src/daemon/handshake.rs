@@ -119,7 +119,7 @@ fn judge(bytes: &[u8; HELLO_BYTES], stream: &Stream, host: &Host) -> ([u8; HELLO
 
 /// The modes of `.commonhold` and of the socket keep others out already; this holds even where somebody changed them,
 /// and it alone decides at the socket for other users.
-fn check_user(stream: &Stream, host: &Host) -> Result<(), Fault> {
+pub(super) fn check_user(stream: &Stream, host: &Host) -> Result<(), Fault> {
     match stream.peer().ok().and_then(|peer| peer.uid) {
         Some(uid) if uid == host.owner || uid == 0 || host.allowed.contains(&uid) => Ok(()),
         // Where the platform does not tell who is there, the socket's own permissions have decided.

@@ -2,18 +2,24 @@
 //!
 //! Whoever can rename a directory above the store, or write into it, can put another store in its place. So the store
 //! must belong to the daemon's user, and no directory on the way may be writable by everybody, unless its sticky bit
-//! keeps people from touching each other's entries, as in `/tmp`.
+//! keeps people from touching each other's entries, as in `/tmp`. The store's own directory may not even then, for others
+//! could lay files and workspaces into it. A group, or another owner of a directory above, is somebody's choice: the log
+//! says what it means.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::ipc::{OWN_DIRECTORY, SHARED_DIRECTORY, own_uid};
+use crate::proto::Workspace;
 
 use super::Error;
 
 const WRITABLE_BY_OTHERS: u32 = 0o002;
+const WRITABLE_BY_GROUP: u32 = 0o020;
 const STICKY: u32 = 0o1000;
 const OPEN_TO_OTHERS: u32 = 0o077;
 
@@ -27,14 +33,23 @@ pub(super) fn check(dir: &Path, allow_network_fs: bool) -> Result<PathBuf, Error
     belongs_to_us(&canonical, &found)?;
     for path in canonical.ancestors() {
         let found = fs::metadata(path).map_err(|error| cannot_look_at(path, &error))?;
-        if found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0 {
+        let is_store = path == canonical;
+        if found.mode() & WRITABLE_BY_OTHERS != 0 && (is_store || found.mode() & STICKY == 0) {
+            let harm = if is_store { "add files and workspaces to it" } else { "put another directory in its place" };
             let reason = format!(
-                "everybody may write into {} and could put another directory in its place; `chmod o-w` it, or use another directory",
+                "everybody may write into {} and could {harm}; `chmod o-w` it, or use another directory",
                 path.display()
             );
             return Err(Error::Unsafe { path: canonical.clone(), reason });
         }
+        if let Some(who) = who_else_decides(&found, own_uid()) {
+            tracing::warn!(
+                "{who} may write into {}, and so can replace what is kept here: trust them, or use another directory",
+                path.display()
+            );
+        }
     }
+    tell_of_open_workspaces(&canonical);
     if !allow_network_fs && let Some(kind) = network_file_system(&canonical) {
         return Err(Error::NetworkFileSystem { dir: canonical, kind });
     }
@@ -51,8 +66,7 @@ fn own_directory(path: &Path) -> Result<(), Error> {
         Err(error) => return Err(cannot_look_at(path, &error)),
     };
     if !found.is_dir() {
-        let reason = "it is not a directory (a symbolic link is not followed); move it away".to_owned();
-        return Err(Error::Unsafe { path: path.to_owned(), reason });
+        return Err(no_directory(path));
     }
     belongs_to_us(path, &found)?;
     if found.mode() & OPEN_TO_OTHERS != 0 {
@@ -61,7 +75,7 @@ fn own_directory(path: &Path) -> Result<(), Error> {
             path.display(),
             found.mode() & 0o777
         );
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| cannot_look_at(path, &error))?;
+        set_mode(path, 0o700)?;
     }
     Ok(())
 }
@@ -73,13 +87,60 @@ pub(super) fn make_shared_directory(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_look_at(&path, &error)),
         _ => {}
     }
-    let found = fs::symlink_metadata(&path).map_err(|error| cannot_look_at(&path, &error))?;
-    if !found.is_dir() {
-        let reason = "it is not a directory (a symbolic link is not followed); move it away".to_owned();
-        return Err(Error::Unsafe { path, reason });
+    set_mode(&path, 0o711)
+}
+
+/// Sets the mode of a directory that is ours, through a descriptor: what has its name may change at any time.
+fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    let directory = open_directory(path).map_err(|error| match error.raw_os_error() {
+        Some(errno) if errno == NOT_A_DIRECTORY || errno == A_LINK => no_directory(path),
+        _ => cannot_look_at(path, &error),
+    })?;
+    let found = directory.metadata().map_err(|error| cannot_look_at(path, &error))?;
+    belongs_to_us(path, &found)?;
+    directory.set_permissions(Permissions::from_mode(mode)).map_err(|error| cannot_look_at(path, &error))
+}
+
+const NOT_A_DIRECTORY: i32 = rustix::io::Errno::NOTDIR.raw_os_error();
+const A_LINK: i32 = rustix::io::Errno::LOOP.raw_os_error();
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+fn no_directory(path: &Path) -> Error {
+    let reason = "it is not a directory (a symbolic link is not followed); move it away".to_owned();
+    Error::Unsafe { path: path.to_owned(), reason }
+}
+
+/// Who but this user and root decides what is in a directory, as words to begin a sentence with.
+fn who_else_decides(found: &Metadata, us: u32) -> Option<String> {
+    if found.uid() != us && found.uid() != 0 {
+        return Some(format!("user {}, its owner,", found.uid()));
     }
-    belongs_to_us(&path, &found)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).map_err(|error| cannot_look_at(&path, &error))
+    // A group of the owner's own has the owner's number wherever users have one of their own; root's is of no others.
+    let is_of_others = found.gid() != found.uid() && found.gid() != 0;
+    (found.mode() & WRITABLE_BY_GROUP != 0 && found.mode() & STICKY == 0 && is_of_others)
+        .then(|| format!("group {}", found.gid()))
+}
+
+/// A workspace that others may write into is as open as they make it: what they lay there is served.
+fn tell_of_open_workspaces(store: &Path) {
+    // What cannot be listed is told when it is used.
+    for entry in fs::read_dir(store).into_iter().flatten().flatten() {
+        let Some(true) = entry.file_name().to_str().map(|name| Workspace::new(name).is_ok()) else { continue };
+        // A link is not followed here, and refused as a workspace.
+        let Ok(found) = entry.metadata() else { continue };
+        let (us, everybody) = (own_uid(), found.mode() & WRITABLE_BY_OTHERS != 0);
+        let who = if everybody { Some("everybody".to_owned()) } else { who_else_decides(&found, us) };
+        if let Some(who) = who.filter(|_| found.is_dir()) {
+            tracing::warn!(
+                "{who} may write into the workspace {}: what they lay there is served",
+                entry.path().display()
+            );
+        }
+    }
 }
 
 fn belongs_to_us(path: &Path, found: &Metadata) -> Result<(), Error> {
@@ -138,8 +199,35 @@ mod tests {
         assert!(matches!(check(&store, false), Err(Error::Unsafe { .. })));
         mode(above.path(), 0o1777);
         assert!(check(&store, false).is_ok());
-        mode(&store, 0o777);
-        assert!(matches!(check(&store, false), Err(Error::Unsafe { .. })));
+        for mode_of_store in [0o777, 0o1777] {
+            mode(&store, mode_of_store);
+            assert!(matches!(check(&store, false), Err(Error::Unsafe { .. })), "{mode_of_store:o}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_told_who_else_decides_and_a_group_of_ones_own_is_nobody_else() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let found = fs::metadata(dir.path()).expect("it is there");
+        assert_eq!(who_else_decides(&found, found.uid()), None);
+        let of_another = who_else_decides(&found, found.uid() + 1);
+        assert_eq!(of_another.is_some(), found.uid() != 0);
+        mode(dir.path(), 0o770);
+        let found = fs::metadata(dir.path()).expect("it is there");
+        let own_group = found.gid() == found.uid() || found.gid() == 0;
+        assert_eq!(who_else_decides(&found, found.uid()).is_some(), !own_group);
+    }
+
+    #[test]
+    fn the_directory_for_others_is_never_a_link() {
+        let (store, outside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        mode(outside.path(), 0o700);
+        std::os::unix::fs::symlink(outside.path(), store.path().join(SHARED_DIRECTORY)).expect("linked");
+        assert!(matches!(make_shared_directory(store.path()), Err(Error::Unsafe { .. })));
+        assert_eq!(fs::metadata(outside.path()).expect("it is there").mode() & 0o777, 0o700);
+        fs::remove_file(store.path().join(SHARED_DIRECTORY)).expect("removed");
+        make_shared_directory(store.path()).expect("made");
+        assert_eq!(fs::metadata(store.path().join(SHARED_DIRECTORY)).expect("it is there").mode() & 0o777, 0o711);
     }
 
     #[test]

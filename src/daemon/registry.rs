@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ipc::Peer;
 use crate::proto::{Answer, Fault, SessionInfo};
 
+use super::accept::Stranger;
 use super::handshake::Agreed;
 use super::outbox::Outbox;
 use super::replies::{Parts, Piece};
@@ -22,6 +23,8 @@ pub(super) struct Guest {
     pub(super) requests: AtomicU64,
     /// Writes of it that are being committed.
     pub(super) in_commit: AtomicUsize,
+    /// It may not come in, and is among those that are counted.
+    _stranger: Option<Stranger>,
 }
 
 /// The sessions that are open, those in their handshake included.
@@ -42,10 +45,10 @@ pub(super) struct Sessions {
 const SESSIONS_A_PART: usize = 4_096;
 
 impl Guest {
-    pub(super) fn new(outbox: Arc<Outbox>, since_unix_ms: u64) -> Self {
+    pub(super) fn new(outbox: Arc<Outbox>, since_unix_ms: u64, stranger: Option<Stranger>) -> Self {
         let peer = outbox.stream().peer().ok();
         let (agreed, requests, in_commit) = (OnceLock::new(), AtomicU64::new(0), AtomicUsize::new(0));
-        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit }
+        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit, _stranger: stranger }
     }
 
     fn pid(&self) -> Option<u32> {

@@ -95,6 +95,8 @@ pub struct Daemon {
     /// Requests that wait to be carried out.
     pub(super) waiting_requests: Arc<Budget>,
     pub(super) sessions: Mutex<Sessions>,
+    /// Held by each connection of a user who may not come in.
+    pub(super) strangers: Arc<()>,
     /// A session has ended, or no more are taken.
     pub(super) session_ended: Condvar,
     /// More connections wait in the socket's backlog, so that those that are served can go on opening files.
@@ -177,6 +179,7 @@ impl Daemon {
             bell: Bell::default(),
             waiting_requests: Budget::new(MAX_WAITING_BYTES),
             sessions: Mutex::new(Sessions::new()),
+            strangers: Arc::default(),
             session_ended: Condvar::new(),
             most_sessions: most_sessions(),
             crew: Crew::default(),

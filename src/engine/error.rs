@@ -7,6 +7,7 @@ use std::time::Duration;
 use commonhold_proto::message::Kind;
 use commonhold_proto::{NameError, Seq};
 
+use super::layout::PRIVATE_DIR;
 use crate::lock::{Holder, LockError};
 
 /// A failure of the store. Unless a variant says otherwise, nothing was changed.
@@ -225,12 +226,21 @@ pub enum Error {
         /// Why not, and what else can be done.
         reason: String,
     },
-    /// The path given as a store is not a directory.
-    #[error("{path} is not a directory: name the directory that holds, or shall hold, the kv_store_*.json files", path = .path.display())]
+    /// The path given as a store is not a directory, or something in the store that must be one. A link does not count.
+    #[error("{path} is not a directory: {}", directory_wanted(path), path = .path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// What to do about something that is not a directory.
+fn directory_wanted(path: &Path) -> &'static str {
+    if path.components().any(|part| part.as_os_str() == PRIVATE_DIR) {
+        "a link or file stands where one of the store's own belongs (a link is not followed). Nothing was changed; move it away, or put the directory itself there"
+    } else {
+        "name the directory that holds, or shall hold, the kv_store_*.json files"
+    }
 }
 
 /// What to do about the operating system's refusal.

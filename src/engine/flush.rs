@@ -147,7 +147,8 @@ impl Store {
         let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
         let time_ns = u128::from(self.clock.unix_ms()) * 1_000_000;
         let path = self.layout.temporary(table.place(), std::process::id(), number, time_ns);
-        let mode = file.stat.map_or(NEW_FILE_MODE, |stat| stat.mode);
+        // Not the bits beyond those: another program's file may have any, and this one will belong to the daemon's user.
+        let mode = file.stat.map_or(NEW_FILE_MODE, |stat| stat.mode & 0o777);
         let how = How::CREATE_NEW.with_mode(mode);
         let target = self.disk.open(&path, &how).map_err(Error::disk("create", &path))?;
         let none = Fingerprint { hash: 0, bytes: 0 };

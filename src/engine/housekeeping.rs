@@ -30,6 +30,18 @@ pub(super) fn make_private_directories(disk: &dyn Disk, layout: &Layout) -> Resu
         // Also when it was there: whoever made it may have died before its name was on the platter.
         disk.sync_dir(parent).map_err(Error::disk("sync", parent))?;
     }
+    refuse_links(disk, layout)
+}
+
+/// The directories that are made when they are needed must be directories, and not links that lead out of the store.
+fn refuse_links(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
+    for path in layout.inner_directories() {
+        match disk.lstat(&path) {
+            Ok(stat) if stat.kind != Kind::Dir => return Err(Error::NotADirectory { path }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::disk("look at", &path)(error)),
+            _ => {}
+        }
+    }
     Ok(())
 }
 

@@ -67,6 +67,14 @@ impl Layout {
         self.journal().join("aside")
     }
 
+    /// Every other directory that a store of any age has in its own, but those of workspaces.
+    pub(super) fn inner_directories(&self) -> impl Iterator<Item = PathBuf> {
+        let names = ["flush", "flush/@", "flush/w", "generations", "generations/@", "generations/w"];
+        let quarantine = ["quarantine", "quarantine/@", "quarantine/w"];
+        let rooms: Vec<PathBuf> = names.iter().chain(&quarantine).map(|name| self.private.join(name)).collect();
+        rooms.into_iter().chain([self.aside()])
+    }
+
     /// The directory of a workspace.
     pub fn workspace(&self, workspace: &Workspace) -> PathBuf {
         if workspace.is_root() { self.root.clone() } else { self.root.join(workspace.as_str()) }

@@ -10,7 +10,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, How, Kind, Stat};
+use super::disk::{Disk, Kind, Stat};
 use super::files::Seen;
 use super::layout::Layout;
 use super::store::Store;
@@ -71,7 +71,7 @@ impl Store {
         let note = Note { format: FORMAT, store: format!("{store:032x}"), boot: self.boot, files };
         let text = serde_json::to_vec(&note).expect("a note is made of texts and numbers");
         let (path, new) = (self.layout.files_note(), self.layout.files_note().with_added_extension("new"));
-        let written = self.disk.open(&new, &How { truncate: true, ..How::CREATE }).and_then(|file| {
+        let written = self.disk.make_anew(&new).and_then(|file| {
             file.write_at(&text, 0)?;
             self.disk.rename(&new, &path)
         });

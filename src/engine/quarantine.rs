@@ -11,7 +11,6 @@ use std::path::Path;
 use commonhold_proto::{Place, Seq};
 
 use super::closing::Why;
-use super::disk::How;
 use super::error::Error;
 use super::journal::{Contents, Known, Quarantine, Wanted, gather};
 use super::store::Store;
@@ -168,7 +167,7 @@ impl Store {
     pub(super) fn write_private(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let new = path.with_added_extension("new");
         self.make_directories(path.parent().expect("a path inside .commonhold has a parent"))?;
-        let file = self.disk.open(&new, &How { truncate: true, ..How::CREATE }).map_err(Error::disk("create", &new))?;
+        let file = self.disk.make_anew(&new).map_err(Error::disk("create", &new))?;
         let written = file.write_at(bytes, 0).map_err(Error::disk("write", &new));
         let written = written.and_then(|()| file.sync().map_err(Error::disk("sync", &new)));
         if let Err(error) = written {

@@ -57,10 +57,7 @@ impl Listener {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_shared(dir: &Path) -> Result<Self, IpcError> {
-        let listener = Self::bind_to(SocketName::for_others(dir)?, SHARED_SOCKET_MODE)?;
-        // This process's umask has taken bits away.
-        listener.name.open_socket_to_all()?;
-        Ok(listener)
+        Self::bind_to(SocketName::for_others(dir)?, SHARED_SOCKET_MODE)
     }
 
     fn bind_to(name: SocketName, mode: u32) -> Result<Self, IpcError> {
@@ -77,6 +74,8 @@ impl Listener {
             .create_sync_as::<RawListener>()
             .map_err(|e| name.error("bind", e))?;
         let bound = name.socket_inode()?.ok_or_else(|| name.error("find", io::ErrorKind::NotFound.into()))?;
+        // This process's umask may have taken bits away; none that were not asked for were ever there.
+        name.set_socket_mode(mode)?;
         let (wake_sender, wake_receiver) = UnixStream::pair().map_err(|e| name.error("make a waker for", e))?;
         Ok(Self { raw: listener, name, bound, wake_sender, wake_receiver })
     }

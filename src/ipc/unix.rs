@@ -117,9 +117,9 @@ impl SocketName {
         }
     }
 
-    /// Lets everybody connect to the socket: mode 0666.
-    pub(super) fn open_socket_to_all(&self) -> Result<(), IpcError> {
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    /// Gives the socket exactly these permission bits.
+    pub(super) fn set_socket_mode(&self, mode: u32) -> Result<(), IpcError> {
+        let mode = Mode::from_bits_truncate(mode);
         rustix::fs::chmodat(&self.directory, self.socket, mode, AtFlags::empty())
             .map_err(|errno| self.error("set the mode of", errno.into()))
     }

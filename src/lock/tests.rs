@@ -151,3 +151,16 @@ fn a_refusal_tells_where_who_and_what_to_do() {
         assert!(refused.contains("Make the directory /data/rag/.commonhold writable"), "{refused}");
     }
 }
+
+#[test]
+fn a_lock_file_with_another_name_elsewhere_is_refused_and_not_written_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lock, elsewhere) = (dir.path().join("owner.lock"), dir.path().join("elsewhere"));
+    std::fs::write(&elsewhere, "precious").unwrap();
+    std::fs::hard_link(&elsewhere, &lock).unwrap();
+    let error = FileLocks.own(&lock).unwrap_err();
+    assert!(matches!(error, LockError::Shared { names: 2, .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
+    std::fs::remove_file(&elsewhere).unwrap();
+    FileLocks.own(&lock).unwrap();
+}

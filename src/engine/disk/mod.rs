@@ -131,6 +131,21 @@ pub trait Disk: fmt::Debug + Send + Sync {
         self.open(path, &How::READ)?.read_all()
     }
 
+    /// A new file with mode 0600 in the place of whatever has that name. Nothing is written into what was there: it may be
+    /// a link to somewhere, or have another name in another place. For files that hold nothing anybody needs.
+    ///
+    /// # Errors
+    /// As [`open`](Disk::open) and [`remove`](Disk::remove).
+    fn make_anew(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        match self.open(path, &How::CREATE_NEW) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove(path)?;
+                self.open(path, &How::CREATE_NEW)
+            }
+            made => made,
+        }
+    }
+
     /// Copies a file to a new name, with its permission bits, and syncs the copy (not its name). For where
     /// [`link`](Disk::link) is not possible.
     ///

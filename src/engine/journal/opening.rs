@@ -335,7 +335,7 @@ fn set_aside(disk: &dyn Disk, layout: &Layout, chain: &Chain) -> Result<Option<T
         let whole = chain::read_file(disk, path)?;
         let rest = &whole[*offset as usize..];
         let kept = aside.join(format!("{number:08}-{offset}.tail"));
-        let file = disk.open(&kept, &How { truncate: true, ..How::CREATE }).map_err(Error::disk("create", &kept))?;
+        let file = disk.make_anew(&kept).map_err(Error::disk("create", &kept))?;
         file.write_at(rest, 0).map_err(Error::disk("write", &kept))?;
         file.sync().map_err(Error::disk("sync", &kept))?;
         bytes += rest.len() as u64;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::appender::Appender;
 use super::room::Room;
-use crate::engine::disk::{Disk, DiskFile, How};
+use crate::engine::disk::{Disk, DiskFile};
 
 /// A file with room, and without a header.
 #[derive(Debug)]
@@ -22,14 +22,8 @@ pub(crate) struct Ready {
 impl Ready {
     /// Makes the file, with so much room. Nobody needs to have the turn for it.
     pub(crate) fn make(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Self> {
-        let file = match disk.open(path, &How::CREATE_NEW) {
-            // An earlier one, of which nobody knows any more since the rescue.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(path)?;
-                disk.open(path, &How::CREATE_NEW)?
-            }
-            made => made?,
-        };
+        // There may be an earlier one, of which nobody knows any more since the rescue.
+        let file = disk.make_anew(path)?;
         // The room's size too: the first sync of a record in it then need not make that durable.
         file.allocate(bytes).and_then(|()| file.sync()).inspect_err(|_| {
             // The error is told by what it keeps from being done; a file that stays the next try removes.

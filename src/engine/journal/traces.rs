@@ -13,7 +13,7 @@ use commonhold_proto::{Place, Seq};
 use super::CEILING_STEP;
 use super::chain::Chain;
 use super::opening::Fresh;
-use crate::engine::disk::{Disk, How, Kind};
+use crate::engine::disk::{Disk, Kind};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
 
@@ -146,7 +146,7 @@ pub(super) fn note(
     let aside = layout.aside();
     super::opening::make_directory(disk, &aside)?;
     let path = aside.join(format!("{NOTE}{:020}.json", above.0));
-    let file = disk.open(&path, &How { truncate: true, ..How::CREATE }).map_err(Error::disk("create", &path))?;
+    let file = disk.make_anew(&path).map_err(Error::disk("create", &path))?;
     file.write_at(format!("{text}\n").as_bytes(), 0).map_err(Error::disk("write", &path))?;
     file.sync().map_err(Error::disk("sync", &path))?;
     disk.sync_dir(&aside).map_err(Error::disk("sync", &aside))?;
