@@ -14,6 +14,22 @@ const BAD_NAMESPACES: [&str; 7] = ["../x", "a/b", ".hidden", "", "a b", "租户"
 const BAD_WORKSPACES: [&str; 5] = ["..", ".", "a/b", ".commonhold", ".commonhold-shared"];
 
 #[test]
+fn a_daemon_whose_log_cannot_be_written_serves_all_the_same() {
+    if !std::path::Path::new("/dev/full").exists() {
+        println!("skipped: there is no /dev/full here");
+        return;
+    }
+    let store = Store::new();
+    // Every write to it fails as on a full disk.
+    let daemon = Daemon::start(store.dir(), std::path::Path::new("/dev/full"), &[]);
+    store.ok(&["put", "n", "k", "1"]);
+    store.ok(&["flush"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "1\n");
+    store.ok(&["stop"]);
+    assert!(daemon.ended().success());
+}
+
+#[test]
 fn without_a_daemon_every_command_ends_with_3_and_says_how_to_start_one() {
     let store = Store::new();
     let commands: [&[&str]; 21] = [

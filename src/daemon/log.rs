@@ -46,6 +46,9 @@ pub fn set_up_logging(format: LogFormat, level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // Told of a line that it cannot write, it would print that to stderr, and panic when that fails too: a full disk
+        // under the log would end the daemon.
+        .log_internal_errors(false)
         .with_target(false);
     // A log that is there already is the caller's own, and stays.
     let _ = match format {
