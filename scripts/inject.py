@@ -31,6 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "proto")
 from reference_client import Closed, Fault, Session, op, space  # noqa: E402
 
 DEADLINE_S = 60  # for each thing that is waited for
+ENOUGH_CASES = 80  # that everything occurs
 SPACES = ["a", "b"]
 PHASES = ["start", "buffered", "synced", "flush", "change", "stop"]
 # By what they are for. Those that other things than the store's files use, too, are told apart by their path.
@@ -48,7 +49,8 @@ CALLS = {
     "lock-note": ["write"],
     "make-dir": ["mkdir", "mkdirat"],
 }
-BY_PATH = {"open", "lock-note"}
+BY_PATH = ["open", "lock-note"]
+COUNT = "COUNT"  # in an error's place: nothing fails
 ERRORS = ["EIO", "ENOSPC", "EDQUOT", "EINTR", "SHORT"]
 NO_ROOM = {"ENOSPC", "EDQUOT"}
 # Answers that mean: nothing of it was done.
@@ -247,9 +249,11 @@ class Store:
         for places in self.batches:
             if len({found.get(place) for place in places}) != 1:
                 raise Wrong(f"{when}: of the one request over {places} a part was done")
-        # What it was once, it is for good.
-        self.states = {place: {state} for place, state in found.items()}
         return found
+
+    def settle(self, found):
+        """Whatever was not known: a restart has decided it for good."""
+        self.states = {place: {state} for place, state in found.items()}
 
 
 def says_what_to_do(words, of):
@@ -310,14 +314,12 @@ def paths(store):
 
 
 def tracer(store, case, output):
-    """strace's command line for a case; without an error it only counts."""
-    calls = ",".join(f"?{name}" for name in CALLS[case.call]) if case else ",".join(
-        f"?{name}" for call, names in CALLS.items() if call not in BY_PATH for name in names
-    )
-    command = ["strace", "-f", "-y", "-o", str(output), "-e", f"trace={calls}", "-e", "signal=none"]
-    if case and case.error != "COUNT":
+    """strace's command line for a case; one that counts lets nothing fail. Signals end it also where it starts the daemon."""
+    calls = ",".join(f"?{name}" for call in case.call.split("+") for name in CALLS[call])
+    command = ["strace", "-I2", "-f", "-y", "-o", str(output), "-e", f"trace={calls}", "-e", "signal=none"]
+    if case.error != COUNT:
         command += ["-e", f"inject={calls}:error={case.error}:when={case.when}{'+' * case.for_good}"]
-    if case and case.call in BY_PATH:
+    if case.call.split("+")[0] in BY_PATH:
         for path in paths(store):
             command += ["-P", path]
     return command
@@ -378,10 +380,10 @@ def with_small_files(store, case):
 
 
 def run(case, binary, template, states, scratch, then_kill):
-    """Runs one; how many calls failed by it. Raises `Wrong`."""
+    """Runs one; how many calls failed by it, and whether that ended all writing. Raises `Wrong`."""
     store = Store(binary, template, scratch, "synced" if case.phase == "synced" else "buffered")
     store.states = {place: set(found) for place, found in states.items()}
-    output = scratch / "strace"
+    output, restarted = scratch / "strace", False
     output.touch()
     try:
         if case.phase == "start":
@@ -390,8 +392,9 @@ def run(case, binary, template, states, scratch, then_kill):
             if store.serves():
                 let_go(store)
             else:
-                if case.error != "COUNT":
+                if case.error != COUNT:
                     says_what_to_do(store.log.read_text(), "the end of a start")
+                restarted = True
                 store.start()
                 if not store.serves():
                     raise Wrong("it does not start again when nothing fails any more")
@@ -407,19 +410,20 @@ def run(case, binary, template, states, scratch, then_kill):
                 WORK[case.phase](store)
                 if case.phase != "stop":
                     store.compare("while calls fail")
-        if case.error == "COUNT":
+        if case.error == COUNT:
             store.end()
             return output.read_text()
         failed = INJECTED.findall(output.read_text())
         hits = len(failed) if case.error != "SHORT" else store.answers.total() - store.answers["done"]
-        is_poisoned = after(store, case, failed)
+        # A start that has failed has left nothing behind that the next one would know of.
+        is_poisoned = after(store, case, [] if restarted else failed)
         if store.process.poll() is None:
             store.compare("when nothing fails any more")
             code = store.end(signal.SIGKILL if then_kill else signal.SIGTERM)
             if not then_kill and code != (7 if is_poisoned else 0):
                 raise Wrong(f"the daemon ended with {code}: {store.log.read_text()[-600:]}")
         reopened(store)
-        return hits
+        return hits, is_poisoned
     finally:
         with contextlib.suppress(Exception):
             store.process.kill()
@@ -470,7 +474,7 @@ def reopened(store):
     store.start()
     if not store.serves():
         raise Wrong(f"the next daemon does not start: {store.log.read_text()[-600:]}")
-    found = store.compare("after a restart")
+    store.settle(store.compare("after a restart"))
     if (answer := store.put("b")) != "done":
         raise Wrong(f"the next daemon answers a write {answer}")
     found = store.compare("after a restart and a write")
@@ -513,14 +517,15 @@ def make_template(binary, scratch):
     return store.dir, store.states
 
 
-def count_calls(binary, template, states, scratch, phase, call):
-    """The most calls of this kind that one thread makes in the phase."""
-    place = scratch / f"count-{phase}-{call}"
+def count_calls(binary, template, states, scratch, phase, calls):
+    """The most calls of each kind that one thread makes in the phase."""
+    place = scratch / f"count-{phase}-{calls[0]}"
     place.mkdir()
-    seen = run(Case(phase, call, "COUNT", 1, False), binary, template, states, place, then_kill=True)
+    seen = run(Case(phase, "+".join(calls), COUNT, 1, False), binary, template, states, place, then_kill=True)
     shutil.rmtree(place)
-    lines = re.findall(r"^(\d+) +(\w+)\(", seen, re.MULTILINE)
-    return max(collections.Counter(lines).values(), default=0)
+    by_thread = collections.Counter(re.findall(r"^(\d+) +(\w+)\(", seen, re.MULTILINE))
+    most = {call: max((n for (_, name), n in by_thread.items() if name in CALLS[call]), default=0) for call in calls}
+    return {(phase, call): count for call, count in most.items() if count}
 
 
 def all_cases(counts):
@@ -553,7 +558,7 @@ def chosen(cases, number, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--daemon", required=True, help="the commonhold binary")
-    parser.add_argument("--cases", type=int, default=80, help="how many are taken of all")
+    parser.add_argument("--cases", type=int, default=ENOUGH_CASES, help="how many are taken of all")
     parser.add_argument("--all", action="store_true", help="every one")
     parser.add_argument("--seed", type=int, default=1, help="of which are taken")
     parser.add_argument("--jobs", type=int, default=4, help="how many at once: they wait more than they work")
@@ -563,11 +568,13 @@ def main():
     (scratch / "first").mkdir()
     binary = shutil.copy(options.daemon, scratch / "commonhold")
     template, states = make_template(binary, scratch)
-    wrong, hits, missed, by = [], collections.Counter(), 0, collections.Counter()
+    wrong, hits, missed, poisoned, by = [], collections.Counter(), 0, 0, collections.Counter()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        pairs = [(phase, call) for phase in PHASES for call in CALLS]
-        counted = pool.map(lambda pair: count_calls(binary, template, states, scratch, *pair), pairs)
-        counts = {pair: most for pair, most in zip(pairs, counted) if most}
+        kinds = [[call for call in CALLS if call not in BY_PATH], BY_PATH]
+        pairs = itertools.product(PHASES, kinds)
+        counts = {}
+        for counted in pool.map(lambda pair: count_calls(binary, template, states, scratch, *pair), pairs):
+            counts |= counted
         cases = [case for case in all_cases(counts) if options.only in str(case)]
         there_are = len(cases)
         if not options.all:
@@ -582,11 +589,11 @@ def main():
             try:
                 return case, place, run(case, binary, template, states, place, number % 2 == 0), None
             except Wrong as reason:
-                return case, place, 0, str(reason)
+                return case, place, (0, False), str(reason)
             except Exception:  # noqa: BLE001: a case that cannot be run has not held
-                return case, place, 0, traceback.format_exc()
+                return case, place, (0, False), traceback.format_exc()
 
-        for case, place, hit, reason in pool.map(run_one, enumerate(cases)):
+        for case, place, (hit, is_poisoned), reason in pool.map(run_one, enumerate(cases)):
             if reason is not None:
                 wrong.append(case)
                 print(f"\nFAILED {case}: {reason}\nkept: {place}", file=sys.stderr, flush=True)
@@ -595,12 +602,16 @@ def main():
             missed += hit == 0
             hits[case.error] += hit
             by[case.phase] += 1
+            poisoned += is_poisoned
     print(f"cases by phase        {', '.join(f'{phase} {by[phase]}' for phase in PHASES)}")
     print(f"calls that failed     {', '.join(f'{error} {hits[error]}' for error in ERRORS)}")
-    print(f"not met               {missed}")
+    print(f"cases not met         {missed}")
+    print(f"ended all writing     {poisoned}, for as long as the daemon lived")
     print(f"seconds               {time.monotonic() - began:.0f}")
-    if not wrong and hits.total() == 0:
-        print("FAILED: not one call was made to fail", file=sys.stderr)
+    # A run in which one of these did not occur has not shown what it should.
+    missing = [error for error in ERRORS if not hits[error]] + [phase for phase in PHASES if not by[phase]]
+    if (missing or not poisoned) and not options.only and options.cases >= ENOUGH_CASES:
+        print(f"FAILED: this did not occur: {missing or 'a failed sync of the journal'}", file=sys.stderr)
         return 1
     if wrong:
         print(f"{len(wrong)} did not go well; kept: {scratch}", file=sys.stderr)
