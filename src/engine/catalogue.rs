@@ -1,7 +1,6 @@
 //! Which namespaces a store has: those somebody has asked for, in memory, and those that only have a file.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -308,8 +307,7 @@ impl Store {
         Ok(places.iter().filter_map(|place| self.info(place)).collect())
     }
 
-    /// The workspaces that have a namespace, or whose directory is there and once had one, in order of name; the store's
-    /// own directory first, always.
+    /// The workspaces that have a namespace, in order of name; the store's own directory first, always.
     ///
     /// # Errors
     /// [`Error::Disk`] when a directory cannot be listed.
@@ -324,9 +322,6 @@ impl Store {
         };
         let mut found: BTreeMap<String, WorkspaceInfo> = BTreeMap::new();
         found.insert(String::new(), info(""));
-        for workspace in self.workspaces_once_used()? {
-            found.insert(workspace.clone(), info(&workspace));
-        }
         for namespace in self.namespaces()? {
             let workspace = namespace.workspace;
             let sums = found.entry(workspace.clone()).or_insert_with(|| info(&workspace));
@@ -337,20 +332,6 @@ impl Store {
             sums.file_bytes += namespace.file_bytes.unwrap_or(0);
         }
         Ok(found.into_values().collect())
-    }
-
-    /// Directories for which there is a flush lock: only a namespace that had or got a file has one.
-    fn workspaces_once_used(&self) -> Result<Vec<String>, Error> {
-        let room = self.layout.flush_workspaces();
-        let listed = match self.disk.list(&room) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(Error::disk("list", &room))?,
-        };
-        let name = |entry: Entry| Workspace::new(entry.name.to_str()?).ok();
-        let is_there = |workspace: &Workspace| {
-            self.disk.lstat(&self.layout.workspace(workspace)).is_ok_and(|stat| stat.kind == Kind::Dir)
-        };
-        Ok(listed.into_iter().filter_map(name).filter(is_there).map(|workspace| workspace.to_string()).collect())
     }
 
     fn info(&self, place: &Place) -> Option<NamespaceInfo> {

@@ -90,11 +90,6 @@ impl Layout {
         self.in_room("flush", place).join(format!("{}.lock", place.namespace))
     }
 
-    /// The directory of the workspaces' flush locks, one directory each.
-    pub fn flush_workspaces(&self) -> PathBuf {
-        self.private.join("flush").join("w")
-    }
-
     /// Where earlier files of a namespace are kept.
     pub fn generations(&self, place: &Place) -> PathBuf {
         self.in_room("generations", place).join(place.namespace.as_str())
