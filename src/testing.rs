@@ -3,7 +3,8 @@
 //!
 //! The program is looked for where `COMMONHOLD_BIN` says, in the directories above the test's own program
 //! (`target/<profile>/`), and in `PATH`; where it is not found, the error says how to get it. Tests may run in parallel:
-//! no two stores share anything. A daemon whose test was killed before it could drop its store ends by itself a minute
+//! no two stores share anything. A store holds one session itself, which `status` and `sessions` count: its daemon is not
+//! idle while the test lives. A daemon whose test was killed before it could drop its store ends by itself a minute
 //! later; its directory stays. In a process that forks, the store stays the parent's: a child that drops its copy does
 //! nothing to it.
 //!

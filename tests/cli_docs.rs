@@ -134,6 +134,69 @@ fn a_directory_of_lightrag_is_taken_over_and_given_back_as_the_document_shows() 
     Session::read(&session).prints_what_it_shows(lightrag_directory().path());
 }
 
+/// A store and its daemon, where a document does not begin with its own.
+const SERVED: &str = "$ mkdir rag_storage && export COMMONHOLD_STORE=rag_storage
+$ commonhold serve 2>daemon.log &
+$ commonhold status --wait 10s >status.txt
+";
+
+#[test]
+fn the_sessions_of_the_reference_print_what_it_shows() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let session = blocks(REFERENCE, "console").concat();
+    Session::read(&format!("{SERVED}{session}")).prints_what_it_shows(folder.path());
+}
+
+#[test]
+fn every_shell_session_of_a_document_is_typed_by_a_test_or_says_that_it_was_measured() {
+    /// Those whose `console` blocks tests of this file and of `readme.rs` type.
+    const TYPED: [&str; 4] = ["README.md", "docs/cli.md", "docs/from-lightrag.md", "docs/testing.md"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("lists").map(|entry| entry.expect("entry").path());
+    let documents = docs.chain(["README.md", "CHANGELOG.md", "proto/PROTOCOL.md"].map(|name| root.join(name)));
+    for document in documents.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(&document).expect("a document");
+        let name = document.strip_prefix(root).expect("below it").to_str().expect("UTF-8");
+        let mut language = None;
+        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
+            if let Some(fence) = line.trim_start().strip_prefix("```") {
+                language = if language.is_none() { Some(fence) } else { None };
+            }
+            let is_typed = language == Some("console") && TYPED.contains(&name);
+            let is_known = language.is_none() || is_typed || language == Some("measured");
+            assert!(is_known || !line.starts_with("$ "), "{name}, line {number}: no test types this session");
+            assert!(is_known || language != Some("console"), "{name}, line {number}: no test types this session");
+        }
+    }
+}
+
+#[test]
+fn the_limits_in_the_reference_are_those_of_the_protocol() {
+    use commonhold::proto::limits::*;
+    let section = REFERENCE.split("\n## Limits\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("limits");
+    let mib = |bytes: usize| format!("{} MiB", bytes / (1024 * 1024));
+    for (what, limit) in [
+        ("the name of a namespace", format!("{MAX_NAMESPACE_BYTES} characters")),
+        ("the name of a workspace", format!("{MAX_WORKSPACE_BYTES} bytes")),
+        ("a key", format!("{} KiB", MAX_KEY_BYTES / 1024)),
+        ("a value, in canonical JSON", mib(MAX_VALUE_BYTES)),
+        ("a value that `merge`", mib(MAX_CHANGED_VALUE_BYTES)),
+        ("nesting of a value", "1,024".to_owned()),
+        ("operations of a write", "10,000".to_owned()),
+        ("a request or answer", mib(MAX_FRAME_BYTES)),
+        ("what a write is in the journal", mib(MAX_RECORD_BYTES)),
+        (
+            "requests of one session",
+            format!("1,024, and {}; of all sessions {}", mib(MAX_IN_FLIGHT_BYTES), mib(MAX_WAITING_BYTES)),
+        ),
+        ("answers that clients", mib(MAX_QUEUED_BYTES)),
+    ] {
+        let row = section.lines().find(|line| line.starts_with(&format!("| {what}")));
+        assert!(row.is_some_and(|row| row.contains(&limit)), "{what}: {limit} is not in {row:?}");
+    }
+    assert_eq!((MAX_NESTING, MAX_OPERATIONS, MAX_IN_FLIGHT), (1_024, 10_000, 1_024), "as the words above have them");
+}
+
 #[test]
 fn a_store_is_looked_at_as_the_document_on_testing_shows() {
     let folder = tempfile::tempdir().expect("a temporary directory");

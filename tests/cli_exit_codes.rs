@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use common::Store;
-use commonhold::proto::{Answer, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
+use commonhold::proto::{Answer, Entry, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
 
 /// What the made-up daemon does with a request.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ enum Manner {
     Says(Fault),
     /// Closes the connection.
     Leaves,
+    /// Answers it with one record, of which more are to follow, and then no more.
+    Begins,
     /// Says in its hello that it speaks these versions alone.
     Speaks(u16),
 }
@@ -61,11 +63,17 @@ fn serve(mut stream: UnixStream, identity: StoreIdentity, manner: &Manner) -> st
         }
         while let Some((header, _, consumed)) = frame::split(&received).expect("a client's frame") {
             received.drain(..consumed);
-            if let Manner::Says(fault) = manner {
-                let mut answer = Vec::new();
-                codec::encode_answer(&mut answer, header.id, &Answer::Fault(fault.clone())).expect("fits");
-                stream.write_all(&answer)?;
+            let mut answer = Vec::new();
+            match manner {
+                Manner::Says(fault) => codec::encode_answer(&mut answer, header.id, &Answer::Fault(fault.clone())),
+                Manner::Begins => {
+                    let entries = vec![Entry { key: "k", seq: Seq(1), value: Some("1") }];
+                    codec::encode_part(&mut answer, header.id, &Answer::Records { entries, seq: Seq(1) })
+                }
+                Manner::Leaves | Manner::Speaks(_) => Ok(()),
             }
+            .expect("fits");
+            stream.write_all(&answer)?;
         }
     }
 }
@@ -137,7 +145,10 @@ fn a_daemon_that_leaves_in_a_write_leaves_its_outcome_unknown() {
 fn a_daemon_that_leaves_in_an_import_leaves_the_outcome_of_its_request_unknown() {
     let store = store_served(Manner::Leaves);
     let import = store.run_with(&["import", "n", "-"], b"{\"a\": 1, \"b\": 2}");
-    import.refused(6, &["this concerns 2 records", "0 records before that committed"]);
+    import.refused(
+        6,
+        &["this concerns 2 records, the first at standard input, line 1, column 2", "0 records before that"],
+    );
 }
 
 #[test]
@@ -151,4 +162,35 @@ fn a_daemon_of_another_directory_is_not_taken_for_this_ones() {
     let fault = Fault::OtherStore { device: 1, inode: 2 };
     let store = store_served(Manner::Says(fault));
     store.run(&["get", "n", "k"]).refused(3, &["commonhold serve"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_export_that_a_signal_ends_leaves_the_file_as_it_was_and_nothing_beside_it() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::os::unix::process::ExitStatusExt as _;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
+        let store = store_served(Manner::Begins);
+        let target = store.beside("out.json");
+        fs::write(&target, "old").expect("written");
+        let names = || {
+            let list = fs::read_dir(store.beside("")).expect("lists");
+            list.map(|entry| entry.expect("listed").file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = names();
+        let mut export = common::command(store.dir());
+        let mut export = export.arg("export").arg("n").arg(&target).spawn().expect("the binary runs");
+        let open_files = format!("/proc/{}/fd", export.id());
+        let has_begun = || {
+            let files =
+                fs::read_dir(&open_files).expect("it runs").filter_map(|entry| entry.ok()?.path().read_link().ok());
+            files.filter(|file| file.starts_with(store.beside("")) && !file.starts_with(store.dir())).count() > 0
+        };
+        common::wait_for("the export to have begun its file", || has_begun().then_some(()));
+        kill_process(Pid::from_raw(export.id().cast_signed()).expect("a process id"), signal).expect("signalled");
+        let ended = export.wait().expect("a child of ours");
+        assert_eq!(ended.signal(), Some(signal.as_raw()), "{ended}");
+        assert_eq!(names(), before, "{signal:?}");
+        assert_eq!(fs::read_to_string(&target).expect("there"), "old");
+    }
 }

@@ -254,6 +254,87 @@ fn a_directory_that_may_not_be_written_is_refused() {
 }
 
 #[test]
+fn a_directory_in_place_of_input_is_a_mistake_of_the_command() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    for arguments in [&["put", "n", "k", "-"][..], &["append", "n", "k", "f", "-"], &["import", "n", "-"]] {
+        let mut command = command(store.dir());
+        let directory = fs::File::open(store.dir()).expect("opened");
+        let output = command.args(arguments).stdin(directory).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(
+            said.contains("reading standard input failed: Is a directory") && said.contains("nothing was"),
+            "{said}"
+        );
+    }
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn stores_and_files_of_any_name_work_and_commands_for_them_can_be_pasted() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let store = Store::new();
+    let names: [&[u8]; 5] = [b"with space", b"new\nline", b"it's", b"\xff\xfe", b"-dash"];
+    for name in names {
+        let dir = store.beside("").join(OsStr::from_bytes(name));
+        fs::create_dir(&dir).expect("created");
+        let run = |arguments: &[&str]| {
+            // A relative path, without HOME.
+            let mut command = std::process::Command::new(BINARY);
+            command.env_clear().current_dir(store.beside(""));
+            let mut option = std::ffi::OsString::from("--store=");
+            option.push(OsStr::from_bytes(name));
+            command.arg(option).args(arguments);
+            ran(command, b"")
+        };
+        let none = run(&["get", "n", "k"]);
+        none.refused(3, &["commonhold serve "]);
+        let daemon = Daemon::start(&dir, &store.beside("odd.log"), &[]);
+        assert_eq!(run(&["put", "n", "k", "1"]).code, 0, "{dir:?}");
+        assert_eq!(run(&["get", "n", "k"]).stdout, "1\n");
+        // As long as a name may be: the temporary one must not be longer.
+        let target = dir.join("x".repeat(255));
+        assert_eq!(run(&["export", "n", "-"]).stdout, "{\n\"k\":1\n}\n");
+        let mut export = command(&dir);
+        export.args(["export", "n"]).arg(&target);
+        assert_eq!(ran(export, b"").code, 0);
+        assert!(target.exists());
+        daemon.stop();
+        if let (Ok(name), false) = (str::from_utf8(name), name.contains(&b'\n')) {
+            let (_, pasted) = none.stderr.trim().rsplit_once("`commonhold serve ").expect("how to start one");
+            let words = format!("printf %s {}", pasted.trim_end_matches('`').trim_start_matches("-- "));
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &words]);
+            assert_eq!(ran(shell, b"").stdout, name);
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn bytes_that_are_no_text_are_refused_and_shown() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let store = Store::new();
+    let odd = |words: &[&str], json: bool| {
+        let mut command = command(store.dir());
+        command.args(words).arg(OsStr::from_bytes(b"a\xffb"));
+        if json {
+            command.arg("--json");
+        }
+        ran(command, b"")
+    };
+    for words in [&["get", "n"][..], &["put", "n", "k"], &["keys", "n", "--prefix"], &["count", "--workspace"]] {
+        odd(words, false).refused(2, &["not UTF-8: \"a\\xffb\"", "keys"]);
+        let json: serde_json::Value = serde_json::from_str(&odd(words, true).stderr).expect("a line of JSON");
+        assert_eq!(json["error"]["kind"], "usage");
+    }
+}
+
+#[test]
 fn a_very_long_path_works() {
     let store = Store::new();
     let mut dir = store.beside("deep");

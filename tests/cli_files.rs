@@ -105,11 +105,65 @@ fn an_import_that_fails_midway_says_where_and_how_many_records_are_committed() {
     assert_eq!(store.ok(&["count", "n"]), "5000\n");
     let object = store.run_with(&["import", "m", "-"], b"{\"a\": 1,\n \"b\": 2,\n}");
     object.refused(2, &["line 3, column 1", "2 records before that committed"]);
-    store.run_with(&["import", "m", "-"], b"[1]").refused(2, &["line 1, column 1", "0 records"]);
+    store.run_with(&["import", "m", "-"], b"[1]").refused(2, &["line 1, column 1", "nothing was stored"]);
     let long = format!("{{\"ok\":1,\n\"{}\":2}}", "k".repeat(70_000));
     store.run_with(&["import", "l", "-"], long.as_bytes()).refused(4, &["70000 bytes", "65536", "1 record before"]);
     store.run(&["import", "n", &path(&store, "missing.json")]).refused(2, &["missing.json", "cannot be read"]);
     store.run(&["import", "n", store.dir().to_str().expect("UTF-8")]).refused(2, &["is a directory"]);
+}
+
+#[test]
+fn lines_that_are_imported_as_an_object_are_refused_before_anything_is_stored() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let lines = "{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\",\"value\":2}\n";
+    let (one, other) = (&lines[..lines.len() / 2], "{\"id\":1}\n{\"id\":2}\n");
+    let file = path(&store, "scanned.json");
+    fs::write(&file, lines).expect("written");
+    store
+        .run(&["import", "n", &file])
+        .refused(2, &["scanned.json, line 1, column 1", "--format lines", "nothing was stored"]);
+    store.run_with(&["import", "n", "-"], one.as_bytes()).refused(2, &["--format lines or --format object"]);
+    store.run_with(&["import", "n", "-"], other.as_bytes()).refused(2, &["line 2, column 1", "--format lines"]);
+    let said = store.run_with(&["import", "n", "-", "--format", "object"], lines.as_bytes());
+    said.refused(2, &["line 1, column 1", "--format lines"]);
+    assert_eq!(store.ok(&["count", "n"]), "0\n");
+    store.ok(&["import", "n", &file, "--format", "lines"]);
+    assert_eq!(store.ok(&["scan", "n"]), lines);
+    assert_eq!(store.run_with(&["import", "m", "-", "--format", "object"], one.as_bytes()).code, 0);
+    assert_eq!(store.ok(&["keys", "m"]), "key\nvalue\n");
+}
+
+#[test]
+fn an_import_that_the_daemon_refuses_names_the_first_record_that_is_not_stored() {
+    let store = Store::new();
+    let _daemon = store.serve_with(&["--max-memory", "4M"]);
+    let record = |n: usize| format!("{{\"key\":\"k{n}\",\"value\":\"{}\"}}\n", "x".repeat(1_000));
+    let file = path(&store, "in.jsonl");
+    fs::write(&file, (1..=20_000).map(record).collect::<String>()).expect("written");
+    let import = store.run(&["import", "n", &file]);
+    import.refused(
+        4,
+        &["memory", "the first record that is not stored: ", "in.jsonl, line ", "importing the whole file"],
+    );
+    let number = |text: &str, before: &str| -> usize {
+        let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("no {before:?} in {text}"));
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+    };
+    let line = number(&import.stderr, "in.jsonl, line ");
+    assert!(import.stderr.contains(", column 1)"), "{import:?}");
+    store.run(&["get", "n", &format!("k{line}")]).refused(1, &["not found"]);
+    assert_eq!(store.ok(&["get", "n", &format!("k{}", line - 1)]).len(), 1_003);
+    let told = import.stderr.lines().last().unwrap_or_default().replace(',', "");
+    let stored: usize = told.split_whitespace().filter_map(|word| word.parse::<usize>().ok()).sum();
+    assert_eq!(stored, line - 1, "committed and stored are all before that line: {import:?}");
+
+    store.ok(&["put", "live", "k", "1", "--volatile"]);
+    let volatile = store.run_with(&["import", "live", "-"], b"\n{\"a\": 1,\n\"b\": 2}");
+    volatile.refused(4, &["live is volatile", "not stored: standard input, line 2, column 2", "0 records before that"]);
+    let json = store.run_with(&["--json", "import", "live", "-"], b"{\"a\": 1}");
+    let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one line of JSON");
+    assert!(error["error"]["message"].as_str().is_some_and(|words| words.contains("line 1, column 2")), "{json:?}");
 }
 
 #[test]

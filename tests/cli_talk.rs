@@ -1,11 +1,12 @@
-//! What the commands say is true, names what it is about, and says what to do.
+//! What the commands say is true, names what it is about, and says what to do; and it is said where and how it should be: in
+//! JSON, in colours, to a reader that leaves, to a shell.
 
 mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::Store;
+use common::{Store, command, ran};
 
 #[test]
 fn a_stop_names_the_namespaces_whose_files_it_left_alone() {
@@ -89,4 +90,122 @@ fn a_lock_file_that_cannot_be_used_refuses_the_start_and_says_where_and_what_to_
         ran.refused(4, &["owner.lock is a symbolic link to /dev/null", "remove the link"]);
         assert!(!ran.stderr.contains("reads go on"), "nothing was started: {ran:?}");
     }
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let status = |no_color: bool| {
+        let mut status = command(store.dir());
+        status.env("CLICOLOR_FORCE", "1").arg("status");
+        if no_color {
+            status.env("NO_COLOR", "1");
+        }
+        ran(status, b"").stdout
+    };
+    assert!(status(false).contains('\u{1b}'), "{:?}", status(false));
+    assert!(!status(true).contains('\u{1b}'), "{:?}", status(true));
+}
+
+#[test]
+fn json_answers_have_their_documented_members() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let members = |text: &str| -> Vec<String> {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).expect("a JSON object");
+        object.keys().cloned().collect()
+    };
+    assert_eq!(members(&store.ok(&["--json", "put", "n", "k", "1"])), ["found", "new", "seq", "surrogates_removed"]);
+    let changes = [
+        &["merge", "n", "changed", "{}"] as &[_],
+        &["increment", "n", "changed", "f", "1"],
+        &["append", "n", "changed", "l", "1"],
+    ];
+    for change in changes {
+        let told = store.ok(&[&["--json"], change].concat());
+        assert_eq!(members(&told), ["found", "new", "seq", "surrogates_removed"], "{change:?}");
+    }
+    store.ok(&["del", "n", "changed"]);
+    assert_eq!(members(&store.ok(&["--json", "get", "n", "k"])), ["key", "seq", "value"]);
+    assert_eq!(members(&store.ok(&["--json", "keys", "n"])), ["key", "seq"]);
+    assert_eq!(members(&store.ok(&["--json", "scan", "n"])), ["key", "seq", "value"]);
+    assert_eq!(store.ok(&["--json", "count", "n"]), "{\"records\":1}\n");
+    assert_eq!(members(&store.ok(&["--json", "commit"])), ["seq"]);
+    assert_eq!(members(&store.ok(&["--json", "flush"])), ["rewritten", "seq"]);
+    assert_eq!(store.ok(&["--json", "flush", "--no-wait"]), "{\"begun\":true}\n");
+    assert_eq!(
+        members(&store.ok(&["--json", "namespaces"])),
+        ["bytes", "closed", "dirty", "file_bytes", "kind", "namespace", "records", "workspace"]
+    );
+    assert_eq!(members(&store.ok(&["--json", "del", "n", "k"])), ["found", "missing", "seq"]);
+    assert_eq!(members(&store.ok(&["--json", "clear", "n"])), ["found", "seq"]);
+    let refused = store.run(&["--json", "get", "n", "k"]);
+    let error: serde_json::Value = serde_json::from_str(&refused.stderr).expect("JSON");
+    assert_eq!(error["error"]["exit"], 1);
+    assert_eq!(error["error"]["kind"], "not_found");
+    assert!(error["error"]["message"].is_string());
+    assert_eq!(members(&store.ok(&["--json", "stop"])), ["closed", "pid", "stopped"]);
+}
+
+#[test]
+fn a_reader_that_leaves_early_ends_a_command_quietly() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let lines = (0..20_000).map(|n| format!("{{\"key\":\"{n:0100}\",\"value\":{n}}}\n")).collect::<Vec<_>>().concat();
+    assert_eq!(store.run_with(&["import", "n", "-", "--format", "lines"], lines.as_bytes()).code, 0);
+    for arguments in [["scan", "n"].as_slice(), &["keys", "n"], &["export", "n", "-"], &["status"], &["--help"]] {
+        let mut child = command(store.dir())
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("ends");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn version_tells_the_commit_and_completions_name_the_commands() {
+    let store = Store::new();
+    let version = store.ok(&["--version"]);
+    assert!(version.starts_with(&format!("commonhold {} (commit ", env!("CARGO_PKG_VERSION"))), "{version}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(store.ok(&["completions", shell]).contains("namespaces"), "{shell}");
+    }
+    // What bash offers behind `commonhold na`, and behind an option's beginning.
+    let script = "source <(\"$B\" completions bash) && complete -p commonhold >/dev/null || exit 1
+        offered() { COMP_WORDS=(commonhold \"$@\"); COMP_CWORD=$#; _commonhold commonhold \"${@: -1}\" x; echo \"${COMPREPLY[@]}\"; }
+        offered na; offered flush --re; offered completions ba";
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["--norc", "-c", script]).env("B", common::BINARY);
+    let offered = ran(bash, b"");
+    assert_eq!((offered.code, offered.stdout.as_str()), (0, "namespaces\n--rewrite\nbash\n"), "{offered:?}");
+}
+
+#[test]
+fn an_error_in_json_is_one_line_whatever_went_wrong() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let cases: [(&[&str], &str); 6] = [
+        (&["put", "n", "k", "{\"a\":1\n2}"], "line 2, column 1"),
+        (&["append", "n", "k", "f", "[1 2"], "line 1, column 4"),
+        (&["gett", "n", "k"], "unrecognized subcommand 'gett'"),
+        (&["get"], "<NS> <KEY>"),
+        (&["increment", "n", "k", "f", "x"], "a number was expected"),
+        (&[], "requires a subcommand"),
+    ];
+    for (arguments, words) in cases {
+        let ran = store.run(&[&["--json"], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (2, "", 1), "{ran:?}");
+        let told: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
+        let message = told["error"]["message"].as_str().expect("text");
+        assert!(message.contains(words) && !message.contains('\n'), "{words:?} in {message:?}");
+        assert_eq!((&told["error"]["exit"], &told["error"]["kind"]), (&2.into(), &"usage".into()));
+    }
+    let plain = store.run(&["put", "n", "k", "--", "--json"]);
+    assert!(plain.stderr.starts_with("commonhold: "), "{plain:?}");
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::numbers;
 use super::output::shown_key;
 use super::write::{self, KeyArgs, WriteArgs};
 
@@ -13,16 +14,16 @@ pub(super) struct AppendArgs {
     #[command(flatten)]
     target: KeyArgs,
     /// The field, at the top level of the record.
-    #[arg(value_name = "FIELD")]
-    field: String,
+    #[arg(value_name = "FIELD", value_parser = numbers::unmarked)]
+    pub(super) field: String,
     /// The items, each a JSON text; `-` reads one from standard input.
-    #[arg(value_name = "JSON", required = true, allow_negative_numbers = true)]
-    items: Vec<String>,
+    #[arg(value_name = "JSON", required = true, value_parser = numbers::unmarked)]
+    pub(super) items: Vec<String>,
     /// Keep only so many items, the last ones of the list.
     #[arg(long, value_name = "N")]
     keep_last: Option<u32>,
     #[command(flatten)]
-    write: WriteArgs,
+    pub(super) write: WriteArgs,
 }
 
 /// Runs the command.

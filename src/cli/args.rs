@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    append, check, clear, completions, count, del, drop, export, flush, get, import, increment, merge, put, repair,
-    scan, serve, sessions, status,
+    append, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, merge,
+    numbers, put, repair, scan, serve, sessions, status,
 };
 use crate::proto::Durability;
 
@@ -62,7 +62,7 @@ pub(super) struct Global {
 #[derive(Debug, Args)]
 pub(super) struct NamespaceArgs {
     /// The namespace.
-    #[arg(value_name = "NS")]
+    #[arg(value_name = "NS", value_parser = numbers::unmarked)]
     pub(super) name: String,
     /// The volatile namespace of this name: in the daemon's memory alone, never a file, gone with the daemon.
     #[arg(long)]
@@ -103,52 +103,76 @@ impl From<DurabilityArg> for Durability {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the daemon of a store, in the foreground.
+    #[command(after_help = examples::SERVE)]
     Serve(serve::ServeArgs),
     /// Tell how the daemon is.
+    #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// Print the values of keys.
+    #[command(after_help = examples::GET)]
     Get(get::GetArgs),
     /// Store a value.
+    #[command(after_help = examples::PUT)]
     Put(put::PutArgs),
     /// Set fields of a record, and leave its others as they are.
+    #[command(after_help = examples::MERGE)]
     Merge(merge::MergeArgs),
     /// Add to a number in a field of a record.
+    #[command(after_help = examples::INCREMENT)]
     Increment(increment::IncrementArgs),
     /// Add items to the end of a list in a field of a record.
+    #[command(after_help = examples::APPEND)]
     Append(append::AppendArgs),
     /// Delete records.
+    #[command(after_help = examples::DEL)]
     Del(del::DelArgs),
     /// List keys, in insertion order.
+    #[command(after_help = examples::KEYS)]
     Keys(scan::ScanArgs),
     /// Print records as JSON lines, in insertion order.
+    #[command(after_help = examples::SCAN)]
     Scan(scan::ScanArgs),
     /// Count the records of a namespace.
+    #[command(after_help = examples::COUNT)]
     Count(count::CountArgs),
     /// Delete every record of a namespace.
+    #[command(after_help = examples::CLEAR)]
     Clear(clear::ClearArgs),
     /// Remove a namespace with its file.
+    #[command(after_help = examples::DROP)]
     Drop(drop::DropArgs),
     /// List the namespaces.
+    #[command(after_help = examples::NAMESPACES)]
     Namespaces,
     /// List the workspaces.
+    #[command(after_help = examples::WORKSPACES)]
     Workspaces,
     /// List who is connected, or end a session.
+    #[command(after_help = examples::SESSIONS)]
     Sessions(sessions::SessionsArgs),
     /// Put every acknowledged write on the platter.
+    #[command(after_help = examples::COMMIT)]
     Commit,
     /// Bring the JSON files up to date.
+    #[command(after_help = examples::FLUSH)]
     Flush(flush::FlushArgs),
     /// Store the records of a file.
+    #[command(after_help = examples::IMPORT)]
     Import(import::ImportArgs),
     /// Write the records of a namespace to a file.
+    #[command(after_help = examples::EXPORT)]
     Export(export::ExportArgs),
     /// Tell what is wrong with a store that no daemon owns, and what can be done.
+    #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Settle what keeps a namespace closed or a store from starting.
+    #[command(after_help = examples::REPAIR)]
     Repair(repair::RepairArgs),
     /// Stop the daemon, after it has flushed everything.
+    #[command(after_help = examples::STOP)]
     Stop,
     /// Print a completion script.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(completions::CompletionsArgs),
 }
 

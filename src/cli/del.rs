@@ -7,6 +7,7 @@ use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human::counted;
+use super::numbers;
 use super::output::print_json;
 use crate::proto::Seq;
 use crate::proto::limits::MAX_OPERATIONS;
@@ -17,7 +18,7 @@ pub(super) struct DelArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
     /// The keys; up to 10,000 are deleted together under one Seq.
-    #[arg(value_name = "KEY", required = true)]
+    #[arg(value_name = "KEY", required = true, value_parser = numbers::unmarked)]
     keys: Vec<String>,
 }
 

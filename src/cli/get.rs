@@ -5,6 +5,7 @@ use clap::Args;
 use super::args::NamespaceArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::numbers;
 use super::output::{Out, push_record, shown_key};
 use crate::json;
 use crate::proto::limits::MAX_OPERATIONS;
@@ -15,8 +16,8 @@ pub(super) struct GetArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
     /// The keys; each 10,000 of them are read as they are at one moment.
-    #[arg(value_name = "KEY", required = true)]
-    keys: Vec<String>,
+    #[arg(value_name = "KEY", required = true, value_parser = numbers::unmarked)]
+    pub(super) keys: Vec<String>,
 }
 
 /// Runs the command.

@@ -3,6 +3,7 @@
 //!
 //! A record that exists is replaced, so an import that failed midway can simply be repeated; how far it came is said.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human::{self, counted, number};
 use super::output::{print_json, shown_key};
-use super::records::{self, Layout, Records};
+use super::records::{self, At, Layout, Records};
 use crate::client;
 use crate::client::blocking::BulkWriter;
 use crate::proto::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -67,10 +68,12 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
         Some(ImportFormat::Object) | None => Layout::Object,
     };
     let progress = progress(context, length);
+    let name = name_of(&args.file);
     let mut records = Records::new(progress.wrap_read(input), layout);
     let mut writer = namespace.bulk_writer();
-    let mut given = 0;
-    let loaded = load(&mut records, &mut writer, &mut given, &name_of(&args.file));
+    let mut given = Given::default();
+    let looked = records.look_ahead(args.format.is_some()).map_err(|error| Stopped::Input(unreadable(error, &name)));
+    let loaded = looked.and_then(|()| load(&mut records, &mut writer, &mut given, &name));
     // What came before a mistake in the input is stored all the same, and put on the platter.
     let committed = match &loaded {
         Ok(()) | Err(Stopped::Input(_)) => writer.commit().map(|_| ()),
@@ -79,19 +82,24 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     progress.finish_and_clear();
     let done = writer.committed();
     let count = counted(done.records, "record", "records");
-    let stored = writer.stored().records - done.records;
-    let more = if stored > 0 { format!(" and {} more stored", number(stored)) } else { String::new() };
-    let before = format!(
-        "{count} before that committed{more}; importing the whole file again is safe, it replaces what is there"
-    );
+    let more = writer.stored().records - done.records;
+    given.settle(writer.stored().records);
+    let before = if writer.stored().records == 0 && given.places.is_empty() {
+        "\nnothing was stored".to_owned()
+    } else {
+        let more = if more > 0 { format!(" and {} more stored", number(more)) } else { String::new() };
+        format!(
+            "\n{count} before that committed{more}; importing the whole file again is safe, it replaces what is there"
+        )
+    };
     match (loaded, committed) {
         (Ok(()), Ok(())) => {}
-        (Err(Stopped::Input(failure)), Ok(())) => return Err(failure.and(format_args!("\n{before}"))),
+        (Err(Stopped::Input(failure)), Ok(())) => return Err(failure.and(&before)),
         (Err(Stopped::Input(failure)), Err(error)) => {
-            return Err(failure.and(format_args!("\n{error}\n{before}")));
+            return Err(failure.and(format_args!("\n{}", not_stored(error, &given, &name))).and(&before));
         }
         (Ok(()), Err(error)) | (Err(Stopped::Daemon(error)), _) => {
-            return Err(unknown(error, given - writer.stored().records).and(format_args!("\n{before}")));
+            return Err(not_stored(error, &given, &name).and(&before));
         }
     }
     let surrogates = records.surrogates_removed();
@@ -112,21 +120,36 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Hands all records to the writer, and counts those that it took.
+/// The records that the writer took and that are not known to be stored, by their places in the input, oldest first.
+#[derive(Default)]
+struct Given {
+    places: VecDeque<At>,
+    stored: u64,
+    /// A record that the writer did not take, because one before it had failed.
+    left: Option<At>,
+}
+
+impl Given {
+    /// So many of all that the writer took are stored.
+    fn settle(&mut self, stored: u64) {
+        let more = usize::try_from(stored - self.stored).expect("no more than are kept here");
+        self.places.drain(..more);
+        self.stored = stored;
+    }
+}
+
+/// Hands all records to the writer, and notes where those lie that it took.
 fn load<R: Read>(
     records: &mut Records<R>,
     writer: &mut BulkWriter,
-    given: &mut u64,
+    given: &mut Given,
     name: &str,
 ) -> Result<(), Stopped> {
     loop {
         let mut refused = None;
         let more = records.next(&mut |key, value| {
-            refused = check(key, value).map(Stopped::Input).or_else(|| {
-                let put = writer.put_raw(key, value).err().map(Stopped::Daemon);
-                *given += u64::from(put.is_none());
-                put
-            });
+            refused =
+                check(key, value).map(Stopped::Input).or_else(|| writer.put_raw(key, value).err().map(Stopped::Daemon));
         });
         match (more, refused) {
             (Err(error), _) => return Err(Stopped::Input(unreadable(error, name))),
@@ -135,8 +158,14 @@ fn load<R: Read>(
                 let place = format!(" (record at {name}, line {}, column {})", at.line, at.column);
                 return Err(Stopped::Input(failure.and(place)));
             }
-            (Ok(_), Some(stopped)) => return Err(stopped),
-            (Ok(true), None) => {}
+            (Ok(_), Some(stopped)) => {
+                given.left = Some(records.last());
+                return Err(stopped);
+            }
+            (Ok(true), None) => {
+                given.places.push_back(records.last());
+                given.settle(writer.stored().records);
+            }
             (Ok(false), None) => return Ok(()),
         }
     }
@@ -156,18 +185,22 @@ fn check(key: &str, value: &str) -> Option<Failure> {
     }
 }
 
-/// Records whose answers were lost may have been stored; how many that concerns is said.
-fn unknown(error: client::Error, records: u64) -> Failure {
+/// A failure of the daemon's with the place of the first record that it kept from being stored. Records whose answers were
+/// lost may have been stored; how many that concerns is said.
+fn not_stored(error: client::Error, given: &Given, name: &str) -> Failure {
     let failure = Failure::from(error);
+    let Some(first) = given.places.front().or(given.left.as_ref()) else { return failure };
+    let place = format!("{name}, line {}, column {}", first.line, first.column);
     if failure.exit() == Exit::OutcomeUnknown {
-        return failure.and(format_args!(" (this concerns {})", counted(records, "record", "records")));
+        let records = counted(given.places.len() as u64, "record", "records");
+        return failure.and(format_args!(" (this concerns {records}, the first at {place})"));
     }
-    failure
+    failure.and(format_args!(" (the first record that is not stored: {place})"))
 }
 
 fn unreadable(error: records::Error, name: &str) -> Failure {
     match error {
-        records::Error::Read(error) => Failure::new(Exit::Unavailable, format_args!("reading {name} failed: {error}")),
+        records::Error::Read(error) => Failure::new(exit_of_io(&error), format_args!("reading {name} failed: {error}")),
         records::Error::Invalid { at, reason, excerpt } => Failure::new(
             Exit::Usage,
             format_args!("{name}, line {}, column {} (byte {}): {reason}\n{excerpt}", at.line, at.column, at.offset),

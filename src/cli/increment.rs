@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::numbers;
 use super::write::{self, KeyArgs, WriteArgs};
 use crate::json;
 use crate::proto::Number;
@@ -14,13 +15,17 @@ pub(super) struct IncrementArgs {
     #[command(flatten)]
     target: KeyArgs,
     /// The field, at the top level of the record.
-    #[arg(value_name = "FIELD")]
+    #[arg(value_name = "FIELD", value_parser = numbers::unmarked)]
     field: String,
     /// How much is added: a whole number of 64 bits, or a float, as 2, -1, 0.25 or 1e3.
-    #[arg(value_name = "BY", allow_hyphen_values = true, value_parser = number)]
+    #[arg(value_name = "BY", allow_hyphen_values = true, value_parser = by)]
     by: Number,
     #[command(flatten)]
     write: WriteArgs,
+}
+
+fn by(word: &str) -> Result<Number, String> {
+    number(&numbers::unmarked(word).map_err(|never| never.to_string())?)
 }
 
 /// Reads a number as JSON and Python mean it: with a point or an exponent it is a float, else a whole number.

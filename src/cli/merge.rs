@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::numbers;
 use super::write::{self, KeyArgs, WriteArgs};
 
 /// Options of `merge`.
@@ -12,7 +13,7 @@ pub(super) struct MergeArgs {
     #[command(flatten)]
     target: KeyArgs,
     /// The fields and their values as a JSON object; `-` reads it from standard input.
-    #[arg(value_name = "JSON")]
+    #[arg(value_name = "JSON", value_parser = numbers::unmarked)]
     fields: String,
     #[command(flatten)]
     write: WriteArgs,

@@ -16,9 +16,11 @@ mod count;
 mod del;
 mod detach;
 mod drop;
+mod examples;
 mod excerpt;
 mod export;
 mod failure;
+mod first_object;
 mod flush;
 mod get;
 mod human;
@@ -27,6 +29,7 @@ mod increment;
 mod keys;
 mod merge;
 mod namespaces;
+mod numbers;
 mod offline;
 mod output;
 mod put;
@@ -39,12 +42,14 @@ mod sibling;
 mod status;
 mod status_table;
 mod stop;
+mod watch;
 mod workspaces;
 mod write;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::{Cli, Command};
 use context::Context;
@@ -52,8 +57,17 @@ use failure::{Exit, Failure};
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(numbers::marked(std::env::args_os())) {
         Ok(cli) => cli,
+        Err(refusal) if refusal.kind() == ErrorKind::InvalidUtf8 => {
+            let text = not_utf8();
+            output::say(if wants_json() {
+                context::as_json(Exit::Usage, &text).to_string()
+            } else {
+                format!("commonhold: {text}")
+            });
+            return Exit::Usage.into();
+        }
         Err(refusal) => {
             if refusal.use_stderr() && wants_json() {
                 output::say(context::as_json(Exit::Usage, &in_a_line(&refusal)));
@@ -72,9 +86,16 @@ pub fn main() -> ExitCode {
 
 /// What is wrong with what was typed, without the help that clap adds in paragraphs of its own.
 fn in_a_line(refusal: &clap::Error) -> String {
-    let text = refusal.to_string();
+    let text = numbers::without_marks(&refusal.to_string());
     let first = text.split("\n\n").next().unwrap_or_default();
     first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Which words it is about, which clap does not say.
+fn not_utf8() -> String {
+    let words = std::env::args_os().skip(1).filter(|word| word.to_str().is_none());
+    let shown: Vec<String> = words.map(|word| format!("\"{}\"", word.as_encoded_bytes().escape_ascii())).collect();
+    format!("not UTF-8: {}; names, keys, fields and JSON must be, paths need not", shown.join(", "))
 }
 
 /// Whether `--json` was among options that could not be read.
@@ -84,9 +105,11 @@ fn wants_json() -> bool {
 
 /// What was typed is repeated in a refusal, and may have come out of a file name.
 fn tell(refusal: &clap::Error) {
+    let text = refusal.render().to_string();
+    let shown = numbers::without_marks(&text);
     let is_plain = |word: std::ffi::OsString| !word.to_string_lossy().chars().any(char::is_control);
-    if refusal.use_stderr() && !std::env::args_os().all(is_plain) {
-        output::say(human::printable_lines(refusal.render().to_string().trim_end()));
+    if refusal.use_stderr() && (shown != text || !std::env::args_os().all(is_plain)) {
+        output::say(human::printable_lines(shown.trim_end()));
     } else {
         // Nobody is left to tell when this fails: help that is piped into `head` is one way.
         let _ = refusal.print();

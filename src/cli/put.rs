@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::numbers;
 use super::write::{self, KeyArgs, WriteArgs};
 
 /// Options of `put`.
@@ -12,7 +13,7 @@ pub(super) struct PutArgs {
     #[command(flatten)]
     target: KeyArgs,
     /// The value as JSON text; `-` reads it from standard input.
-    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    #[arg(value_name = "JSON", allow_hyphen_values = true, value_parser = numbers::unmarked)]
     pub(super) value: String,
     /// Set `_id`, `create_time` and `update_time` in the value, an object; a record that is replaced keeps its `create_time`.
     #[arg(long)]

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 
 use super::excerpt;
+use super::first_object;
 use crate::json;
 
 /// Longest text of one record: the longest value with each character as a `\u` escape, and as much again for white
@@ -94,6 +95,49 @@ impl<R: Read> Records<R> {
         self.surrogates_removed
     }
 
+    /// Looks at the beginning of what is to be one object, before a record of it is given: lines that hold a record each
+    /// are refused, and, unless the layout `is_said`, also what could be such a line alone.
+    pub(super) fn look_ahead(&mut self, is_said: bool) -> Result<(), Error> {
+        if self.layout == Layout::Lines {
+            return Ok(());
+        }
+        self.begin()?;
+        if self.state == State::End {
+            return Ok(());
+        }
+        let (mut end, mut follows) = (None, None);
+        while follows.is_none() {
+            let text = &self.buffer[self.start..];
+            end = end.or_else(|| first_object::end(text));
+            follows = end.and_then(|end| Some(end + text[end..].iter().position(|byte| !byte.is_ascii_whitespace())?));
+            if follows.is_none() && (text.len() >= first_object::LOOK_BYTES || !self.fill()?) {
+                break;
+            }
+        }
+        let text = &self.buffer[self.start..];
+        let object = end.map(|end| &text[..end]);
+        match follows {
+            Some(_) if object.is_some_and(|object| first_object::is_record(object, true)) => Err(self.invalid(
+                self.start,
+                "this is a record a line, {\"key\":…,\"value\":…}, and not one object: read it with --format lines",
+            )),
+            Some(at) => Err(self.invalid(
+                self.start + at,
+                "nothing may follow the object; where each line is a record, it must be {\"key\":…,\"value\":…}, and be read with --format lines",
+            )),
+            None if !is_said
+                && (object.is_some_and(|object| first_object::is_record(object, false))
+                    || first_object::begins_as_record(text)) =>
+            {
+                Err(self.invalid(
+                    self.start,
+                    "this may be a record a line, {\"key\":…,\"value\":…}, or one object with a record named \"key\": say which with --format lines or --format object",
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Gives the next record's key and canonical value to `take`; false at the end.
     pub(super) fn next(&mut self, take: &mut dyn FnMut(&str, &str)) -> Result<bool, Error> {
         if self.state == State::Begin {
@@ -124,8 +168,10 @@ impl<R: Read> Records<R> {
     }
 
     fn next_member(&mut self, take: &mut dyn FnMut(&str, &str)) -> Result<bool, Error> {
-        self.last = self.at;
         let end = self.find_member_end()?;
+        let inside = &self.buffer[self.start + 1..end];
+        let blank = inside.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.last = self.place_of(self.start + 1 + blank);
         let opener = self.buffer[self.start];
         let closer = self.buffer[end];
         self.buffer[self.start] = b'{';
@@ -397,6 +443,35 @@ mod tests {
             panic!("refused")
         };
         assert!(reason.contains("`,`") && !reason.contains("`}`"), "{reason}");
+    }
+
+    #[test]
+    fn lines_that_are_read_as_an_object_are_refused_before_the_first_record() {
+        let look = |text: &str, is_said: bool, step: usize| {
+            let mut records = Records::new(Drip(text.as_bytes(), step), Layout::Object);
+            match records.look_ahead(is_said) {
+                Err(Error::Invalid { at, reason, .. }) => Err((at.line, at.column, reason.contains("--format lines"))),
+                Err(Error::Read(error)) => panic!("{error}"),
+                Ok(()) => {
+                    let mut given = 0;
+                    while records.next(&mut |_, _| given += 1).expect("an object") {}
+                    Ok(given)
+                }
+            }
+        };
+        let line = "{\"key\":\"a\",\"value\":1}\n";
+        let long = format!("{{\"key\":\"a\",\"value\":\"{}\"}}\n", "x".repeat(3_000_000));
+        for step in [3, 100_000] {
+            assert_eq!(look(&line.repeat(2), true, step), Err((1, 1, true)));
+            assert_eq!(look(&format!("\u{feff} {line} "), false, step), Err((1, 2, true)));
+            assert_eq!(look(line, true, step), Ok(2));
+            assert_eq!(look("{\"id\":1}\n\n{\"id\":2}\n", true, step), Err((3, 1, true)));
+            for object in ["", "{}", "{\"value\":1,\"key\":2}", "{\"key\":\"a\",\"b\":1,\"value\":1}\n\n"] {
+                assert!(look(object, false, step).is_ok(), "{object}");
+            }
+        }
+        assert_eq!(look(&long, false, 100_000), Err((1, 1, true)));
+        assert_eq!(look(&long, true, 100_000), Ok(2));
     }
 
     #[test]

@@ -1,25 +1,52 @@
 //! Writes a file through a temporary sibling: whoever reads the file finds the old content or the new one, never half.
 //!
+//! Where the file system can (Linux, but for network and some FUSE file systems), the sibling has no name until it is whole:
+//! however this process ends, by `SIGKILL` too, nothing is left of it. Elsewhere it has one, which SIGTERM and SIGINT remove.
+//!
 //! Only a regular file can be replaced so. What is none, a pipe or a device, is written to as it is; and so is a file that
 //! is named by a descriptor of this process, as `/dev/fd/3`: whoever opened it holds that file, and not its name.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+
+use super::watch::Watch;
+
+/// How much of the target's name is in the temporary one: with the rest it stays below 255 bytes.
+const KEPT_NAME_BYTES: usize = 200;
 
 /// A file in the making. Dropped unfinished, it leaves no trace.
 pub(super) struct Sibling {
     target: PathBuf,
-    temporary: Option<PathBuf>,
+    temporary: Option<Temporary>,
     file: BufWriter<File>,
+}
+
+/// What will take the target's place.
+struct Temporary {
+    path: PathBuf,
+    /// Removes it when a signal ends the process. A file without a name needs nobody for that: it gets its name at the end,
+    /// for the moment before the target's becomes its own.
+    watch: Option<Watch>,
 }
 
 impl Sibling {
     /// Begins to write what will be `target`. A symbolic link is followed, so that the link stays, also one to a file that
     /// is not there yet; a device or pipe is written to directly, and to a descriptor's file is appended.
     pub(super) fn create(target: &Path) -> io::Result<Self> {
+        Self::create_by(target, |path| match unnamed_beside(&path) {
+            Some(file) => Ok((file, Temporary { path, watch: None })),
+            None => named(path, [Signal::TERM, Signal::INT]),
+        })
+    }
+
+    /// The same; `make` makes the temporary file, which has this path or will have it.
+    fn create_by(target: &Path, make: impl FnOnce(PathBuf) -> io::Result<(File, Temporary)>) -> io::Result<Self> {
         let existing = fs::metadata(target).ok();
         let is_other = existing.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir());
         let target = match resolve(target)? {
@@ -33,11 +60,13 @@ impl Sibling {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         };
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let mut temporary = OsString::from(name);
+        // A long name would pass the system's limit by what is added.
+        let bytes = name.as_bytes();
+        let mut temporary = OsStr::from_bytes(&bytes[..bytes.len().min(KEPT_NAME_BYTES)]).to_owned();
         temporary.push(format!(".tmp.{}.{nanoseconds}", std::process::id()));
-        let temporary = target.with_file_name(temporary);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        let sibling = Self { target, temporary: Some(temporary), file: BufWriter::with_capacity(256 * 1024, file) };
+        let (file, temporary) = make(target.with_file_name(temporary))?;
+        let temporary = Some(temporary);
+        let sibling = Self { target, temporary, file: BufWriter::with_capacity(256 * 1024, file) };
         if let Some(existing) = existing {
             sibling.file.get_ref().set_permissions(existing.permissions())?;
         }
@@ -49,15 +78,63 @@ impl Sibling {
         self.file.flush()?;
         let Some(temporary) = &self.temporary else { return Ok(()) };
         self.file.get_ref().sync_all()?;
-        fs::rename(temporary, &self.target)?;
+        if temporary.watch.is_none() {
+            give_name(self.file.get_ref(), &temporary.path)?;
+        }
+        fs::rename(&temporary.path, &self.target)?;
         self.temporary = None;
-        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
         // A directory that cannot be opened for reading cannot be synced; the file itself is whole all the same.
-        if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
+        if let Ok(directory) = File::open(directory_of(&self.target)) {
             directory.sync_all()?;
         }
         Ok(())
     }
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file of this name, which goes when one of the signals ends the process.
+fn named(path: PathBuf, signals: [Signal; 2]) -> io::Result<(File, Temporary)> {
+    // The exit code is the one that a shell gives to a command that the signal itself has ended.
+    let watch = Watch::over(path.clone(), signals, |signal| std::process::exit(128 + signal))?;
+    let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    Ok((file, Temporary { path, watch: Some(watch) }))
+}
+
+/// A new file without a name, in the directory of `path`, if the system has such. What is wrong with the directory is
+/// found out where a file with a name is made.
+#[cfg(target_os = "linux")]
+fn unnamed_beside(path: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(directory_of(path), flags, Mode::from_raw_mode(0o666)).ok()?;
+    let file = File::from(file);
+    // Its name will be given by way of /proc, which need not be mounted.
+    fs::symlink_metadata(own_path(&file)).ok().map(|_| file)
+}
+
+#[cfg(target_os = "linux")]
+fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD};
+    Ok(rustix::fs::linkat(CWD, own_path(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(target_os = "linux")]
+fn own_path(file: &File) -> String {
+    use std::os::fd::AsRawFd as _;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed_beside(_path: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_name(_file: &File, _path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// What a path names when its last links are followed.
@@ -79,8 +156,7 @@ fn resolve(path: &Path) -> io::Result<Resolved> {
     const LINKS: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..LINKS {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
+        let (Ok(parent), Some(name)) = (fs::canonicalize(directory_of(&path)), path.file_name()) else {
             return Ok(Resolved::File(path));
         };
         let own = Path::new("/proc").join(std::process::id().to_string());
@@ -110,8 +186,8 @@ impl Write for Sibling {
 impl Drop for Sibling {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // It failed already; that the remains cannot be removed either changes nothing for the target.
-            let _ = fs::remove_file(temporary);
+            // It failed already; that the remains cannot be removed either, or have no name, changes nothing for the target.
+            let _ = fs::remove_file(&temporary.path);
         }
     }
 }
@@ -133,12 +209,20 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let target = dir.path().join("x.json");
         fs::write(&target, "old").expect("written");
-        let mut sibling = Sibling::create(&target).expect("created");
-        sibling.write_all(b"half").expect("written");
-        assert_eq!(names(dir.path()).len(), 2);
-        drop(sibling);
+        // With a name, as where no other can be made; its signals are those that no test sends to this process.
+        let with_name = |path| named(path, [Signal::PROF, Signal::VTALARM]);
+        for begun in [Sibling::create(&target), Sibling::create_by(&target, with_name)] {
+            let mut sibling = begun.expect("created");
+            sibling.write_all(b"half").expect("written");
+            drop(sibling);
+            assert_eq!(fs::read(&target).expect("read"), b"old");
+        }
         assert_eq!(names(dir.path()), ["x.json"]);
-        assert_eq!(fs::read(&target).expect("read"), b"old");
+        let mut sibling = Sibling::create_by(&target, with_name).expect("created");
+        sibling.write_all(b"new").expect("written");
+        assert_eq!(names(dir.path()).len(), 2, "it is beside the old one");
+        sibling.finish().expect("finished");
+        assert_eq!((fs::read(&target).expect("read"), names(dir.path())), (b"new".to_vec(), vec!["x.json".to_owned()]));
     }
 
     #[test]

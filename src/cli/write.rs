@@ -1,7 +1,7 @@
 //! What the commands that write one record have in common: their options, the values they read, and how they tell what
 //! became of the write.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use clap::Args;
 use serde_json::json;
@@ -9,8 +9,9 @@ use serde_json::json;
 use super::args::{DurabilityArg, NamespaceArgs};
 use super::context::Context;
 use super::excerpt;
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, exit_of_io};
 use super::human;
+use super::numbers;
 use super::output::{print_json, shown_key};
 use crate::client;
 use crate::client::blocking::{Batch, Namespace};
@@ -24,7 +25,7 @@ pub(super) struct KeyArgs {
     #[command(flatten)]
     pub(super) namespace: NamespaceArgs,
     /// The key; it may be empty.
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", value_parser = numbers::unmarked)]
     pub(super) key: String,
 }
 
@@ -119,7 +120,10 @@ pub(super) fn checked_value(typed: &str, what: &str) -> Result<String, Failure> 
 /// Reads the value from standard input. More than a frame could never be sent.
 fn read_value() -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let failed = |error| Failure::new(Exit::Unavailable, format_args!("reading standard input failed: {error}"));
+    let failed = |error: io::Error| {
+        let text = format!("reading standard input failed: {error}; nothing was changed");
+        Failure::new(exit_of_io(&error), text)
+    };
     std::io::stdin().lock().take(MAX_FRAME_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > MAX_FRAME_BYTES {
         let text = format!("the value on standard input has more than {MAX_FRAME_BYTES} bytes: nothing was changed");

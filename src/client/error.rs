@@ -1,10 +1,21 @@
 //! What can go wrong between a caller and the daemon, in sentences that say what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use commonhold_proto::{DecodeError, EncodeError, Fault, FrameError, NameError};
+
+/// A path as it is typed into a shell.
+fn typed(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if path.chars().all(is_plain) && !path.starts_with('-') && !path.is_empty() {
+        return path;
+    }
+    let quoted = format!("'{}'", path.replace('\'', "'\\''"));
+    if path.starts_with('-') { format!("-- {quoted}") } else { quoted }
+}
 
 /// Why a call of the client library failed.
 ///
@@ -16,7 +27,11 @@ pub enum Error {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// Nobody serves the store.
-    #[error("no daemon serves {dir}: {reason}. Start one with `commonhold serve {dir}`", dir = dir.display())]
+    #[error(
+        "no daemon serves {dir}: {reason}. Start one with `commonhold serve {typed}`",
+        dir = dir.display(),
+        typed = typed(dir)
+    )]
     NoDaemon {
         /// The store's directory, as it was given.
         dir: PathBuf,
