@@ -61,6 +61,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
             // Its signals are those of the one crate in the binary that hears any.
             "src/cli/watch.rs",
             "tests/client/",
+            "tests/histories/",
             "tests/processes.rs",
             "tests/worker_crate/",
         ],
