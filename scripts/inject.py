@@ -31,7 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "proto")
 from reference_client import Closed, Fault, Session, op, space  # noqa: E402
 
 DEADLINE_S = 60  # for each thing that is waited for
-ENOUGH_CASES = 80  # that everything occurs
+ENOUGH_CASES = 160  # that everything occurs
 SPACES = ["a", "b"]
 PHASES = ["start", "buffered", "synced", "flush", "change", "stop"]
 # By what they are for. Those that other things than the store's files use, too, are told apart by their path.
