@@ -96,7 +96,7 @@ pub enum Fault {
         reason: String,
     },
     /// The disk is full. Reads go on; writes are taken again as soon as there is room.
-    #[error("the disk of {path} is full: the write was undone; free some space and repeat it")]
+    #[error("the disk of {path} is full: nothing was changed; free some space and repeat it")]
     Full {
         /// The file that could not grow.
         path: String,

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Failure;
 use super::human::counted;
+use super::left_alone::LeftAlone;
 use super::output::print_json;
 use crate::client::blocking::FlushOptions;
 
@@ -26,14 +27,22 @@ pub(super) struct FlushArgs {
 /// Runs the command.
 pub(super) fn run(args: &FlushArgs, context: &Context) -> Result<(), Failure> {
     let options = FlushOptions { rewrite: args.rewrite, wait: !args.no_wait };
-    let flushed = match &args.namespace {
-        Some(name) => context.persistent(name)?.1.flush_with(options)?,
-        None => context.connect()?.flush_with(options)?,
+    let mut left = LeftAlone { closed: Vec::new(), held: Vec::new() };
+    let flushed = if let Some(name) = &args.namespace {
+        context.persistent(name)?.1.flush_with(options)?
+    } else {
+        let client = context.connect()?;
+        let flushed = client.flush_with(options)?;
+        if flushed.is_some() {
+            left = LeftAlone::of(&serde_json::from_str(&client.status()?).unwrap_or_default());
+        }
+        flushed
     };
     let answer = if let Some(flushed) = flushed {
         let files = counted(u64::from(flushed.rewritten), "file", "files");
-        context.talk(format_args!("{files} rewritten; the files hold everything up to seq {}", flushed.seq));
-        json!({"rewritten": flushed.rewritten, "seq": flushed.seq.0})
+        let seq = flushed.seq;
+        context.talk(format_args!("{files} rewritten; the files hold everything up to seq {seq}{}", left.words()));
+        json!({"rewritten": flushed.rewritten, "seq": seq.0, "closed": left.closed, "held": left.held})
     } else {
         context.talk("begun; `commonhold status` shows what is still dirty");
         json!({"begun": true})

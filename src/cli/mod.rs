@@ -27,6 +27,7 @@ mod human;
 mod import;
 mod increment;
 mod keys;
+mod left_alone;
 mod merge;
 mod namespaces;
 mod numbers;

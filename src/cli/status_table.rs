@@ -60,6 +60,10 @@ pub(super) fn lines(list: &Value, now_ms: u64) -> Vec<String> {
         if let Some(reason) = one["reason"].as_str() {
             lines.push(format!("{BAD}{} is closed:{BAD:#} {reason}", name(one)));
         }
+        if let Some(reason) = one["failed_flush"]["reason"].as_str() {
+            let ago = ago(&one["failed_flush"], now_ms).unwrap_or_default();
+            lines.push(format!("{BAD}{}: the last flush failed{ago}:{BAD:#} {}", name(one), printable(reason)));
+        }
     }
     lines
 }
@@ -73,11 +77,16 @@ fn name(one: &Value) -> String {
 /// As `2 min 3 s ago, took 40 ms`.
 fn last_flush(one: &Value, now_ms: u64) -> String {
     let flush = &one["last_flush"];
-    let Some(ended) = flush["unix_ms"].as_u64() else { return "-".to_owned() };
-    let ago = human::span(Duration::from_millis(now_ms.saturating_sub(ended)));
+    let Some(ago) = ago(flush, now_ms) else { return "-".to_owned() };
     let took = flush["took_ms"].as_f64().and_then(|ms| Duration::try_from_secs_f64(ms / 1_000.0).ok());
     let took = took.map(|took| format!(", took {}", human::span(took)));
-    format!("{ago} ago{}", took.unwrap_or_default())
+    format!("{}{}", ago.trim_start(), took.unwrap_or_default())
+}
+
+/// As ` 2 min 3 s ago`.
+fn ago(flush: &Value, now_ms: u64) -> Option<String> {
+    let ended = flush["unix_ms"].as_u64()?;
+    Some(format!(" {} ago", human::span(Duration::from_millis(now_ms.saturating_sub(ended)))))
 }
 
 fn state(one: &Value) -> String {
@@ -110,6 +119,9 @@ mod tests {
             {"workspace": "", "namespace": "live", "kind": "volatile", "state": "loaded", "records": 2, "bytes": 9,
              "overhead_bytes": 100, "file_bytes": null, "dirty": false, "loads": 0, "rewrites": 0, "bytes_written": 0},
             {"workspace": "t", "namespace": "c", "state": "closed", "records": null, "reason": "torn"},
+            {"workspace": "", "namespace": "d", "state": "loaded", "records": 1, "bytes": 1, "overhead_bytes": 9,
+             "file_bytes": null, "dirty": true, "waiting_ms": 1_000, "loads": 1, "rewrites": 0, "bytes_written": 0,
+             "failed_flush": {"unix_ms": 75_000, "reason": "the disk is full"}},
         ]);
         let lines = lines(&list, 76_000).join("\n");
         let expected = "\
@@ -118,7 +130,9 @@ a               1,234  4.0 KiB  5.0 KiB  4.9 KiB      1        40  1.4 MiB  1 mi
 租户\\u{1b}/b        -        -        -      7 B      -         -        -  -                           not loaded
 live                2      9 B    109 B        -      0         0      0 B  -                           volatile
 t/c                 -        -        -        -      -         -        -  -                           closed
-t/c is closed: torn";
+d                   1      1 B     10 B        -      1         0      0 B  -                           dirty for 1 s
+t/c is closed: torn
+d: the last flush failed 1 s ago: the disk is full";
         assert_eq!(anstream::adapter::strip_str(&lines).to_string(), expected);
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::left_alone::LeftAlone;
 use super::output::print_json;
 use crate::client;
 use crate::engine::Layout;
@@ -23,7 +24,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let status: Value = serde_json::from_str(&client.status()?).unwrap_or_default();
     let pid = status["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
     let process = pid.and_then(Process::find);
-    let closed = closed(&status);
+    let left = LeftAlone::of(&status);
     let outcome = client.stop();
     drop(client);
     if outcome.as_ref().err().is_none_or(daemon_ends) && !is_gone_within(END_TIMEOUT, context, process.as_ref()) {
@@ -36,17 +37,9 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     }
     outcome?;
     if context.json() {
-        print_json(&json!({"stopped": true, "pid": pid, "closed": closed}))?;
+        print_json(&json!({"stopped": true, "pid": pid, "closed": left.closed, "held": left.held}))?;
     }
-    if closed.is_empty() {
-        context.talk("stopped; all files are up to date");
-    } else {
-        let closed = closed.join(", ");
-        context.talk(format_args!(
-            "stopped; all files are up to date, except those that could not be read and were left alone: {closed}. \
-             What waits for them is kept; `commonhold check` tells how to repair them"
-        ));
-    }
+    context.talk(format_args!("stopped; all files are up to date{}", left.words()));
     Ok(())
 }
 
@@ -67,17 +60,6 @@ fn is_gone_within(timeout: Duration, context: &Context, process: Option<&Process
         Some(process) => process.ends_within(timeout),
         None => FileLocks.share(&Layout::new(context.store()).owner_lock(), timeout).is_ok(),
     }
-}
-
-/// The namespaces that the daemon has closed, as `workspace/name`: nothing was flushed to their files.
-fn closed(status: &Value) -> Vec<String> {
-    let list = status["namespaces"].as_array().into_iter().flatten();
-    let closed = list.filter(|namespace| namespace["state"] == "closed");
-    let name = |namespace: &Value| match (namespace["workspace"].as_str(), namespace["namespace"].as_str()) {
-        (None | Some(""), name) => name.unwrap_or_default().to_owned(),
-        (Some(workspace), name) => format!("{workspace}/{}", name.unwrap_or_default()),
-    };
-    closed.map(name).collect()
 }
 
 /// The daemon's process, held by a descriptor where the platform has one: a pid could be given to another process.

@@ -36,6 +36,9 @@ impl From<&engine::Error> for Fault {
             Error::NeedsRepair { place, file, reason } => {
                 Self::NeedsRepair { place: place.clone(), file: text(file), reason: reason.clone() }
             }
+            Error::InTheWay { path, what, whose, needed } => {
+                Self::DiskError { action: "use".to_owned(), path: text(path), reason: in_the_way(what, whose, needed) }
+            }
             Error::Full { path } => Self::Full { path: text(path) },
             // What is needed goes where the file is named: a client of any release shows that.
             Error::NoRoomToBegin { file, needed, free } => {
@@ -64,6 +67,34 @@ impl From<&engine::Error> for Fault {
             other => Self::Unavailable { reason: with_causes(other) },
         }
     }
+}
+
+/// Why the flush of a namespace that is served has failed, for all who asked for it: with one namespace or with all, it is
+/// the same failure.
+pub(super) fn flush_failed(place: &Place, error: &engine::Error) -> Fault {
+    let reason = match error {
+        engine::Error::InTheWay { path, what, whose, needed } => {
+            format!("{} is {}", path.display(), in_the_way(what, whose, needed).trim_start_matches("it is "))
+        }
+        engine::Error::Full { path } => {
+            format!("the disk of {} is full; the namespace's file is as it was", path.display())
+        }
+        engine::Error::Disk { action, path, source } => format!("cannot {action} {}: {source}", path.display()),
+        other => return Fault::from(other),
+    };
+    Fault::FlushFailed { places: vec![place.to_string()], reason }
+}
+
+/// What of a failed flush is told together with the names of all namespaces that failed.
+pub(super) fn reason_of(fault: Fault) -> String {
+    match fault {
+        Fault::FlushFailed { reason, .. } => reason,
+        other => other.to_string(),
+    }
+}
+
+fn in_the_way(what: &str, whose: &str, needed: &str) -> String {
+    format!("it is {what}, and stands where {whose} needs {needed}: move it out of the store or give it another name")
 }
 
 /// [`Fault::FlushLockTimeout`] for a flush that has waited so long in all.

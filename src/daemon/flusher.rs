@@ -16,7 +16,7 @@ use crate::engine::{self, FlushHow, Store};
 use crate::proto::{Fault, Kind, Place, Seq};
 
 use super::crew::Crew;
-use super::fault::{flush_lock_timeout, timed_out, with_causes};
+use super::fault::{flush_failed, flush_lock_timeout, reason_of, timed_out, with_causes};
 use super::syncer::{Commit, Syncer};
 
 /// Most namespaces that are rewritten at the same time: beyond this a disk only seeks more.
@@ -300,7 +300,7 @@ impl Flusher {
             let how = FlushHow { rewrite: asks.iter().any(|ask| ask.wish.rewrite), lock_timeout: Some(slice) };
             let outcome = self.store.sync_through(applied).and_then(|_| self.store.flush(place, how));
             let Err(engine::Error::FlushLockTimeout { lock_file, .. }) = &outcome else {
-                return answer_all(asks, place, outcome);
+                return self.answer_all(asks, place, outcome);
             };
             if *in_group {
                 tracing::info!(%place, lock_file = %lock_file.display(), "another program holds the flush lock: waiting");
@@ -311,9 +311,22 @@ impl Flusher {
             asks.append(&mut self.state.lock().lines.get_mut(place).map(std::mem::take).unwrap_or_default());
             for ask in take_if(&mut asks, |ask| self.patience(ask).is_zero()) {
                 let waited = ask.wish.since.elapsed();
-                (ask.waiter)(Err(flush_lock_timeout(place.to_string(), lock_file, waited)));
+                let fault = flush_lock_timeout(place.to_string(), lock_file, waited);
+                self.store.flush_ended(place, Some(fault.to_string()));
+                (ask.waiter)(Err(fault));
             }
             slice = asks.iter().map(|ask| self.patience(ask)).min().unwrap_or_default().min(LOCK_SLICE);
+        }
+    }
+
+    fn answer_all(&self, asks: Vec<Ask>, place: &Place, outcome: Result<engine::Flushed, engine::Error>) {
+        let outcome = outcome
+            .map(|flushed| Done { rewritten: u32::from(flushed.rewritten), seq: flushed.cut })
+            .inspect_err(|error| tracing::error!(%place, "flush failed: {}", with_causes(error)))
+            .map_err(|error| flush_failed(place, &error));
+        self.store.flush_ended(place, outcome.as_ref().err().map(|fault| reason_of(fault.clone())));
+        for ask in asks {
+            (ask.waiter)(outcome.clone());
         }
     }
 
@@ -338,16 +351,6 @@ impl Flusher {
 
 fn take_if(asks: &mut Vec<Ask>, which: impl Fn(&Ask) -> bool) -> Vec<Ask> {
     asks.extract_if(.., |ask| which(ask)).collect()
-}
-
-fn answer_all(asks: Vec<Ask>, place: &Place, outcome: Result<engine::Flushed, engine::Error>) {
-    let outcome = outcome
-        .map(|flushed| Done { rewritten: u32::from(flushed.rewritten), seq: flushed.cut })
-        .inspect_err(|error| tracing::error!(%place, "flush failed: {}", with_causes(error)))
-        .map_err(|error| Fault::from(&error));
-    for ask in asks {
-        (ask.waiter)(outcome.clone());
-    }
 }
 
 /// The outcomes of several flushes on their way to one answer.
@@ -407,7 +410,7 @@ impl Gather {
                 Err(Fault::FlushLockTimeout { place: places.join(", "), lock_file, waited_ms })
             }
             Some(late) if state.only_late => Err(late),
-            Some(fault) => Err(Fault::FlushFailed { places, reason: fault.to_string() }),
+            Some(fault) => Err(Fault::FlushFailed { places, reason: reason_of(fault) }),
         };
         let waiter = state.waiter.take();
         drop(state);

@@ -6,6 +6,7 @@ use crate::engine::Dropped;
 use crate::proto::{Answer, Fault, Place, Seq};
 
 use super::Daemon;
+use super::fault::reason_of;
 use super::flusher::{Done, Wish};
 use super::late::LateAnswer;
 use super::syncer::Commit;
@@ -66,7 +67,8 @@ pub(super) fn dropped(daemon: &Daemon, answer: LateAnswer, place: Place, dropped
     let waiter = move |outcome: Result<Done, Fault>| match outcome {
         Ok(_) => answer.give(&Answer::Dropped { seq, records }),
         Err(fault) => {
-            let reason = format!("its records are dropped, but its file could not be removed yet: {fault}");
+            let reason =
+                format!("its records are dropped, but its file could not be removed yet: {}", reason_of(fault));
             answer.give(&Answer::Fault(Fault::FlushFailed { places: vec![name], reason }));
         }
     };

@@ -92,6 +92,8 @@ struct Journal {
 struct Held {
     namespace: String,
     reason: String,
+    /// Whether a flush of everything, and a stop, leave the file as it is.
+    left_by_flush: bool,
 }
 
 #[derive(Serialize)]
@@ -167,8 +169,16 @@ struct OneNamespace<'a> {
     /// What that wrote.
     bytes_written: u64,
     last_flush: Option<LastFlush>,
+    /// The last flush, if it failed.
+    failed_flush: Option<FailedFlush>,
     /// How long its oldest write that the file lacks has been waiting.
     waiting_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct FailedFlush {
+    unix_ms: u64,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -208,8 +218,15 @@ pub(super) fn json(daemon: &Daemon) -> String {
     }
     let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
         store.stats();
-    let held: Vec<Held> =
-        store.held().into_iter().map(|(place, reason)| Held { namespace: place.to_string(), reason }).collect();
+    let held = |(place, reason): (Place, String)| {
+        let left_by_flush = store.is_left_by_flush(&place);
+        Held { namespace: place.to_string(), reason, left_by_flush }
+    };
+    let held: Vec<Held> = store.held().into_iter().map(held).collect();
+    warnings.extend(namespaces.iter().filter_map(|one| {
+        let reason = &one.failed_flush.as_ref()?.reason;
+        Some(format!("the last flush of {} failed: {reason}", name_of(one)))
+    }));
     warnings.extend(held.iter().map(|held| format!("namespace {}: {}", held.namespace, held.reason)));
     let options = store.options();
     let (used_bytes, limit_bytes) = store.memory();
@@ -287,6 +304,9 @@ fn one<'a>(info: &'a NamespaceInfo, table: Option<&Arc<Table>>) -> OneNamespace<
             took_ms: flush.took.as_secs_f64() * 1_000.0,
             bytes: flush.bytes,
         }),
+        failed_flush: table
+            .and_then(|table| table.failed_flush())
+            .map(|failed| FailedFlush { unix_ms: failed.unix_ms, reason: failed.reason }),
         waiting_ms: costs.waiting_for.map(|span| span.as_millis() as u64),
     }
 }
@@ -294,12 +314,11 @@ fn one<'a>(info: &'a NamespaceInfo, table: Option<&Arc<Table>>) -> OneNamespace<
 /// The namespace that has been waiting for its file for the longest time.
 fn oldest(list: &[OneNamespace<'_>]) -> Option<Oldest> {
     let oldest = list.iter().max_by_key(|one| one.waiting_ms)?;
-    let name = if oldest.workspace.is_empty() {
-        oldest.namespace.to_owned()
-    } else {
-        format!("{}/{}", oldest.workspace, oldest.namespace)
-    };
-    oldest.waiting_ms.map(|waiting_ms| Oldest { namespace: name, waiting_ms })
+    oldest.waiting_ms.map(|waiting_ms| Oldest { namespace: name_of(oldest), waiting_ms })
+}
+
+fn name_of(one: &OneNamespace<'_>) -> String {
+    if one.workspace.is_empty() { one.namespace.to_owned() } else { format!("{}/{}", one.workspace, one.namespace) }
 }
 
 fn total(list: &[OneNamespace<'_>]) -> Totals {

@@ -20,6 +20,7 @@ pub(super) struct Activity {
     /// The same for the first write after the cut of the flush that is under way.
     beyond_cut: AtomicU64,
     counts: Mutex<Counts>,
+    failed: Mutex<Option<FailedFlush>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -57,10 +58,19 @@ pub struct LastFlush {
     pub bytes: u64,
 }
 
+/// A flush that failed, and that none has followed which did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedFlush {
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Why, and what can be done.
+    pub reason: String,
+}
+
 impl Activity {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let (unsaved, beyond_cut) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { clock, unsaved, beyond_cut, counts: Mutex::new(Counts::default()) }
+        Self { clock, unsaved, beyond_cut, counts: Mutex::default(), failed: Mutex::default() }
     }
 
     pub(super) fn loaded(&self) {
@@ -93,6 +103,16 @@ impl Activity {
         counts.rewrites += 1;
         counts.bytes_written += bytes;
         counts.last_flush = Some(LastFlush { unix_ms: self.clock.unix_ms(), took, bytes });
+    }
+
+    /// A flush has ended, and failed for this reason if there is one.
+    pub(super) fn flush_ended(&self, failed: Option<String>) {
+        let unix_ms = self.clock.unix_ms();
+        *self.failed.lock() = failed.map(|reason| FailedFlush { unix_ms, reason });
+    }
+
+    pub(super) fn failed_flush(&self) -> Option<FailedFlush> {
+        self.failed.lock().clone()
     }
 
     pub(super) fn costs(&self, is_dirty: bool) -> Costs {

@@ -193,11 +193,17 @@ impl Store {
         match self.workspace_at(&directory)? {
             WorkspaceFound::Directory => {}
             WorkspaceFound::Nothing => return Ok(Vec::new()),
+            WorkspaceFound::Other if !self.is_used(workspace)? => {
+                let (what, whose) = (WorkspaceFound::Other.to_string(), format!("workspace {workspace}"));
+                return Err(Error::InTheWay { path: directory, what, whose, needed: "a directory" });
+            }
             other => {
                 return Err(Error::NeedsRepair {
                     place: format!("{workspace}/"),
                     file: directory,
-                    reason: format!("its workspace is not a directory of its own, but {other}"),
+                    reason: format!(
+                        "its workspace is not a directory of its own, but {other}: put the directory itself there"
+                    ),
                 });
             }
         }

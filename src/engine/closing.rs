@@ -14,9 +14,9 @@ use crate::json::FileError;
 pub struct Closing {
     /// What is wrong.
     pub why: Why,
-    /// The first and the last of the sequence numbers whose writes its file may lack.
+    /// The first write that its file may lack and that can be read, and the last one.
     pub waiting: Option<(Seq, Seq)>,
-    /// Between which of these there were writes that are in neither journal nor quarantine any more.
+    /// Between which sequence numbers there were writes that are in neither journal nor quarantine any more: the last was one.
     pub lost: Option<(Seq, Seq)>,
 }
 
@@ -34,6 +34,11 @@ pub enum Why {
     LinkedWorkspace {
         /// Where it leads.
         target: PathBuf,
+    },
+    /// A file or a device stands where its workspace's directory should be.
+    NoWorkspace {
+        /// The workspace's path.
+        path: PathBuf,
     },
     /// A directory or a device has its file's name.
     NotAFile,
@@ -86,6 +91,11 @@ impl fmt::Display for Why {
             Self::LinkedWorkspace { target } => {
                 write!(f, "its workspace is a symbolic link to {}: put the directory itself there", target.display())
             }
+            Self::NoWorkspace { path } => write!(
+                f,
+                "{} is a file, where the directory of its workspace should be: move that file out of the store, and put the directory there",
+                path.display()
+            ),
             Self::NotAFile => f.write_str("what has its file's name is not a regular file"),
             Self::NameClash { existing } => write!(
                 f,
@@ -115,16 +125,27 @@ impl fmt::Display for Why {
     }
 }
 
+fn wait(first: Seq, last: Seq) -> String {
+    let (noun, verb) = if first == last { ("write", "waits and is kept") } else { ("writes", "wait and are kept") };
+    format!("its {noun} with {} {verb}", span_of(first, last))
+}
+
+/// `write with sequence number 9, and of any other from 4 on,`: of what is gone only the last one is known.
+fn write_and_others(first: Seq, last: Seq) -> String {
+    let one = format!("write with sequence number {last}");
+    if first == last { one } else { format!("{one}, and of any other from {first} on,") }
+}
+
 impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.why)?;
         match (self.waiting, self.lost) {
             (None, None) => Ok(()),
-            (Some((first, last)), None) => write!(f, " ({} wait and are kept)", span_of(first, last)),
+            (Some((first, last)), None) => write!(f, " ({})", wait(first, last)),
             (waiting, Some((from, to))) => {
-                write!(f, " (of {} nothing can be read any more", span_of(from, to))?;
+                write!(f, " (of its {} nothing can be read any more", write_and_others(from, to))?;
                 match waiting.filter(|(_, last)| *last > to) {
-                    Some((_, last)) => write!(f, "; {} wait and are kept)", span_of(to.next(), last)),
+                    Some((first, last)) => write!(f, "; {})", wait(first.max(to.next()), last)),
                     None => f.write_str(")"),
                 }
             }

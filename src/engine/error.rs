@@ -90,8 +90,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something else stands where a namespace's file or a workspace's directory is to be. The store serves on.
+    #[error(
+        "{path} is {what}, and stands where {whose} needs {needed}: move it out of the store or give it another name, and try again. Nothing was changed", path = .path.display()
+    )]
+    InTheWay {
+        /// Where it stands.
+        path: PathBuf,
+        /// What it is, as `a directory`.
+        what: String,
+        /// For whom it is in the way, as `namespace w/notes`.
+        whose: String,
+        /// What is to be there.
+        needed: &'static str,
+    },
     /// The disk is full.
-    #[error("the disk of {path} is full: the write was undone; free some space and repeat it", path = .path.display())]
+    #[error("the disk of {path} is full: nothing was changed; free some space and repeat it", path = .path.display())]
     Full {
         /// The file that could not grow.
         path: PathBuf,

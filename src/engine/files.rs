@@ -103,7 +103,7 @@ impl Store {
                 place.namespace
             ),
             _ => "Put the right file back and start again, or go back to a kept one with these writes: stop the daemon, and `commonhold check` tells how. \
-                  If the file is right as it is, the next write to the namespace or a flush of it settles that"
+                  If the file is right as it is, the next write to the namespace or a flush of it settles that, and what the journal has is set aside"
                 .to_owned(),
         }
     }
@@ -121,6 +121,12 @@ impl Store {
             .collect();
         told.sort_unstable();
         told
+    }
+
+    /// Whether a flush of everything, and a clean end, leave the file of this held namespace as it is: it is another one than was
+    /// flushed, and nothing in memory is newer.
+    pub fn is_left_by_flush(&self, place: &Place) -> bool {
+        !matches!(self.loaded_or_busy(place), Ok(Some(table)) if table.is_announced())
     }
 
     /// Whether the journal is kept because of this namespace's file.

@@ -118,9 +118,8 @@ impl Store {
     pub(super) fn announce(&self, table: &Table, file: &mut FileState, via: &Via) -> Result<(), Error> {
         let Some(entry) = file.unannounced else { return Ok(()) };
         via.poison.check()?;
-        if table.is_empty() && self.is_held(table.place()) {
-            self.keep_waiting_aside(table.place())?;
-        }
+        // The journal lets go of what it has for the file that was there before: that may be the last copy.
+        self.keep_waiting_aside(table.place())?;
         let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(table.place(), entry))?;
         via.progress.sync_through(seq)?;
         file.unannounced = None;
@@ -224,8 +223,8 @@ impl Store {
             other => other.map_err(Error::disk("look at", path))?,
         };
         if found.kind != Kind::File {
-            let reason = format!("what has its file's name is {}", what_stands_there(&*self.disk, path, &found));
-            return Err(Error::NeedsRepair { place: place.to_string(), file: path.to_owned(), reason });
+            let (path, what) = (path.to_owned(), what_stands_there(&*self.disk, path, &found));
+            return Err(Error::InTheWay { path, what, whose: format!("namespace {place}"), needed: "a regular file" });
         }
         let foreign = ours.is_none_or(|ours| !is_same_file(&ours, &found));
         if !foreign && self.options.keep == 0 {

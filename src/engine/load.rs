@@ -149,15 +149,17 @@ impl Store {
         let progress = progress.unwrap_or(&unseen);
         let path = self.layout.namespace_file(place);
         let known = self.known(place);
-        let waiting = known.is_waiting().then(|| (known.covered.next(), known.last));
         let mut held = known.covered;
-        let closing = |why, held| Ok(Err(Closing { why, waiting, lost: self.lost_beyond(place, held)? }));
+        let closing = |why, held| {
+            let waiting = self.waiting(place, &known);
+            Ok(Err(Closing { why, waiting, lost: self.lost_beyond(place, held)? }))
+        };
         let (stat, bytes) = match self.read_namespace_file(&path, progress)? {
             Ok(read) => read,
             Err(why) => return closing(why, held),
         };
         let file = stat.map(|_| Fingerprint::of(&bytes));
-        held = known.cut_of(file).map_or(held, |cut| held.max(cut));
+        held = self.present(place, stat.as_ref(), file).holds().map_or(held, |cut| held.max(cut));
         if let Some(why) = self.flaw_of_quarantine(place) {
             return closing(why, held);
         }
@@ -216,8 +218,10 @@ impl Store {
         progress: &LoadProgress,
     ) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
         let workspace = path.parent().expect("a namespace's file lies in a directory");
-        if let WorkspaceFound::Link { target } = self.workspace_at(workspace)? {
-            return Ok(Err(Why::LinkedWorkspace { target }));
+        match self.workspace_at(workspace)? {
+            WorkspaceFound::Link { target } => return Ok(Err(Why::LinkedWorkspace { target })),
+            WorkspaceFound::Other => return Ok(Err(Why::NoWorkspace { path: workspace.to_owned() })),
+            WorkspaceFound::Directory | WorkspaceFound::Nothing => {}
         }
         let found = match self.disk.lstat(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),

@@ -20,6 +20,7 @@ mod change;
 mod check;
 pub mod clock;
 mod closing;
+mod copies;
 pub mod disk;
 mod dropping;
 mod error;
@@ -57,7 +58,7 @@ pub mod words;
 mod workspace;
 mod writer;
 
-pub use activity::{Costs, LastFlush};
+pub use activity::{Costs, FailedFlush, LastFlush};
 pub use check::{Finding, Remedy, Report, Severity, check};
 pub use closing::{Closing, Why};
 pub use dropping::Dropped;

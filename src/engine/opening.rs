@@ -20,7 +20,6 @@ use super::growth::Growth;
 use super::housekeeping::{make_private_directories, remove_temporaries};
 use super::journal::{Fresh, Lost, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
 use super::layout::Layout;
-use super::note;
 use super::once::VolatileOutcomes;
 use super::ownership::Ownership;
 use super::poison::Poison;
@@ -116,7 +115,7 @@ impl Store {
                 tracing::warn!(journal = %at.display(), "the journal of an earlier owner is gone: the files are taken as they are, and what only the journal held is lost");
             }
             Some(Lost::End(end)) => {
-                tracing::warn!(journal = %at.display(), %end, "kept files have greater sequence numbers than the journal: its end was cut off, or it is an older one that was put back, and what only its end held is lost");
+                tracing::warn!(journal = %at.display(), %end, "kept files, or the note of the last clean end, have greater sequence numbers than the journal: its end was cut off, or it is an older one that was put back, and what only its end held is lost");
             }
             None => {}
         }
@@ -177,7 +176,7 @@ impl Store {
             appender.table().iter().filter(|(_, known)| known.is_waiting()).map(|(place, _)| place.clone()).collect();
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
-        let seen = note::read(&*around.disk, &layout, appender.store(), boot);
+        let seen = traces.noted.seen_before(appender.store(), boot);
         let numbers = appender.numbers();
         let extent = appender.shared_extent();
         let growth = Growth::new(options.least_journal_limit());

@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Between which Seqs there were writes to the namespace that neither a file with this cut holds nor quarantine nor
-    /// journal: which of the numbers in between were writes to it is not known any more.
+    /// journal. The last of them was a write to it; which of the others were is not known any more.
     pub(super) fn lost_beyond(&self, place: &Place, cut: Seq) -> Result<Option<(Seq, Seq)>, Error> {
         let gone = self.left_the_journal(place);
         // What can be read of the quarantine file: above the one, up to the other.
@@ -104,6 +104,18 @@ impl Store {
         })
     }
 
+    /// The first and the last write to the namespace that its file may lack and that can be read.
+    pub(super) fn waiting(&self, place: &Place, known: &Known) -> Option<(Seq, Seq)> {
+        let mut waiting = None;
+        if known.is_waiting() {
+            // What cannot be read is told by whoever needs it.
+            let _ = self.for_each_left(place, known.covered, |seq, _| {
+                waiting = Some((waiting.map_or(seq, |(first, _)| first), seq));
+            });
+        }
+        waiting
+    }
+
     /// Every write to the namespace above this Seq is in its quarantine file or in the journal.
     pub(super) fn complete_above(&self, place: &Place) -> Seq {
         let gone = self.left_the_journal(place);
@@ -149,9 +161,12 @@ impl Store {
         Ok(gathered.head)
     }
 
-    /// Keeps what the journal has of a namespace's writes in a file that nothing applies: its own file was found missing
-    /// or empty, is now taken for right, and the journal will go.
+    /// Keeps what the journal has of a namespace's writes in a file that nothing applies: another file than it knows, or that
+    /// there is none, is now taken for right, and the journal will go. Where the journal has nothing of it, nothing is kept.
     pub(super) fn keep_waiting_aside(&self, place: &Place) -> Result<(), Error> {
+        if self.turn.exclusive(|writer| writer.appender.segments_beyond(&[(place, Seq::ZERO)])).is_empty() {
+            return Ok(());
+        }
         let known = self.known(place);
         let path = self.layout.quarantine_aside(place, known.last);
         let store = self.turn.exclusive(|writer| writer.appender.store());
@@ -159,7 +174,7 @@ impl Store {
         let wanted = Wanted { path: path.clone(), place, store, from, known };
         let gathered = gather(&*self.disk, &self.ranges_beyond(&[(place, from)]), wanted, None)?;
         self.write_private(&path, &gathered.bytes)?;
-        tracing::warn!(%place, file = %path.display(), records = gathered.head.records, "the namespace begins anew although its file had held records: what the journal still has of them was set aside");
+        tracing::warn!(%place, file = %path.display(), records = gathered.head.records, "another file than the journal knows is taken for right: what the journal still has of the namespace was set aside");
         Ok(())
     }
 

@@ -344,6 +344,14 @@ impl Store {
         Ok(flushed)
     }
 
+    /// Notes for [`Table::failed_flush`](super::Table::failed_flush) how a flush has ended: why it failed, if it did.
+    pub fn flush_ended(&self, place: &Place, failed: Option<String>) {
+        let activity = self.activities.lock().get(place).cloned();
+        if let Some(activity) = activity {
+            activity.flush_ended(failed);
+        }
+    }
+
     pub(super) fn via(&self) -> Via {
         Via { poison: Arc::clone(&self.poison), progress: Arc::clone(&self.progress) }
     }

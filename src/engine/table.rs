@@ -13,7 +13,7 @@ use commonhold_proto::message::Kind;
 use commonhold_proto::{Cursor, Place, Seq};
 use parking_lot::{Mutex, RwLock};
 
-use super::activity::{Activity, Costs};
+use super::activity::{Activity, Costs, FailedFlush};
 use super::disk::Stat;
 use super::error::Error;
 use super::journal::Entry;
@@ -182,6 +182,11 @@ impl Table {
     /// What keeping it has cost since the store was opened.
     pub fn costs(&self) -> Costs {
         self.activity.costs(self.is_dirty())
+    }
+
+    /// The last flush of it, if that failed.
+    pub fn failed_flush(&self) -> Option<FailedFlush> {
+        self.activity.failed_flush()
     }
 
     /// Whether there is nothing that would be missed: no record, no file, and no write since it was loaded.

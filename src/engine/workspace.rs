@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use commonhold_proto::Place;
+use commonhold_proto::{Place, Seq, Workspace};
 
 use super::disk::Kind;
 use super::error::Error;
@@ -53,6 +53,18 @@ impl Store {
         }
     }
 
+    /// Whether a namespace of it was ever flushed, or has something in the journal.
+    pub(super) fn is_used(&self, workspace: &Workspace) -> Result<bool, Error> {
+        let in_journal = self.turn.exclusive(|writer| {
+            writer.appender.table().iter().any(|(place, known)| place.workspace == *workspace && known.last > Seq::ZERO)
+        });
+        let locks = self.layout.flush_workspaces().join(workspace.as_str());
+        match self.disk.lstat(&locks) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::disk("look at", &locks)(error)),
+            found => Ok(in_journal || found.is_ok()),
+        }
+    }
+
     /// Makes the directory of a workspace where it is missing, and sees once that its name is on the platter: whoever
     /// made it may have died before that.
     pub(super) fn make_workspace(&self, place: &Place) -> Result<(), Error> {
@@ -70,9 +82,8 @@ impl Store {
                 _ => {}
             },
             other => {
-                let reason = format!("{} is not a directory of its own, but {other}", path.display());
-                let file = self.layout.namespace_file(place);
-                return Err(Error::NeedsRepair { place: place.to_string(), file, reason });
+                let (what, whose) = (other.to_string(), format!("workspace {}", place.workspace));
+                return Err(Error::InTheWay { path, what, whose, needed: "a directory" });
             }
         }
         let root = self.layout.root();

@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::common::Store;
-use crate::support::{ALL, check, finding, left_behind, names, private, remedied, repaired, serves};
+use crate::support::{
+    ALL, check, commands, finding, left_behind, names, plan as plan_of, private, remedied, repaired, segments, serves,
+};
 
 #[test]
 fn a_torn_file_is_gone_back_from_to_a_generation_and_nothing_is_lost() {
@@ -177,12 +179,6 @@ fn what_is_no_file_of_its_own_is_explained() {
     serves(&store, ALL);
 }
 
-/// The commands that a finding offers, in order.
-fn commands(finding: &Value) -> Vec<&str> {
-    let remedies = finding["remedies"].as_array().expect("a list");
-    remedies.iter().filter_map(|remedy| remedy["command"].as_str()).collect()
-}
-
 #[test]
 fn another_programs_kept_file_is_offered_last_and_is_not_said_to_hold_our_writes() {
     let store = left_behind();
@@ -220,8 +216,189 @@ fn every_choice_that_may_give_up_acknowledged_writes_names_them() {
     let plan: Value = serde_json::from_str(&plan).expect("JSON");
     let losses = plan["losses"].to_string();
     assert!(losses.contains("do not count any more: 1 write (sequence number "), "{losses}");
-    // The journal has all that the kept file lacks: nothing is to be minded.
+    // The journal has all that the kept file lacks, if it is the right one: no note tells whose the present file is.
     let number = names(&private(&store, "generations/@/n"))[0].file_stem().expect("a name").to_owned();
-    let plan = store.ok(&["--json", "repair", "n", "--generation", number.to_str().expect("UTF-8")]);
-    assert!(plan.contains("\"losses\":[]"), "{plan}");
+    let number = number.to_str().expect("UTF-8").to_owned();
+    let losses = plan_of(&store, &["n", "--generation", &number]);
+    assert!(
+        losses.lines().count() == 1 && losses.contains("if it is the store's own, and the journal an older"),
+        "{losses}"
+    );
+    // Here one does: it is another program's.
+    store.ok(&["repair", "n", "--generation", &number, "--yes"]);
+    let daemon = store.serve();
+    store.ok(&["get", "n", "a"]);
+    daemon.stop();
+    fs::write(store.file("n"), "{\"found\": 1.10}").expect("written");
+    let number = names(&private(&store, "generations/@/n")).iter().rev().find_map(|path| {
+        let stem = path.file_stem()?.to_str()?.to_owned();
+        (!stem.contains("foreign")).then_some(stem)
+    });
+    let losses = plan_of(&store, &["n", "--generation", &number.expect("one is kept")]);
+    assert!(!losses.contains("if it is the store's own"), "{losses}");
+}
+
+#[test]
+fn going_back_in_a_healthy_store_says_what_only_the_present_file_has() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "other", "k", "1"]);
+    for number in ["1", "2", "3"] {
+        store.ok(&["put", "n", "k", number]);
+        // Numbers that were never in this namespace.
+        store.ok(&["put", "other", "k", "1"]);
+        store.ok(&["flush"]);
+    }
+    daemon.stop();
+    // Starts that let go of the journal so far.
+    store.serve().stop();
+    store.serve().stop();
+    let number = names(&private(&store, "generations/@/n"))[0].file_stem().expect("a name").to_owned();
+    let losses = plan_of(&store, &["n", "--generation", number.to_str().expect("UTF-8")]);
+    assert!(losses.contains("is in the present file alone, which is kept") && !losses.contains("nowhere"), "{losses}");
+    // Without the present file, the newer kept one has some, and the last write is nowhere; no other number is named.
+    fs::remove_file(store.file("n")).expect("removed");
+    let losses = plan_of(&store, &["n", "--generation", number.to_str().expect("UTF-8")]);
+    assert!(losses.contains("is in the kept file of sequence number "), "{losses}");
+    assert!(losses.contains("the acknowledged write to it with sequence number "), "{losses}");
+}
+
+#[test]
+fn what_a_put_builds_upon_another_programs_file_leaves_the_journals_own_writes_aside() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["put", "n", "ours", "1"]);
+    store.ok(&["commit"]);
+    daemon.stop();
+    fs::write(store.file("n"), "{\"theirs\": 1}").expect("written");
+    let daemon = store.serve();
+    // Neither a flush of everything nor `status` calls the file up to date.
+    let status = store.ok(&["status"]);
+    assert!(status.contains("warning: namespace n: ") && status.contains("is not what was flushed"), "{status}");
+    let flushed = store.run(&["flush"]);
+    assert!(flushed.code == 0 && flushed.stderr.contains("were left alone: n."), "{flushed:?}");
+    assert!(store.ok(&["--json", "flush"]).contains("\"held\":[\"n\"]"));
+    store.ok(&["put", "n", "new", "2"]);
+    let aside = names(&private(&store, "quarantine/@"));
+    assert!(aside.len() == 1 && aside[0].extension().is_some_and(|end| end == "aside"), "{aside:?}");
+    let kept = fs::read(&aside[0]).expect("there");
+    assert!(kept.windows(4).any(|window| window == b"ours"), "the write is in it");
+    assert!(!store.run(&["flush"]).stderr.contains("left alone"));
+    daemon.stop();
+    let findings = check(&store, 0, &["--deep"]);
+    let told = finding(&findings, "quarantine_aside");
+    assert!(
+        told["what"].as_str().is_some_and(|what| what.contains("or the daemon did when it took another file")),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_stop_names_what_status_warns_of() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["put", "n", "ours", "1"]);
+    daemon.stop();
+    fs::write(store.file("n"), "{\"theirs\": 1}").expect("written");
+    let _daemon = store.serve();
+    let stopped = store.run(&["stop"]);
+    assert!(stopped.code == 0 && stopped.stderr.contains("except those that are not what was flushed"), "{stopped:?}");
+    assert!(stopped.stderr.contains("were left alone: n."), "{stopped:?}");
+}
+
+#[test]
+fn a_file_where_a_workspace_should_be_is_named_with_what_to_do() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["--workspace", "w", "put", "n", "k", "1"]);
+    // One that nothing was ever stored in is no damage: the file may be somebody's.
+    fs::write(store.dir().join("notes"), "mine").expect("written");
+    let refused = store.run(&["--workspace", "notes", "put", "n", "k", "1"]);
+    refused.refused(7, &["store/notes", "stands where workspace notes needs a directory", "move it out of the store"]);
+    assert!(!refused.stderr.contains("commonhold check"), "{refused:?}");
+    daemon.stop();
+    fs::rename(store.dir().join("w"), store.beside("w")).expect("moved");
+    fs::write(store.dir().join("w"), "mine").expect("written");
+    let findings = check(&store, 5, &[]);
+    assert!(finding(&findings, "workspace_file")["file"].as_str().is_some_and(|file| file.ends_with("/store/w")));
+    let daemon = store.serve();
+    store.run(&["--workspace", "w", "get", "n", "k"]).refused(5, &["not a directory of its own, but a file"]);
+    daemon.stop();
+    fs::remove_file(store.dir().join("w")).expect("removed");
+    fs::rename(store.beside("w"), store.dir().join("w")).expect("moved back");
+    check(&store, 0, &["--deep"]);
+}
+
+#[test]
+fn a_store_starts_where_a_file_stands_in_the_place_of_a_workspace_that_something_waits_for() {
+    let store = left_behind();
+    let daemon = store.serve();
+    store.ok(&["--workspace", "w", "put", "m", "k", "1"]);
+    store.ok(&["commit"]);
+    daemon.kill();
+    fs::write(store.dir().join("w"), "mine").expect("written");
+    check(&store, 5, &[]);
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["count", "n"]), "3\n", "the others are served");
+    daemon.stop();
+    fs::remove_file(store.dir().join("w")).expect("removed");
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["--workspace", "w", "get", "m", "k"]), "1\n");
+    daemon.stop();
+}
+
+#[test]
+fn a_flush_that_fails_says_why_the_same_way_for_one_and_for_all_and_status_shows_it_until_one_comes_through() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    fs::create_dir(store.file("n")).expect("made");
+    for arguments in [["flush", "n"].as_slice(), &["flush"]] {
+        let refused = store.run(arguments);
+        refused.refused(7, &["could not flush n: ", "kv_store_n.json is a directory", "move it out of the store"]);
+        assert!(!refused.stderr.contains("closed"), "{refused:?}");
+    }
+    let status = store.ok(&["status"]);
+    assert!(
+        status.contains("n: the last flush failed ") && status.contains("kv_store_n.json is a directory"),
+        "{status}"
+    );
+    let status: Value = serde_json::from_str(&store.ok(&["--json", "status"])).expect("JSON");
+    let failed = &status["namespaces"][0]["failed_flush"];
+    assert!(
+        failed["unix_ms"].is_u64() && failed["reason"].as_str().is_some_and(|why| why.contains("a directory")),
+        "{failed}"
+    );
+    assert_eq!(store.ok(&["get", "n", "k"]), "1\n");
+    fs::remove_dir(store.file("n")).expect("removed");
+    store.ok(&["flush"]);
+    let status: Value = serde_json::from_str(&store.ok(&["--json", "status"])).expect("JSON");
+    assert!(status["namespaces"][0]["failed_flush"].is_null(), "{status}");
+    daemon.stop();
+}
+
+#[test]
+fn a_missing_segment_has_the_present_file_kept_before_any_older_one() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["flush", "n"]);
+    store.ok(&["put", "n", "b", "2"]);
+    store.ok(&["flush", "n"]);
+    store.ok(&["put", "n", "c", "3"]);
+    store.ok(&["commit"]);
+    // This one tells that the write before it is synced: the next start leaves it in its segment.
+    store.ok(&["put", "other", "k", "1"]);
+    daemon.kill();
+    store.serve().kill();
+    let all = segments(&store);
+    assert_eq!(all.len(), 2, "{all:?}");
+    fs::remove_file(&all[0]).expect("removed");
+    let findings = check(&store, 5, &[]);
+    let Some(gap) = findings.iter().find(|one| one["kind"] == "missing_segments") else { panic!("{findings:#?}") };
+    let told = commands(gap);
+    assert!(!told[0].contains("--generation"), "the present file has more than an older one: {gap:#}");
+    assert!(!gap.to_string().contains("apply the waiting writes"), "nothing waits: {gap:#}");
 }

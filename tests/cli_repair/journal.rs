@@ -5,7 +5,9 @@ use std::fs;
 use serde_json::Value;
 
 use crate::common::{Daemon, Store};
-use crate::support::{check, finding, flip_in_record, left_behind, names, private, remedied, segments, serves};
+use crate::support::{
+    check, commands, finding, flip_in_record, left_behind, names, plan, private, remedied, repaired, segments, serves,
+};
 
 #[test]
 fn a_damaged_journal_is_cut_at_its_last_good_record() {
@@ -211,7 +213,7 @@ fn a_journal_that_is_behind_the_kept_files_is_told_and_no_number_is_given_again(
     }
     let closed = findings.iter().find(|finding| finding["kind"] == "other_file").expect("it is closed");
     let closed = closed["consequence"].as_str().expect("a text");
-    assert!(closed.contains("whose end after sequence number"), "{closed}");
+    assert!(closed.contains("it is the journal that is not what it was, for it ends with"), "{closed}");
     store.ok(&["repair", "n", "--keep", "file", "--yes"]);
     let findings = check(&store, 5, &[]);
     let lost = finding(&findings, "journal_lost")["what"].as_str().expect("a text");
@@ -239,4 +241,90 @@ fn an_unfinished_tail_is_said_to_be_unsynced_only_as_far_as_the_journal_shows() 
     let tail = finding(&findings, "journal_tail");
     assert!(!tail.to_string().contains("had not been synced"), "{tail}");
     assert!(tail["consequence"].as_str().is_some_and(|text| text.contains("see the error")), "{tail}");
+}
+
+/// `n` was flushed twice and ended in order; then its journal was cut in its synced part, with only the first write to `n` left
+/// in it. `k` has been given values 1 to 3.
+fn cut_before_the_first_flush() -> Store {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["put", "n", "k", "1"]);
+    store.ok(&["commit"]);
+    let early = fs::read(&segments(&store)[0]).expect("there");
+    let end = early.iter().rposition(|byte| *byte != 0).expect("records") / 8 * 8 + 8;
+    store.ok(&["put", "n", "k", "2"]);
+    store.ok(&["flush"]);
+    store.ok(&["put", "n", "k", "3"]);
+    daemon.stop();
+    let path = segments(&store).remove(0);
+    let mut bytes = fs::read(&path).expect("there");
+    bytes.truncate(end);
+    fs::write(&path, bytes).expect("written");
+    store
+}
+
+#[test]
+fn the_file_that_the_store_left_at_its_end_is_known_where_the_journal_has_lost_its_end_and_no_newer_value_goes() {
+    let store = cut_before_the_first_flush();
+    let number = names(&private(&store, "generations/@/n"))[0].file_stem().expect("a name").to_owned();
+    let number = number.to_str().expect("UTF-8").trim_start_matches('0').to_owned();
+    let findings = check(&store, 5, &[]);
+    let end = finding(&findings, "journal_end_gone");
+    assert!(end["what"].as_str().is_some_and(|what| what.contains("the last clean end noted greater ones")), "{end}");
+    let other: Vec<_> = findings.iter().filter(|finding| finding["kind"] == "other_file").collect();
+    let closed = other.iter().find(|finding| finding["namespace"] == "n").expect("it is closed");
+    assert!(closed["consequence"].as_str().is_some_and(|so| so.contains("the store itself left there")), "{closed}");
+    let offered = commands(closed);
+    assert!(offered[0].ends_with("repair n --keep file"), "what loses nothing comes first: {offered:?}");
+    for how in [vec!["--generation", &number], vec!["--generation", &number, "--yes"]] {
+        // With another store, since it does it.
+        let store = cut_before_the_first_flush();
+        let told = store.run(&[&["repair", "n"], how.as_slice()].concat());
+        assert!(told.stdout.contains("mind:\n") && told.stdout.contains("is in it alone"), "{told:?}");
+    }
+    // The waiting write is older than the file, and is not put over it.
+    let (would, _) = repaired(&store, &["repair", "n", "--apply", "journal"]);
+    assert!(would.stdout.contains("apply no writes"), "{would:?}");
+    store.ok(&["repair", "other", "--keep", "file", "--yes"]);
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "k"]), "3\n");
+    daemon.stop();
+    check(&store, 0, &["--deep"]);
+}
+
+#[test]
+fn the_note_of_the_last_end_outlives_daemons_that_find_the_journal_cut() {
+    let store = cut_before_the_first_flush();
+    for _ in 0..2 {
+        let daemon = store.serve();
+        store.run(&["get", "n", "k"]).refused(5, &["is not the one that the journal's records for it belong to"]);
+        daemon.stop();
+    }
+    let findings = check(&store, 5, &[]);
+    let closed = findings.iter().find(|one| one["kind"] == "other_file" && one["namespace"] == "n").expect("closed");
+    assert!(commands(closed)[0].ends_with("repair n --keep file"), "{closed}");
+    // A copy of the whole store has other inodes and times, and the same bytes.
+    let bytes = fs::read(store.file("n")).expect("there");
+    fs::remove_file(store.file("n")).expect("removed");
+    fs::write(store.file("n"), bytes).expect("written");
+    remedied(&store, closed, "--keep file");
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "k"]), "3\n");
+    daemon.stop();
+}
+
+#[test]
+fn where_no_note_tells_whose_the_file_is_it_is_said_what_it_may_hold() {
+    let store = cut_before_the_first_flush();
+    fs::remove_file(private(&store, "files.json")).expect("removed");
+    let number = names(&private(&store, "generations/@/n"))[0].file_stem().expect("a name").to_owned();
+    let number = number.to_str().expect("UTF-8").trim_start_matches('0').to_owned();
+    let findings = check(&store, 5, &[]);
+    let closed = findings.iter().find(|one| one["kind"] == "other_file" && one["namespace"] == "n").expect("closed");
+    assert!(commands(closed)[0].ends_with("--keep file"), "what may lose later writes is not the first: {closed}");
+    let losses = plan(&store, &["n", "--generation", &number]);
+    assert!(losses.contains("the journal has lost its end") && losses.contains("can only be in "), "{losses}");
+    let losses = plan(&store, &["n", "--apply", "journal"]);
+    assert!(losses.contains("older values over its newer ones"), "{losses}");
 }

@@ -63,7 +63,7 @@ fn writes_that_were_in_a_quarantine_file_which_is_bad_or_gone_are_named_and_not_
         let findings = check(&store, 5, &[]);
         let finding = finding(&findings, kind);
         let consequence = finding["consequence"].as_str().expect("a text");
-        for words in ["Its writes with sequence numbers ", " cannot be read: ", told, "n.records", "a backup of that"] {
+        for words in ["Its write with sequence number ", " cannot be read: ", told, "n.records", "a backup of that"] {
             assert!(consequence.contains(words), "{words:?} is not in {consequence}");
         }
         assert!(!consequence.contains("are kept in"), "{consequence}");
@@ -71,7 +71,8 @@ fn writes_that_were_in_a_quarantine_file_which_is_bad_or_gone_are_named_and_not_
         assert!(backup.contains("n.records back from a backup"), "{backup}");
         for how in [["--keep", "file"], ["--apply", "journal"]] {
             let plan = store.ok(&[&["--json", "repair", "n"], how.as_slice()].concat());
-            for words in ["acknowledged writes to it with sequence numbers ", "are nowhere any more", told, "n.records"]
+            for words in
+                ["the acknowledged write to it with sequence number ", " nowhere any more: ", told, "n.records"]
             {
                 assert!(plan.contains(words), "{words:?} is not in {plan}");
             }

@@ -89,6 +89,25 @@ pub(crate) fn finding<'a>(findings: &'a [Value], kind: &str) -> &'a Value {
     first
 }
 
+/// The commands that a finding offers, in order.
+pub(crate) fn commands(finding: &Value) -> Vec<&str> {
+    let remedies = finding["remedies"].as_array().expect("a list");
+    remedies.iter().filter_map(|remedy| remedy["command"].as_str()).collect()
+}
+
+/// What a repair says beforehand that is lost by it.
+#[track_caller]
+pub(crate) fn plan(store: &Store, arguments: &[&str]) -> String {
+    let told = store.ok(&[&["--json", "repair"], arguments].concat());
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    told["losses"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|loss| format!("{}\n", loss.as_str().expect("a text")))
+        .collect()
+}
+
 /// Runs the command that a finding offers and that has these words in it: first without, then with `--yes`.
 #[track_caller]
 pub(crate) fn remedied(store: &Store, finding: &Value, words: &str) -> (Ran, Ran) {

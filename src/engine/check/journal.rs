@@ -59,8 +59,12 @@ impl Check<'_> {
         let has_served = flushed.iter().any(|room| self.disk.lstat(room).is_ok());
         let severity = if has_served { Severity::Error } else { Severity::Warning };
         let what = "a daemon has owned this store, and its journal has no segment";
-        let numbers = match newest_kept(store, Seq::ZERO) {
-            Some(newest) => format!("kept files tell that it had come to these sequence numbers at least: {newest}"),
+        let traces = store.traces.kept.iter().cloned();
+        let traces = traces.chain(store.traces.noted.cuts().map(|(place, cut)| (place.clone(), cut)));
+        let numbers = match newest(traces, Seq::ZERO) {
+            Some(newest) => format!(
+                "kept files, and what the last clean end noted, tell that it had come to these sequence numbers at least: {newest}"
+            ),
             None => "no kept file tells how far it had come".to_owned(),
         };
         let so = format!(
@@ -73,9 +77,18 @@ impl Check<'_> {
     }
 
     fn end_of_journal_gone(&mut self, store: &Store, end: Seq) {
-        let newest = newest_kept(store, end).unwrap_or_else(|| "in quarantine".to_owned());
+        let told = [
+            ("kept files have greater ones: ", newest(store.traces.kept.iter().cloned(), end)),
+            (
+                "the last clean end noted greater ones of the files that it left: ",
+                newest(store.traces.noted.cuts().map(|(place, cut)| (place.clone(), cut)), end),
+            ),
+        ];
+        let told = told.into_iter().filter_map(|(what, places)| Some(format!("{what}{}", places?)));
+        let told = told.collect::<Vec<_>>().join(", and ");
+        let told = if told.is_empty() { "quarantine files have greater ones".to_owned() } else { told };
         let what = format!(
-            "the journal ends with sequence number {end}, and kept files have greater ones: {newest}. It had come as far and was synced when they were kept, so its end was cut off, or it is an older journal that was put back, or the files are another store's"
+            "the journal ends with sequence number {end}, and {told}. It had come as far and was synced then, so its end was cut off, or it is an older journal that was put back, or the files are another store's"
         );
         let finding = Finding::new(Severity::Error, "journal_end_gone", self.layout.journal(), what)
             .so(format!(
@@ -89,11 +102,12 @@ impl Check<'_> {
 /// How many namespaces are named in a sentence.
 const PLACES_TOLD: usize = 5;
 
-/// The newest kept file of each namespace that has one above this Seq, the newest first: `n at 12, w/m at 9 and 3 more`.
-fn newest_kept(store: &Store, above: Seq) -> Option<String> {
-    let mut kept: Vec<_> = store.traces.kept.iter().filter(|(_, seq)| *seq > above).collect();
+/// The greatest number of each namespace that has one above this Seq, the greatest first: `n at 12, w/m at 9 and 3 more`.
+fn newest(told: impl Iterator<Item = (Place, Seq)>, above: Seq) -> Option<String> {
+    let mut kept: Vec<_> = told.filter(|(_, seq)| *seq > above).collect();
     kept.sort_by_key(|(place, seq)| (std::cmp::Reverse(*seq), place.clone()));
-    kept.dedup_by_key(|(place, _)| place.clone());
+    let mut seen = std::collections::HashSet::new();
+    kept.retain(|(place, _)| seen.insert(place.clone()));
     let more = kept.len().saturating_sub(PLACES_TOLD);
     let named: Vec<String> = kept.iter().take(PLACES_TOLD).map(|(place, seq)| format!("{place} at {seq}")).collect();
     let more = if more == 0 { String::new() } else { format!(" and {}", counted(more as u64, "more", "more")) };

@@ -10,6 +10,7 @@ use super::super::disk::{Entry, Kind};
 use super::super::error::Error;
 use super::super::layout::{namespace_of_file, pid_of_temporary};
 use super::super::load::Base;
+use super::super::note::Present;
 use super::super::store::Store;
 use super::super::words::{counted, span_of};
 use super::{Check, Finding, Severity, generations_of};
@@ -27,6 +28,10 @@ impl Check<'_> {
                 Kind::Dir => workspaces.push(workspace),
                 Kind::Link if self.is_meant_as_a_workspace(store, &workspace) => {
                     self.linked_workspace(&workspace);
+                    linked.insert(workspace);
+                }
+                Kind::File | Kind::Other if store.is_used(&workspace)? => {
+                    self.no_workspace(&workspace);
                     linked.insert(workspace);
                 }
                 _ => {}
@@ -65,6 +70,18 @@ impl Check<'_> {
         let finding = Finding::new(Severity::Error, "workspace_link", path, what)
             .so("no namespace in it is served; nothing of it is lost")
             .remedy("put the directory itself there, or serve the directory it leads to as a store of its own");
+        self.report.findings.push(finding);
+    }
+
+    fn no_workspace(&mut self, workspace: &Workspace) {
+        let finding = Finding::new(
+            Severity::Error,
+            "workspace_file",
+            self.layout.workspace(workspace),
+            format!("it is a file, where the directory of workspace {workspace} should be, which had namespaces"),
+        )
+        .so("no namespace in it is served; what the journal has of them is kept, and what only their files held is wherever the directory is")
+        .remedy("move this file out of the store, and put the workspace's directory back");
         self.report.findings.push(finding);
     }
 
@@ -125,7 +142,13 @@ impl Check<'_> {
 
     fn opens(&mut self, store: &Store, place: &Place, path: &Path, base: &Base, waits: bool) -> Result<(), Error> {
         let known = store.known(place);
-        if base.file.unannounced.is_some() && known.entries.iter().any(|entry| entry.file.is_some()) {
+        let print = base.file.unannounced.and_then(|entry| entry.file);
+        let present = store.present(place, base.file.stat.as_ref(), print);
+        if base.file.unannounced.is_some()
+            && known.entries.iter().any(|entry| entry.file.is_some())
+            // Of the store's own file, left when the journal was longer, the error about its end tells.
+            && !matches!(present, Present::Own(_))
+        {
             let finding = if base.file.stat.is_some() {
                 Finding::new(
                     Severity::Warning,
@@ -143,7 +166,7 @@ impl Check<'_> {
                 )
                 .so("the namespace is empty; nothing waits in the journal for the file")
             };
-            self.report.findings.push(Self::with_generations(store, place, finding.of(place))?);
+            self.report.findings.push(Self::with_generations(store, place, present, finding.of(place))?);
         }
         let inside = base.report.duplicate_keys_inside;
         let twice = base.report.records_seen.saturating_sub(base.map.len() as u64) + inside;
@@ -175,13 +198,13 @@ impl Check<'_> {
     }
 
     /// The file that is there is taken as it is; whoever wants an earlier one back may find it here.
-    fn with_generations(store: &Store, place: &Place, finding: Finding) -> Result<Finding, Error> {
+    fn with_generations(store: &Store, place: &Place, present: Present, finding: Finding) -> Result<Finding, Error> {
         let kept = generations_of(store, place)?;
         let newest = kept.iter().find(|kept| !kept.foreign);
         Ok(match newest {
             Some(kept) => {
                 let rest = format!("repair {} --generation {}", place.namespace, kept.name());
-                let what = super::remedies::what_it_gives_back(store, place, kept.number)?;
+                let what = super::remedies::what_it_gives_back(store, place, kept.number, present)?;
                 finding.command(format!("go back: {what}"), super::command(store.dir(), Some(place), &rest))
             }
             None => finding,
@@ -200,6 +223,7 @@ impl Check<'_> {
         let kind = match &closing.why {
             Why::NotJson(_) => "not_json",
             Why::Link { .. } | Why::LinkedWorkspace { .. } => "link",
+            Why::NoWorkspace { .. } => "workspace_file",
             Why::NotAFile => "not_a_file",
             Why::NameClash { .. } => "case_clash",
             Why::OtherFile => "other_file",
@@ -273,18 +297,27 @@ fn what_of_its_writes(store: &Store, place: &Place, closing: &Closing) -> Result
             told = format!("{told}. Its writes with {} can be read and are kept in {kept}", span_of(from, before));
         }
         let held = store.what_held_the_lost(place)?;
+        // Of what is gone only the last one is known to have been a write to this namespace.
+        let others = if first == last { String::new() } else { format!(", and any other from {first} on,") };
         told = format!(
-            "{told}. Its writes with {} cannot be read: {held}. Any in between that was to this namespace is lost unless a backup of that is put back",
-            span_of(first, last)
+            "{told}. Its write with sequence number {last}{others} cannot be read: {held}. It is lost unless a backup of that is put back"
         );
-        if let Some((_, end)) = closing.waiting.filter(|(_, end)| *end > last) {
-            told = format!("{told}. Its writes with {} wait and are kept in the journal", span_of(last.next(), end));
+        if let Some((from, end)) = closing.waiting.filter(|(_, end)| *end > last) {
+            let from = from.max(last.next());
+            told = format!("{told}. Its writes with {} wait and are kept in the journal", span_of(from, end));
         }
     } else if let Some((first, last)) = closing.waiting {
         told = format!("{told}. Its writes with {} wait and are kept in {kept}", span_of(first, last));
     }
-    if matches!(closing.why, Why::OtherFile) {
-        let end = store.progress.appended();
+    let end = store.progress.appended();
+    if !matches!(closing.why, Why::OtherFile) {
+        return Ok(told);
+    }
+    if let Present::Own(held) = store.present_of(place)? {
+        told = format!(
+            "{told}. The file is the one that the store itself left there at its last clean end, and holds every write up to sequence number {held}: it is the journal that is not what it was, for it ends with sequence number {end}"
+        );
+    } else {
         told = format!(
             "{told}. Where the file comes from is not known: another program wrote it, or it was put back from elsewhere, or the journal is the wrong one, an older one or one whose end after sequence number {end} was cut off"
         );

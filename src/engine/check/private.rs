@@ -69,8 +69,8 @@ impl Check<'_> {
         let may_be_known = known.entries.iter().any(|entry| entry.file.is_some_and(|file| file.bytes == bytes));
         let print = may_be_known.then(|| self.disk.read(&kept.path).ok()).flatten().map(|read| Fingerprint::of(&read));
         match print.and_then(|print| known.cut_of(Some(print))) {
-            Some(cut) => format!("a repair replaced this file, which holds every write up to sequence number {cut}, and kept it"),
-            None => "the journal did not know this file when a flush or a repair replaced it, and it was kept: another program wrote it, or it was damaged or put back from elsewhere".to_owned(),
+            Some(cut) => format!("this file, which holds every write up to sequence number {cut}, was kept when a repair replaced it"),
+            None => "this file was kept when it was replaced: by a flush, because it was not the file that the store had left there (another program wrote it, or it was damaged or put back from elsewhere), or by a repair, which keeps whatever it replaces, also the store's own".to_owned(),
         }
     }
 
@@ -120,7 +120,11 @@ impl Check<'_> {
                         Severity::Note,
                         "quarantine_aside",
                         path,
-                        "a repair set these writes aside, or died while it wrote them",
+                        if name.ends_with(".new") {
+                            "it is an unfinished quarantine file, of a daemon or a repair that died while it wrote it"
+                        } else {
+                            "writes of a namespace that do not count any more: a repair set them aside, or the daemon did when it took another file than the journal knew for right"
+                        },
                     )
                     .so("they do not count; the file stays until you delete it"),
                 };

@@ -9,6 +9,7 @@ use super::super::closing::{Closing, Why};
 use super::super::disk::Kind;
 use super::super::error::Error;
 use super::super::journal::Fingerprint;
+use super::super::note::Present;
 use super::super::store::Store;
 use super::super::words::span_of;
 use super::Finding;
@@ -100,6 +101,11 @@ pub(super) fn add(store: &Store, place: &Place, closing: &Closing, finding: &mut
 
 fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Finding) -> Result<Finding, Error> {
     let repair = |how: &str| command(store.dir(), Some(place), &format!("repair {} {how}", place.namespace));
+    if let Why::NoWorkspace { path } = &closing.why {
+        return Ok(
+            finding.remedy(format!("move {} out of the store, and put the directory itself there", path.display()))
+        );
+    }
     if let Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile = closing.why {
         return Ok(
             finding.remedy("put the namespace's own file there, a regular one, or move what is there out of the store")
@@ -108,18 +114,58 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
     if let Why::NameClash { .. } = closing.why {
         return Ok(finding.remedy("move the file of one of the two out of the store, or give it another name"));
     }
+    let present = store.present_of(place)?;
     let (own, others): (Vec<_>, Vec<_>) = generations(store, place)?.into_iter().partition(|kept| kept.holds.is_some());
-    for Offered { name, holds } in own {
-        let what = what_it_gives_back(store, place, holds.unwrap_or(Seq::ZERO))?;
-        finding = finding.command(what, repair(&format!("--generation {name}")));
+    let held = |kept: &Offered| kept.holds.unwrap_or(Seq::ZERO);
+    // A present file that is known holds more than older ones do; a torn one, or one that nothing knows, counts for nothing.
+    let is_whole = !matches!(closing.why, Why::NotJson(_));
+    let reach = present.holds().filter(|_| is_whole);
+    let (newer, older): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|kept| reach.is_none_or(|reach| held(kept) > reach));
+    let offer = |mut finding: Finding, kept: Vec<Offered>| -> Result<Finding, Error> {
+        for one in kept {
+            let what = what_it_gives_back(store, place, held(&one), present)?;
+            finding = finding.command(what, repair(&format!("--generation {}", one.name)));
+        }
+        Ok(finding)
+    };
+    let waits = closing.waiting.is_some();
+    let file = store.layout.namespace_file(place);
+    let is_behind = is_whole && present == Present::Unknown { is_foreign: false };
+    if let Some(end) = store.end_of_a_cut_journal().filter(|_| is_behind || matches!(present, Present::Own(_))) {
+        finding = finding.remedy(format!(
+            "put the journal back from a copy of the whole store, if there is one that goes beyond sequence number {end}"
+        ));
+        if is_behind {
+            finding = finding.command(
+                format!(
+                    "look whether {} has what was written last: since the journal has lost its end, it may be newer than any kept file. Then keep it, and set the waiting writes aside",
+                    file.display()
+                ),
+                repair("--keep file"),
+            );
+        }
     }
     if closing.lost.is_some() || matches!(closing.why, Why::Quarantine { .. }) {
         let quarantine = store.layout.quarantine(place);
-        let what = format!("put {} back from a backup, if there is one, and start the daemon", quarantine.display());
-        finding = finding.remedy(what);
+        let segments = if matches!(closing.why, Why::Gap { .. }) { "the missing journal segments, or " } else { "" };
+        finding = finding.remedy(format!(
+            "put {segments}{} back from a backup, if there is one, and start the daemon",
+            quarantine.display()
+        ));
     }
-    let waits = closing.waiting.is_some();
-    let file = store.layout.namespace_file(place);
+    finding = offer(finding, newer)?;
+    let lacks = |held: Seq| {
+        matches!(closing.why, Why::Quarantine { .. } | Why::OtherJournal { .. })
+            || closing.waiting.is_some_and(|(_, last)| last > held)
+    };
+    if let Some(held) = reach {
+        finding = finding.command(
+            with_the_known_file(store, present, held, closing),
+            repair(if lacks(held) { "--apply journal" } else { "--keep file" }),
+        );
+    }
+    finding = offer(finding, older)?;
     match closing.why {
         Why::NotJson(_) => {
             let then = if waits { "and have the waiting writes applied to it" } else { "and start the daemon" };
@@ -131,23 +177,38 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
             );
         }
         Why::Missing | Why::Gap { cut: None, .. } => {
+            finding = finding.remedy(format!("put the right file back as {}, and start the daemon", file.display()));
+            finding = if waits {
+                finding
+                    .command("begin without a file, and apply the waiting writes", repair("--apply journal"))
+                    .command("begin without a file, and set the waiting writes aside", repair("--keep file"))
+            } else {
+                finding.command("begin without a file, and without any record", repair("--keep file"))
+            };
+        }
+        Why::OtherFile if reach.is_none() => {
             finding = finding
                 .remedy(format!("put the right file back as {}, and start the daemon", file.display()))
-                .command("begin without a file, and apply the waiting writes", repair("--apply journal"))
-                .command("begin without a file, and set the waiting writes aside", repair("--keep file"));
+                .command("keep the file that is there, and apply the waiting writes to it", repair("--apply journal"));
+            if !is_behind || store.end_of_a_cut_journal().is_none() {
+                finding = finding
+                    .command("keep the file that is there, and set the waiting writes aside", repair("--keep file"));
+            }
         }
-        Why::OtherFile => {
-            finding = finding
-                .remedy(format!("put the right file back as {}, and start the daemon", file.display()))
-                .command("keep the file that is there, and apply the waiting writes to it", repair("--apply journal"))
-                .command("keep the file that is there, and set the waiting writes aside", repair("--keep file"));
+        Why::OtherFile | Why::Gap { cut: Some(_), .. } | Why::Quarantine { .. } | Why::OtherJournal { .. } => {
+            if reach.is_none() {
+                finding = finding
+                    .command("keep the file, and apply to it what waits and can be read", repair("--apply journal"));
+            }
+            if reach.is_none_or(lacks) {
+                finding = finding.command("keep the file as it is, and set what waits aside", repair("--keep file"));
+            }
         }
-        Why::Gap { cut: Some(_), .. } | Why::Quarantine { .. } | Why::OtherJournal { .. } => {
-            finding = finding
-                .command("keep the file, and apply to it what waits and can be read", repair("--apply journal"))
-                .command("keep the file as it is, and set what waits aside", repair("--keep file"));
-        }
-        Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile | Why::NameClash { .. } => {}
+        Why::Link { .. }
+        | Why::LinkedWorkspace { .. }
+        | Why::NoWorkspace { .. }
+        | Why::NotAFile
+        | Why::NameClash { .. } => {}
     }
     for Offered { name, .. } in others {
         finding = finding.command(
@@ -156,6 +217,24 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
         );
     }
     Ok(finding)
+}
+
+/// What keeping the present file comes to, which holds every write up to `held`.
+fn with_the_known_file(store: &Store, present: Present, held: Seq, closing: &Closing) -> String {
+    let whose = match (present, store.end_of_a_cut_journal()) {
+        (Present::Own(_), Some(end)) => format!(
+            "keep the file that is there: the store itself left it at its last clean end, and it holds every write up to sequence number {held}, while the journal ends with {end}"
+        ),
+        (Present::Own(_), None) => format!(
+            "keep the file that is there: the store itself left it at its last clean end, and it holds every write up to sequence number {held}"
+        ),
+        _ => format!("keep the file that is there, which holds every write up to sequence number {held}"),
+    };
+    match closing.waiting {
+        Some((_, last)) if last > held => format!("{whose}, and apply to it what waits and can be read"),
+        Some(_) => format!("{whose}; nothing of what waits is missing in it"),
+        None => whose,
+    }
 }
 
 /// A kept generation that can be gone back to.
@@ -191,20 +270,26 @@ fn generations(store: &Store, place: &Place) -> Result<Vec<Offered>, Error> {
 const GENERATIONS_TOLD: usize = 5;
 
 /// What going back to a file comes to that holds every write up to `cut`.
-pub(super) fn what_it_gives_back(store: &Store, place: &Place, cut: Seq) -> Result<String, Error> {
-    let lost = store.lost_beyond(place, cut)?;
+pub(super) fn what_it_gives_back(store: &Store, place: &Place, cut: Seq, present: Present) -> Result<String, Error> {
     let before = store.traces.lost_through;
-    Ok(match lost {
-        _ if cut < before => format!(
+    if cut < before {
+        return Ok(format!(
             "take the kept file that holds every write up to sequence number {cut}; it is from before the journal was lost, and what was written after it with {} is lost",
             span_of(cut.next(), before)
-        ),
-        None => format!(
+        ));
+    }
+    let mut lacks = store.what_it_would_lack(place, cut, present)?;
+    if store.end_of_a_cut_journal().is_some() || matches!(present, Present::Own(_)) {
+        lacks.extend(store.what_only_the_present_file_has(cut, present, &store.layout.namespace_file(place)));
+    }
+    let lacks = lacks.join("; ");
+    Ok(if lacks.is_empty() {
+        format!(
             "take the kept file that holds every write up to sequence number {cut}, and apply all later ones that the journal knows. Do it before a daemon is started here: a start lets go of what no file waits for"
-        ),
-        Some((first, last)) => format!(
-            "take the kept file that holds every write up to sequence number {cut}, and apply the later ones that are left: those with {} are lost",
-            span_of(first, last)
-        ),
+        )
+    } else {
+        format!(
+            "take the kept file that holds every write up to sequence number {cut}, and apply the later ones that are left: {lacks}"
+        )
     })
 }

@@ -12,6 +12,7 @@ mod bytes;
 mod chain;
 mod extent;
 mod founding;
+mod header;
 mod losses;
 mod numbers;
 mod opening;

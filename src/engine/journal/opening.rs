@@ -96,7 +96,7 @@ pub(crate) fn continue_journal(
     let floor = if lost == Some(Lost::Whole) { floor_without_a_journal(&traces, fresh) } else { traces.floor() };
     let next = Next::after(&chain, fresh.store, floor);
     if let Some(lost) = lost {
-        traces::note(&**disk, layout, fresh, lost, traces.greatest_kept(), next.given)?;
+        traces::note(&**disk, layout, fresh, lost, traces.greatest(Some(next.store)), next.given)?;
     }
     let mut opened = begin_segment(disk, layout, poison, fresh, chain, next, None)?;
     (opened.tail, opened.lost, opened.traces) = (tail, lost, traces);

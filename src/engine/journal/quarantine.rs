@@ -26,8 +26,9 @@ use commonhold_proto::{Namespace, Place, Seq};
 use hashbrown::HashMap;
 
 use super::Range;
-use super::bytes::{Fields, align};
+use super::bytes::Fields;
 use super::chain::{Link, for_each_effect, for_each_record};
+use super::header::{CHECK_BYTES, Form, HeaderError};
 use super::payload::{EffectKind, EffectRef, WriteHead, WritePayload, encode_write};
 use super::record::{self, Kind, Stamp};
 use super::segment::salt;
@@ -39,7 +40,21 @@ use crate::engine::layout::Layout;
 const MAGIC: &[u8; 8] = b"CMNHQRTN";
 const FORMAT_VERSION: u32 = 1;
 const FIXED_BYTES: usize = 72;
-const CHECK_BYTES: usize = 8;
+/// No header is longer: the entries of one namespace are few.
+const MAX_HEADER_BYTES: usize = 1 << 30;
+
+/// What all headers have in common.
+const FORM: Form = Form {
+    magic: MAGIC,
+    versions: FORMAT_VERSION..=FORMAT_VERSION,
+    lengths: FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES,
+    words: [
+        "it ends inside its header",
+        "it does not begin as a quarantine file does",
+        "its header has an impossible length",
+        "its header does not match its checksum",
+    ],
+};
 
 /// What a quarantine file is, without its records.
 #[derive(Clone, Debug)]
@@ -94,10 +109,10 @@ impl Contents {
         };
         let (header, length) = match Header::decode(&bytes) {
             Ok(read) => read,
-            Err(HeaderFlaw::Newer(version)) => {
+            Err(HeaderError::Newer(version)) => {
                 return Err(Error::NewerFormat { file: path.to_owned(), version, known: FORMAT_VERSION });
             }
-            Err(HeaderFlaw::Bad(reason)) => {
+            Err(HeaderError::Bad(reason)) => {
                 let head = Quarantine { flaw: Some(Flaw { offset: 0, reason }), ..head };
                 return Ok(Self { head, place: None, bytes, first: none, end: 0 });
             }
@@ -265,17 +280,9 @@ struct Header {
     known: Known,
 }
 
-enum HeaderFlaw {
-    Bad(&'static str),
-    Newer(u32),
-}
-
 impl Header {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        let mut out = FORM.begin();
         out.extend_from_slice(&self.store.to_le_bytes());
         for number in [self.from.0, self.through.0, self.records, self.bytes] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -284,34 +291,12 @@ impl Header {
         out.extend_from_slice(&[0; 4]);
         debug_assert_eq!(out.len(), FIXED_BYTES);
         encode_known(&mut out, &self.place, &self.known);
-        out.resize(align(out.len()), 0);
-        let length = (out.len() + CHECK_BYTES) as u32;
-        out[12..16].copy_from_slice(&length.to_le_bytes());
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out
+        Form::finish(out)
     }
 
-    fn decode(file: &[u8]) -> Result<(Self, usize), HeaderFlaw> {
-        use HeaderFlaw::{Bad, Newer};
-        let short = || Bad("it ends inside its header");
-        let mut fields = Fields::new(file);
-        if fields.bytes(8).ok_or_else(short)? != MAGIC {
-            return Err(Bad("it does not begin as a quarantine file does"));
-        }
-        let version = fields.u32().ok_or_else(short)?;
-        let length = fields.u32().ok_or_else(short)? as usize;
-        let header = file.get(..length).filter(|_| length >= FIXED_BYTES + CHECK_BYTES).ok_or_else(short)?;
-        let (body, check) = header.split_at(length - CHECK_BYTES);
-        // The checksum comes first: a version that does not match it is a flipped bit and not a newer release.
-        if check[4..] != [0; 4] || check[..4] != crc32fast::hash(body).to_le_bytes() {
-            return Err(Bad("its header does not match its checksum"));
-        }
-        if version != FORMAT_VERSION {
-            return Err(Newer(version));
-        }
-        let read = Self::decode_fields(&body[16..]).ok_or(Bad("its header has impossible contents"))?;
+    fn decode(file: &[u8]) -> Result<(Self, usize), HeaderError> {
+        let (body, length) = FORM.check(file)?;
+        let read = Self::decode_fields(body).ok_or(HeaderError::Bad("its header has impossible contents"))?;
         Ok((read, length))
     }
 

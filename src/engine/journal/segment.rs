@@ -31,6 +31,8 @@ use commonhold_proto::Seq;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::{Fields, align};
+pub(super) use super::header::HeaderError;
+use super::header::{CHECK_BYTES, Form};
 use super::outcomes::Outcomes;
 use super::table::FileTable;
 
@@ -42,8 +44,6 @@ pub(super) const FORMAT_VERSION: u32 = 2;
 const OLDEST_VERSION: u32 = 1;
 /// Bytes of a header up to its sections.
 const FIXED_BYTES: usize = 104;
-/// Bytes after the sections.
-const CHECK_BYTES: usize = 8;
 /// No header is longer: the table of a million namespaces fits.
 const MAX_HEADER_BYTES: usize = 1 << 30;
 const SECTION_TABLE: u32 = 1;
@@ -73,14 +73,18 @@ pub(super) struct SegmentHeader {
     pub(super) outcomes: Vec<u8>,
 }
 
-/// Why a header could not be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum HeaderError {
-    /// Not the bytes that were written.
-    Bad(&'static str),
-    /// Whole, but of a newer format version.
-    Newer(u32),
-}
+/// What all headers have in common.
+const FORM: Form = Form {
+    magic: MAGIC,
+    versions: OLDEST_VERSION..=FORMAT_VERSION,
+    lengths: FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES,
+    words: [
+        "the file ends inside the segment's header",
+        "the file does not begin as a journal segment does",
+        "the segment's header has an impossible length",
+        "the segment's header does not match its checksum",
+    ],
+};
 
 /// What the checksums of a segment's records begin with.
 pub(super) fn salt(store: u128, number: u64) -> u64 {
@@ -96,10 +100,7 @@ impl SegmentHeader {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        let mut out = FORM.begin();
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.boot.to_le_bytes());
         out.extend_from_slice(&self.store.to_le_bytes());
@@ -120,45 +121,18 @@ impl SegmentHeader {
         if !self.outcomes.is_empty() {
             encode_section(&mut out, SECTION_OUTCOMES, &self.outcomes);
         }
-        let length = (out.len() + CHECK_BYTES) as u32;
-        out[12..16].copy_from_slice(&length.to_le_bytes());
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out
+        Form::finish(out)
     }
 
     /// How long the header at the start of `segment` says that it is; 0 if there is none. Not to be believed yet.
     pub(super) fn length(segment: &[u8]) -> usize {
-        let named = segment
-            .get(12..16)
-            .map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes were sliced")) as usize);
-        if segment.starts_with(MAGIC) { named.min(MAX_HEADER_BYTES) } else { 0 }
+        FORM.length(segment)
     }
 
     /// Reads the header at the start of `segment` and says how long it is.
     pub(super) fn decode(segment: &[u8]) -> Result<(Self, usize), HeaderError> {
-        use HeaderError::{Bad, Newer};
-        let short = || Bad("the file ends inside the segment's header");
-        let mut fields = Fields::new(segment);
-        if fields.bytes(8).ok_or_else(short)? != MAGIC {
-            return Err(Bad("the file does not begin as a journal segment does"));
-        }
-        let version = fields.u32().ok_or_else(short)?;
-        let length = fields.u32().ok_or_else(short)? as usize;
-        if !length.is_multiple_of(8) || !(FIXED_BYTES + CHECK_BYTES..=MAX_HEADER_BYTES).contains(&length) {
-            return Err(Bad("the segment's header has an impossible length"));
-        }
-        let header = segment.get(..length).ok_or_else(short)?;
-        let (body, check) = header.split_at(length - CHECK_BYTES);
-        // The checksum comes first: a version that does not match it is a flipped bit and not a newer release.
-        if check[4..] != [0; 4] || check[..4] != crc32fast::hash(body).to_le_bytes() {
-            return Err(Bad("the segment's header does not match its checksum"));
-        }
-        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
-            return Err(Newer(version));
-        }
-        let read = Self::decode_fields(&body[16..]).ok_or(Bad("the segment's header has impossible contents"))?;
+        let (body, length) = FORM.check(segment)?;
+        let read = Self::decode_fields(body).ok_or(HeaderError::Bad("the segment's header has impossible contents"))?;
         Ok((read, length))
     }
 

@@ -1,8 +1,8 @@
 //! Sequence numbers that the journal has left outside itself: in the names of kept generations, of writes that were set
-//! aside, and of what an earlier start noted of a lost journal.
+//! aside, and of what an earlier start noted of a lost journal; and in the note of the last clean end.
 //!
-//! Each was given out by this store's journal, and whatever a kept generation's name tells had been synced before the file was
-//! kept. So a journal that has not come as far has lost its end, or is not the one that was here; and new numbers must be
+//! Each was given out by this store's journal, and whatever a kept generation's name or that note tells had been synced before
+//! the file was kept or left. So a journal that has not come as far has lost its end, or is not the one that was here; and new numbers must be
 //! above all of them, or a record could be taken for an earlier one with the same number.
 
 use std::io;
@@ -16,6 +16,7 @@ use super::opening::Fresh;
 use crate::engine::disk::{Disk, Kind};
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
+use crate::engine::note::Noted;
 
 /// What names tell.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Traces {
     aside: Seq,
     /// A start found the journal lost and went on; what it noted begins numbers above this one.
     pub(crate) lost_through: Seq,
+    /// How the last clean end left the namespaces' files.
+    pub(in crate::engine) noted: Noted,
 }
 
 /// No journal gets there; a greater number in a name is none of ours.
@@ -34,9 +37,9 @@ const GREATEST: u64 = 1 << 62;
 const NOTE: &str = "lost-";
 
 impl Traces {
-    /// Reads names, and no file.
+    /// Reads names, and the note of the last clean end.
     pub(crate) fn read(disk: &dyn Disk, layout: &Layout) -> Result<Self, Error> {
-        let mut traces = Self::default();
+        let mut traces = Self { noted: Noted::read(disk, layout), ..Self::default() };
         for room in ["generations", "quarantine"] {
             let room = layout.private().join(room);
             let mut workspaces = vec![(String::new(), room.join("@"))];
@@ -64,13 +67,19 @@ impl Traces {
     }
 
     /// The greatest number in the name of a kept file.
-    pub(crate) fn greatest_kept(&self) -> Seq {
+    fn greatest_kept(&self) -> Seq {
         self.kept.iter().map(|(_, seq)| *seq).max().unwrap_or(Seq::ZERO)
+    }
+
+    /// The greatest number that a kept file's name or the note of the last clean end tells: the journal had been synced as far.
+    pub(super) fn greatest(&self, store: Option<u128>) -> Seq {
+        self.greatest_kept().max(self.noted.greatest(store))
     }
 
     /// Above which numbers are to be given: whoever gave these may have given more of the same step.
     pub(super) fn floor(&self) -> Seq {
-        let greatest = self.greatest_kept().max(self.aside).max(self.lost_through).0;
+        let noted = Some(self.noted.greatest(None)).filter(|noted| noted.0 < GREATEST).unwrap_or(Seq::ZERO);
+        let greatest = self.greatest_kept().max(noted).max(self.aside).max(self.lost_through).0;
         Seq(greatest.next_multiple_of(CEILING_STEP))
     }
 }
@@ -113,7 +122,7 @@ impl Chain {
         } else {
             let store = self.segments.last().map(|read| read.header.store);
             let ours = self.quarantines.values().filter(|quarantine| Some(quarantine.store) == store);
-            let seen = ours.map(|quarantine| quarantine.through).max().unwrap_or(Seq::ZERO).max(traces.greatest_kept());
+            let seen = ours.map(|quarantine| quarantine.through).max().unwrap_or(Seq::ZERO).max(traces.greatest(store));
             (seen > self.reached()).then_some(Lost::End(self.reached()))
         }
     }
@@ -139,7 +148,7 @@ pub(super) fn note(
     let what = match lost {
         Lost::Whole => "the journal of an earlier owner was gone when a daemon started here".to_owned(),
         Lost::End(end) => format!(
-            "when a daemon started here, the journal ended with sequence number {end}, and kept files had {seen}"
+            "when a daemon started here, the journal ended with sequence number {end}, and kept files, or the note of the last clean end, had {seen}"
         ),
     };
     let text = serde_json::json!({ "what": what, "unix_ms": fresh.clock.unix_ms(), "numbers_go_on_above": above.0 });

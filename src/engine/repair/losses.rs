@@ -5,6 +5,7 @@ use std::path::Path;
 use commonhold_proto::{Place, Seq};
 
 use super::super::error::Error;
+use super::super::note::Present;
 use super::super::store::Store;
 use super::super::words::span_of;
 use super::Plan;
@@ -24,6 +25,20 @@ impl Store {
         });
     }
 
+    /// Waiting writes are put over a file that may hold later ones.
+    pub(super) fn mind_newer_values(&self, present: Present, plan: &mut Plan) {
+        if matches!(present, Present::Unknown { is_foreign: false }) {
+            let end = self.end_of_a_cut_journal();
+            let why = end.map_or_else(
+                || "if the journal is an older one, or has lost its end".to_owned(),
+                |end| format!("since the journal has lost its end after sequence number {end}"),
+            );
+            plan.losses.push(format!(
+                "the file may be newer than the waiting writes, {why}: then these put older values over its newer ones, or delete what is there anew"
+            ));
+        }
+    }
+
     /// A file from before a start that found the journal lost: what came between is nowhere.
     pub(super) fn mind_a_lost_journal(&self, cut: Seq, plan: &mut Plan) {
         let lost = self.traces.lost_through;
@@ -35,15 +50,46 @@ impl Store {
         }
     }
 
-    /// Writes above the cut that can be read nowhere.
-    pub(super) fn mind_what_is_lost(&self, place: &Place, cut: Seq, plan: &mut Plan) -> Result<(), Error> {
-        if let Some((first, last)) = self.lost_beyond(place, cut)? {
-            plan.losses.push(format!(
-                "acknowledged writes to it with {} are nowhere any more: {}",
-                span_of(first, last),
-                self.what_held_the_lost(place)?
-            ));
+    /// The present file is given up for one that holds everything up to `cut`, and may have what the journal's end had.
+    pub(super) fn mind_the_end_of_the_journal(&self, cut: Seq, present: Present, path: &Path, plan: &mut Plan) {
+        plan.losses.extend(self.what_only_the_present_file_has(cut, present, path));
+    }
+
+    /// What a present file that is given up may hold because the journal has lost its end.
+    pub(in crate::engine) fn what_only_the_present_file_has(
+        &self,
+        cut: Seq,
+        present: Present,
+        path: &Path,
+    ) -> Option<String> {
+        let (end, shown) = (self.end_of_a_cut_journal(), path.display());
+        let after = end.map_or(cut, |end| end.max(cut));
+        match (present, end) {
+            (Present::Own(held), _) if held > after => Some(format!(
+                "{shown} is the file that the store itself left there at its last clean end, and it holds every write up to sequence number {held}, which the journal has lost: what was written after {after} is in it alone, and does not count any more. `--keep file` goes on with it"
+            )),
+            (Present::Absent, Some(end)) => Some(format!(
+                "the journal has lost its end after sequence number {end}: what was written to it after {after} is lost"
+            )),
+            (Present::Unknown { is_foreign: false }, Some(end)) => Some(format!(
+                "the journal has lost its end after sequence number {end}: what was written to it after {after} can only be in {shown}, which the journal does not know; it is kept, and does not count any more. `--keep file` goes on with it"
+            )),
+            (Present::Unknown { is_foreign: false }, None) => Some(format!(
+                "{shown} is no file that the journal knows: if it is the store's own, and the journal an older one or one that has lost its end, then later writes are in it alone, and do not count any more. It is kept; `--keep file` goes on with it"
+            )),
+            _ => None,
         }
+    }
+
+    /// What is begun with lacks writes that can be read nowhere, or only in a file that is given up.
+    pub(super) fn mind_what_it_lacks(
+        &self,
+        place: &Place,
+        cut: Seq,
+        present: Present,
+        plan: &mut Plan,
+    ) -> Result<(), Error> {
+        plan.losses.extend(self.what_it_would_lack(place, cut, present)?);
         Ok(())
     }
 }

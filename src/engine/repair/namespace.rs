@@ -14,6 +14,7 @@ use super::super::flush::FlushHow;
 use super::super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, for_each_effect};
 use super::super::load::replay;
 use super::super::map::{Map, Record};
+use super::super::note::Present;
 use super::super::store::Store;
 use super::super::table::{FileState, Table};
 use super::super::words::{counted, span_of};
@@ -66,36 +67,39 @@ impl Store {
             Err(why) => return Err(cannot(place, &why.to_string())),
         };
         let found = stat.map(|_| Fingerprint::of(&bytes));
+        let present = self.present(place, stat.as_ref(), found);
         let known = self.known(place);
         let mut plan = Plan::default();
+        // What is given up for what is begun with.
+        let mut given_up = present;
         let start = match settle {
-            Settle::KeepFile => return self.prepare_keeping(place, closing.as_ref(), &bytes, found),
-            Settle::ApplyJournal => {
+            Settle::KeepFile => return self.prepare_keeping(place, closing.as_ref(), &bytes, found, present),
+            Settle::ApplyJournal if found.is_some() => {
                 parses(place, &bytes, found)?;
-                match known.cut_of(found) {
-                    cut if found.is_some() => {
-                        plan.steps.push(format!("begin with {}", path.display()));
-                        if cut.is_none() {
-                            self.mind_what_is_unknown(place, &path, &mut plan);
-                        }
-                        Start { bytes, cut: cut.unwrap_or(known.covered) }
-                    }
-                    cut => {
-                        plan.steps.push("begin with nothing: there is no file".to_owned());
-                        if cut.is_none() && !known.entries.is_empty() {
-                            plan.losses.push("what only the missing file held does not count any more".to_owned());
-                        }
-                        Start { bytes, cut: cut.unwrap_or(Seq::ZERO) }
-                    }
+                plan.steps.push(format!("begin with {}", path.display()));
+                if present.holds().is_none() {
+                    self.mind_what_is_unknown(place, &path, &mut plan);
+                    self.mind_newer_values(present, &mut plan);
                 }
+                given_up = Present::Absent;
+                Start { bytes, cut: present.holds().unwrap_or(known.covered) }
             }
-            Settle::SetAside => {
+            Settle::ApplyJournal | Settle::SetAside if found.is_none() => {
+                plan.steps.push("begin with nothing: there is no file".to_owned());
+                let cut = known.cut_of(None);
+                if cut.is_none() && !known.entries.is_empty() {
+                    plan.losses.push("what only the missing file held does not count any more".to_owned());
+                }
+                Start { bytes, cut: cut.unwrap_or(Seq::ZERO) }
+            }
+            Settle::ApplyJournal | Settle::SetAside => {
                 plan.steps.push("begin with nothing".to_owned());
                 plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
                 Start { bytes: Vec::new(), cut: Seq::ZERO }
             }
             Settle::Generation { number, foreign } => {
                 let kept = self.kept(place, number, foreign)?;
+                let there = bytes;
                 let bytes = self.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
                 let print = Fingerprint::of(&bytes);
                 parses(place, &bytes, Some(print))?;
@@ -105,7 +109,11 @@ impl Store {
                     None => self.mind_what_is_unknown(place, &kept.path, &mut plan),
                     Some(cut) => self.mind_a_lost_journal(cut, &mut plan),
                 }
-                Start { bytes, cut: cut.unwrap_or(known.covered) }
+                let cut = cut.unwrap_or(known.covered);
+                if found.is_none() || parses(place, &there, found).is_ok() {
+                    self.mind_the_end_of_the_journal(cut, present, &path, &mut plan);
+                }
+                Start { bytes, cut }
             }
         };
         let format = format_of(&start.bytes);
@@ -129,7 +137,7 @@ impl Store {
             (true, None) => format!("make no {}, for the last write to it is a drop", path.display()),
             (false, _) => format!("write {} with {records}", path.display()),
         });
-        self.mind_what_is_lost(place, start.cut, &mut plan)?;
+        self.mind_what_it_lacks(place, start.cut, given_up, &mut plan)?;
         if let Some(flaw) = self.flaw_of_quarantine(place) {
             plan.losses.push(format!("{flaw}; what can be read of it is applied, and the file is set aside"));
         }
@@ -142,6 +150,7 @@ impl Store {
         closing: Option<&Closing>,
         bytes: &[u8],
         found: Option<Fingerprint>,
+        present: Present,
     ) -> Result<Prepared, Error> {
         parses(place, bytes, found)?;
         let path = self.layout.namespace_file(place);
@@ -152,7 +161,7 @@ impl Store {
             Some(_) => format!("keep {shown} as it is, and tell the journal that it is right"),
             None => format!("begin without a file: there is no {shown}"),
         });
-        let cut = known.cut_of(found);
+        let cut = if found.is_some() { present.holds() } else { known.cut_of(None) };
         match found {
             _ if cut.is_some() => {}
             Some(_) => self.mind_what_is_unknown(place, &path, &mut plan),
@@ -177,7 +186,7 @@ impl Store {
                 plan.losses.push(format!("acknowledged writes that are set aside do not count any more: {told}"));
             }
         }
-        self.mind_what_is_lost(place, held, &mut plan)?;
+        self.mind_what_it_lacks(place, held, Present::Absent, &mut plan)?;
         Ok(Prepared { plan, format: format_of(bytes), work: Work::Keep(found) })
     }
 
@@ -211,7 +220,12 @@ impl Store {
     }
 
     /// Hands every effect above the cut that quarantine and journal still have to `each`, in order.
-    fn for_each_left(&self, place: &Place, cut: Seq, mut each: impl FnMut(Seq, EffectRef<'_>)) -> Result<(), Error> {
+    pub(in crate::engine) fn for_each_left(
+        &self,
+        place: &Place,
+        cut: Seq,
+        mut each: impl FnMut(Seq, EffectRef<'_>),
+    ) -> Result<(), Error> {
         let mut above = cut;
         if let Some(quarantine) = self.quarantine_of(place) {
             // Those of a journal that is gone have numbers of their own; they come before all that is in this one.

@@ -165,11 +165,11 @@ fn what_stands_in_the_files_place_is_not_replaced() {
     let rig = Rig::buffered();
     rig.put("a", "k", "1");
     rig.disk.make_dirs(file("a"));
-    assert!(matches!(rig.flush("a"), Err(Error::NeedsRepair { .. })));
+    assert!(matches!(rig.flush("a"), Err(Error::InTheWay { .. })));
     rig.disk.remove_path(file("a"));
     rig.disk.write_file("/elsewhere", b"{}");
     rig.disk.symlink("/elsewhere", file("a"));
-    assert!(matches!(rig.flush("a"), Err(Error::NeedsRepair { .. })));
+    assert!(matches!(rig.flush("a"), Err(Error::InTheWay { .. })));
     assert_eq!(rig.disk.read_file("/elsewhere"), b"{}");
     rig.disk.remove_path(file("a"));
     rig.flush("a").unwrap();

@@ -153,7 +153,9 @@ fn a_file_of_another_program_is_loaded_and_the_first_write_settles_it() {
     assert_eq!(rig.store().held().len(), 1);
     rig.put("a", "ours", "2");
     rig.store().tick().unwrap();
-    assert_eq!((rig.store().held(), asides(&rig)), (vec![], vec![]));
+    assert_eq!((rig.store().held(), asides(&rig).len()), (vec![], 1));
+    let aside = Path::new(DIR).join(".commonhold/quarantine/@").join(&asides(&rig)[0]);
+    assert!(rig.disk.read_file(aside).windows(2).any(|window| window == b"k9"), "the journal's last copy is kept");
     assert!(rig.segments().len() <= 2, "{:?}", rig.segments());
     // A flush that somebody asks for settles it as well, also when the journal has outgrown its limit.
     let mut rig = flushed_and_killed();
@@ -165,6 +167,28 @@ fn a_file_of_another_program_is_loaded_and_the_first_write_settles_it() {
     rig.store().tick().unwrap();
     assert_eq!((rig.store().held(), rig.store().to_relieve_the_journal()), (vec![], vec![]));
     assert_eq!(rig.disk.read_file(file("a")), b"{\"theirs\": 1}");
+    assert_eq!(asides(&rig).len(), 1);
+}
+
+#[test]
+fn another_programs_file_leaves_our_writes_aside_also_while_something_else_pins_their_segment() {
+    let rig = small();
+    rig.put("pins", "k", "1");
+    rig.put("a", "ours", "1");
+    rig.flush("a").unwrap();
+    rig.commit().unwrap();
+    let mut rig = rig.killed_and_closed();
+    rig.disk.write_file(file("a"), b"{\"theirs\": 1}");
+    rig.try_open().unwrap();
+    assert_eq!(rig.store().held(), [], "its segment would not go in any case");
+    rig.put("a", "new", "1");
+    let aside = asides(&rig);
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    rig.flush("pins").unwrap();
+    rig.commit().unwrap();
+    rig.store().tick().unwrap();
+    let bytes = rig.disk.read_file(Path::new(DIR).join(".commonhold/quarantine/@").join(&aside[0]));
+    assert!(bytes.windows(4).any(|window| window == b"ours"), "it is in there when the segment has gone");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn a_file_of_another_program_closes_only_its_namespace_while_records_wait_and_no
             rig.try_open().unwrap();
             assert_eq!(rig.store().opening().closed.len(), 1);
             let reason = rig.closed("a");
-            assert!(reason.contains("sequence numbers"), "{reason}");
+            assert!(reason.contains("with sequence number"), "{reason}");
             assert!(rig.flush("a").is_err());
             assert_eq!(rig.disk.read_file(file("a")), b"{\"foreign\": 1}");
             // The others work, and flushing them does not throw away what the closed one waits for.
