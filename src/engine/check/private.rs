@@ -120,7 +120,7 @@ impl Check<'_> {
                         Severity::Note,
                         "quarantine_aside",
                         path,
-                        if name.ends_with(".new") {
+                        if name.strip_suffix(".new").is_some() {
                             "it is an unfinished quarantine file, of a daemon or a repair that died while it wrote it"
                         } else {
                             "writes of a namespace that do not count any more: a repair set them aside, or the daemon did when it took another file than the journal knew for right"

@@ -142,8 +142,9 @@ fn format_of(bytes: &[u8]) -> FileFormat {
 /// Refuses what a person has to do.
 fn refuse_what_is_no_file(place: &Place, closing: &Closing) -> Result<(), Error> {
     match closing.why {
-        Why::NameClash { .. } => Err(Error::CannotRepair { place: place.to_string(), reason: closing.what() }),
-        Why::NoWorkspace { .. } => Err(Error::CannotRepair { place: place.to_string(), reason: closing.what() }),
+        Why::NameClash { .. } | Why::NoWorkspace { .. } => {
+            Err(Error::CannotRepair { place: place.to_string(), reason: closing.what() })
+        }
         Why::Link { .. } | Why::LinkedWorkspace { .. } | Why::NotAFile => Err(Error::CannotRepair {
             place: place.to_string(),
             reason: format!(
