@@ -324,7 +324,12 @@ impl Flusher {
             .map(|flushed| Done { rewritten: u32::from(flushed.rewritten), seq: flushed.cut })
             .inspect_err(|error| tracing::error!(%place, "flush failed: {}", with_causes(error)))
             .map_err(|error| flush_failed(place, &error));
-        self.store.flush_ended(place, outcome.as_ref().err().map(|fault| reason_of(fault.clone())));
+        match &outcome {
+            Ok(_) => self.store.flush_ended(place, None),
+            Err(Fault::FlushFailed { reason, .. }) => self.store.flush_ended(place, Some(reason.clone())),
+            // Nothing was tried: there is no file, or `status` tells of it in another place.
+            Err(_) => {}
+        }
         for ask in asks {
             (ask.waiter)(outcome.clone());
         }

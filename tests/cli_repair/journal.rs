@@ -328,3 +328,30 @@ fn where_no_note_tells_whose_the_file_is_it_is_said_what_it_may_hold() {
     let losses = plan(&store, &["n", "--apply", "journal"]);
     assert!(losses.contains("older values over its newer ones"), "{losses}");
 }
+
+#[test]
+fn an_empty_oldest_segment_is_set_aside_alone_and_nothing_is_said_of_later_ones() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["commit"]);
+    store.ok(&["put", "n", "b", "2"]);
+    daemon.kill();
+    let daemon = store.serve();
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["flush", "other"]);
+    daemon.kill();
+    let all = segments(&store);
+    assert_eq!(all.len(), 2, "{all:?}");
+    fs::write(&all[0], "").expect("written");
+    let findings = check(&store, 5, &[]);
+    let damage = finding(&findings, "journal_damage");
+    let so = damage["consequence"].as_str().expect("a text");
+    assert!(so.contains("00000001.log cannot be read without a whole header") && !so.contains("number 0"), "{so}");
+    let (would, _) = remedied(&store, damage, "--cut-journal");
+    assert!(would.stdout.contains("keep 00000001.log, which cannot be read"), "{would:?}");
+    assert!(!would.stdout.contains("all later segments"), "{would:?}");
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "other", "k"]), "1\n");
+    daemon.stop();
+}

@@ -100,12 +100,8 @@ pub(crate) fn commands(finding: &Value) -> Vec<&str> {
 pub(crate) fn plan(store: &Store, arguments: &[&str]) -> String {
     let told = store.ok(&[&["--json", "repair"], arguments].concat());
     let told: Value = serde_json::from_str(&told).expect("JSON");
-    told["losses"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|loss| format!("{}\n", loss.as_str().expect("a text")))
-        .collect()
+    let losses = told["losses"].as_array().expect("a list");
+    losses.iter().map(|loss| loss.as_str().expect("a text")).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs the command that a finding offers and that has these words in it: first without, then with `--yes`.

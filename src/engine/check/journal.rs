@@ -25,7 +25,11 @@ impl Check<'_> {
             .so(format!("the store does not start. If the journal is cut there: {}", what_a_cut_loses(store)))
             .remedy("put the journal back from a copy of the whole store, if there is one")
             .command(
-                "cut it at the last good record; the rest is kept in .commonhold/journal/aside",
+                match store.losses.as_ref().map_or(0, |losses| losses.unread.len()) {
+                    0 => "cut it at the last good record; the rest is kept in .commonhold/journal/aside",
+                    1 => "go on without this segment; it is kept in .commonhold/journal/aside",
+                    _ => "go on without the segments that have no readable header; they are kept in .commonhold/journal/aside",
+                },
                 command(store.dir(), None, "repair --cut-journal"),
             );
         finding.offset = Some(offset);
@@ -99,6 +103,12 @@ impl Check<'_> {
     }
 }
 
+/// The names of segments: `00000001.log and 00000002.log`.
+pub(in crate::engine) fn names(segments: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    segments.iter().map(name).collect::<Vec<_>>().join(" and ")
+}
+
 /// How many namespaces are named in a sentence.
 const PLACES_TOLD: usize = 5;
 
@@ -117,7 +127,15 @@ fn newest(told: impl Iterator<Item = (Place, Seq)>, above: Seq) -> Option<String
 /// Which writes are lost when the journal is cut, as a sentence; `store` was opened so.
 pub(in crate::engine) fn what_a_cut_loses(store: &Store) -> String {
     let Some(losses) = &store.losses else { return "nothing is lost".to_owned() };
-    let mut told = format!("what counts then ends with sequence number {}", losses.after);
+    let mut told = String::new();
+    if !losses.unread.is_empty() {
+        let _ = write!(
+            told,
+            "{} cannot be read without a whole header: what no file and no later segment has of it is lost, and namespaces that need it stay closed; the other segments count; ",
+            names(&losses.unread)
+        );
+    }
+    let _ = write!(told, "what counts then ends with sequence number {}", losses.after);
     let greatest = losses.greatest.max(losses.synced);
     if greatest > losses.after {
         let _ = write!(told, "; sequence numbers {} to at least {greatest} are behind it", losses.after.next());
@@ -126,7 +144,8 @@ pub(in crate::engine) fn what_a_cut_loses(store: &Store) -> String {
         let whole = counted(losses.writes.len() as u64, "whole write", "whole writes");
         let _ = write!(
             told,
-            "; {whole} behind the damage can be read and {} given up all the same, kept only among what is set aside: what is damaged came before, and they may build on it",
+            "; {whole} {} can be read and {} given up all the same, kept only among what is set aside: what is damaged came before, and they may build on it",
+            if losses.unread.is_empty() { "behind the damage" } else { "in what is set aside" },
             if losses.writes.len() == 1 { "is" } else { "are" }
         );
     }

@@ -21,7 +21,7 @@ use super::journal::Reading;
 use super::layout::Layout;
 use super::store::{Store, Surroundings};
 
-pub(super) use journal::what_a_cut_loses;
+pub(super) use journal::{names as names_of_segments, what_a_cut_loses};
 pub use remedies::Remedy;
 pub(super) use remedies::{Kept, command, generations_of};
 

@@ -284,6 +284,10 @@ impl Reader<'_> {
             self.chain()?
         };
         let mut losses = chain.losses.take().unwrap_or_default();
+        if let Some(read) = chain.segments.last() {
+            losses.after = read.end.seq;
+            losses.unread = bad.iter().map(|(_, path)| path.clone()).collect();
+        }
         for (number, path) in bad {
             if let Some(read) = chain.segments.first() {
                 losses.search(&read_file(self.disk, &path)?, salt(read.header.store, number), Seq::ZERO);

@@ -4,6 +4,7 @@
 //! to and which files hold what. What the damaged bytes themselves held cannot be told, only between which sequence numbers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use commonhold_proto::{Place, Seq};
 
@@ -24,6 +25,8 @@ pub(crate) struct Losses {
     pub(crate) entries: Vec<(Place, Entry)>,
     /// The greatest sequence number of any record behind the damage.
     pub(crate) greatest: Seq,
+    /// Segments without a header that can be read, while others count without them.
+    pub(crate) unread: Vec<PathBuf>,
 }
 
 impl Losses {

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use commonhold_proto::{Place, Seq};
 
-use super::check::command;
+use super::check::{command, names_of_segments};
 use super::closing::{Closing, Why};
 use super::error::Error;
 use super::journal::Reading;
@@ -110,7 +110,15 @@ fn damage_of(dir: &Path, around: &Surroundings) -> Result<(), Error> {
 
 fn plan_of_cut(store: &Store) -> Plan {
     let mut plan = Plan::default();
-    if let Some(tail) = &store.tail {
+    let unread = store.losses.as_ref().map(|losses| losses.unread.as_slice()).unwrap_or_default();
+    if let Some(tail) = store.tail.as_ref().filter(|tail| unread.contains(&tail.segment)) {
+        plan.steps.push(format!(
+            "keep {}, which cannot be read without a whole header, in {}: {}",
+            names_of_segments(unread),
+            store.layout.aside().display(),
+            size(tail.bytes)
+        ));
+    } else if let Some(tail) = &store.tail {
         plan.steps.push(format!(
             "keep what follows byte {} of {}, and all later segments, in {}: {}",
             tail.offset,
