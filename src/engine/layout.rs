@@ -90,6 +90,11 @@ impl Layout {
         self.in_room("flush", place).join(format!("{}.lock", place.namespace))
     }
 
+    /// The directory of the flush locks of a workspace other than the root: it is there once a namespace of it was flushed.
+    pub(super) fn flush_room(&self, workspace: &Workspace) -> PathBuf {
+        self.private.join("flush").join("w").join(workspace.as_str())
+    }
+
     /// Where earlier files of a namespace are kept.
     pub fn generations(&self, place: &Place) -> PathBuf {
         self.in_room("generations", place).join(place.namespace.as_str())

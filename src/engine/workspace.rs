@@ -58,7 +58,7 @@ impl Store {
         let in_journal = self.turn.exclusive(|writer| {
             writer.appender.table().iter().any(|(place, known)| place.workspace == *workspace && known.last > Seq::ZERO)
         });
-        let locks = self.layout.flush_workspaces().join(workspace.as_str());
+        let locks = self.layout.flush_room(workspace);
         match self.disk.lstat(&locks) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::disk("look at", &locks)(error)),
             found => Ok(in_journal || found.is_ok()),
