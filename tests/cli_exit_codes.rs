@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
-use common::Store;
+use common::{Ran, Store, command, ran};
 use commonhold::proto::{Answer, Entry, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
 
 /// What the made-up daemon does with a request.
@@ -135,16 +135,31 @@ fn each_fault_has_its_exit_code() {
     }
 }
 
+/// Runs a command that asks again, and gives up, within a second.
+fn soon(store: &Store, arguments: &[&str], input: &[u8]) -> Ran {
+    let mut command = command(store.dir());
+    command.args(arguments).env("COMMONHOLD_TIMEOUT", "1s");
+    ran(command, input)
+}
+
+#[test]
+fn a_time_that_is_none_is_refused() {
+    let store = store_served(Manner::Leaves);
+    let mut get = command(store.dir());
+    get.args(["get", "n", "k"]).env("COMMONHOLD_TIMEOUT", "soon");
+    ran(get, b"").refused(2, &["COMMONHOLD_TIMEOUT"]);
+}
+
 #[test]
 fn a_daemon_that_leaves_in_a_write_leaves_its_outcome_unknown() {
     let store = store_served(Manner::Leaves);
-    store.run(&["put", "n", "k", "1"]).refused(6, &["unknown", "once or not at all"]);
+    soon(&store, &["put", "n", "k", "1"], b"").refused(6, &["unknown", "once or not at all"]);
 }
 
 #[test]
 fn a_daemon_that_leaves_in_an_import_leaves_the_outcome_of_its_request_unknown() {
     let store = store_served(Manner::Leaves);
-    let import = store.run_with(&["import", "n", "-"], b"{\"a\": 1, \"b\": 2}");
+    let import = soon(&store, &["import", "n", "-"], b"{\"a\": 1, \"b\": 2}");
     import.refused(
         6,
         &["this concerns 2 records, the first at standard input, line 1, column 2", "0 records before that"],

@@ -35,6 +35,129 @@ fn a_stop_names_the_namespaces_whose_files_it_left_alone() {
 }
 
 #[test]
+fn stops_that_race_all_succeed_and_other_commands_say_that_the_daemon_has_ended() {
+    let store = Store::new();
+    for round in 0..4 {
+        let daemon = store.serve();
+        store.ok(&["put", "n", "k", &round.to_string()]);
+        let (stops, puts) = std::thread::scope(|scope| {
+            let stops: Vec<_> = (0..4).map(|_| scope.spawn(|| store.run(&["stop"]))).collect();
+            let put = || {
+                let mut put = common::command(store.dir());
+                put.args(["put", "n", "other", "1"]).env("COMMONHOLD_TIMEOUT", "2s");
+                common::ran(put, b"")
+            };
+            let puts: Vec<_> = (0..4).map(|_| scope.spawn(put)).collect();
+            let done = |threads: Vec<std::thread::ScopedJoinHandle<'_, common::Ran>>| -> Vec<common::Ran> {
+                threads.into_iter().map(|thread| thread.join().expect("it ran")).collect()
+            };
+            (done(stops), done(puts))
+        });
+        assert!(daemon.ended().success());
+        for stop in &stops {
+            // One that begins when all is over finds no daemon, as ever.
+            let is_late = stop.code == 3 && stop.stderr.contains("no daemon serves");
+            assert!(is_late || stop.code == 0 && stop.stderr.contains("stopped"), "{stop:?}");
+        }
+        assert!(stops.iter().any(|stop| stop.stderr.contains("all files are up to date")), "{stops:?}");
+        for put in puts {
+            let words = match put.code {
+                0 => "",
+                3 => "commonhold serve",
+                6 => "once or not at all",
+                7 => "stopping",
+                _ => panic!("{put:?}"),
+            };
+            assert!(put.stderr.contains(words) && !put.stderr.contains("handshake"), "{put:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stop_that_cannot_flush_says_what_helps_when_there_is_no_daemon_any_more() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    fs::create_dir_all(store.file("n").join("in the way")).expect("made");
+    let stop = store.run(&["stop"]);
+    stop.refused(7, &["the daemon has ended", "could not flush n", "safe in the journal", "start a daemon"]);
+    assert!(!stop.stderr.contains("flush again"), "{stop:?}");
+    assert_eq!(daemon.ended().code(), Some(7));
+}
+
+#[test]
+fn a_lock_file_that_was_removed_is_told_as_that_and_what_to_do() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "n", "k", "1"]);
+    fs::remove_file(store.dir().join(".commonhold/owner.lock")).expect("removed");
+    let status = common::wait_for("the daemon has seen it", || {
+        let status = store.ok(&["status"]);
+        (!status.starts_with("ready")).then_some(status)
+    });
+    let headline = status.lines().next().expect("a line");
+    assert!(headline.starts_with("lock file gone: writes are refused, reads go on: "), "{status}");
+    for words in ["owner.lock", "writes nothing more", "Stop this daemon"] {
+        assert!(headline.contains(words), "{status}");
+    }
+    let told: serde_json::Value = serde_json::from_str(&store.ok(&["--json", "status"])).expect("JSON");
+    assert_eq!((&told["refuses_because"], &told["disk_full"]), (&"taken".into(), &false.into()));
+    store.run(&["put", "n", "k", "2"]).refused(7, &["lock file", "Stop this daemon"]);
+    assert_eq!(store.ok(&["get", "n", "k"]), "1\n");
+    store.run(&["stop"]).refused(7, &["the daemon has ended", "lock file"]);
+    assert_eq!(daemon.ended().code(), Some(7));
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "n", "k"]), "1\n");
+    daemon.stop();
+}
+
+#[test]
+fn status_tells_what_is_kept_of_clients_writes() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    for key in ["a", "b", "c"] {
+        store.ok(&["put", "n", key, "1"]);
+        store.ok(&["put", "--volatile", "v", key, "1"]);
+    }
+    let told: serde_json::Value = serde_json::from_str(&store.ok(&["--json", "status"])).expect("JSON");
+    let kept = |member: &str| told["outcomes"][member].as_u64().expect("a number");
+    assert_eq!((kept("clients"), kept("kept")), (6, 6), "{told}");
+    assert!(
+        kept("bytes") > 6 * 80 && kept("bytes") < told["memory"]["used_bytes"].as_u64().expect("a number"),
+        "{told}"
+    );
+    assert!(store.ok(&["status"]).contains("\noutcomes   6 of 6 clients, "), "{}", store.ok(&["status"]));
+}
+
+#[test]
+fn names_that_differ_only_in_letter_case_are_told_as_that() {
+    let store = Store::new();
+    fs::create_dir(store.dir().join("Tenant")).expect("made");
+    fs::write(store.dir().join("Tenant/kv_store_n.json"), "{}").expect("written");
+    fs::create_dir(store.dir().join("Other")).expect("made");
+    for name in ["notes", "Notes"] {
+        fs::write(store.file(name), "{\"k\": 1}").expect("written");
+    }
+    let _daemon = store.serve();
+    // Of a workspace: it is not made beside one that has namespaces.
+    store.run(&["--workspace", "tenant", "put", "n", "k", "1"]).refused(4, &["letter case", "Tenant/"]);
+    store.ok(&["--workspace", "Tenant", "put", "n", "k", "1"]);
+    store.ok(&["--workspace", "other", "put", "n", "k", "1"]);
+    store.run(&["--workspace", "OTHER", "put", "n", "k", "1"]).refused(4, &["letter case", "other/"]);
+    store.ok(&["--workspace", "other", "flush", "n"]);
+    assert!(!store.dir().join("tenant").exists() && !store.dir().join("OTHER").exists());
+    // Of files: neither is opened, whether anybody has asked for them or not.
+    for asked in [false, true] {
+        let status = store.ok(&["status"]);
+        assert!(status.starts_with("damage: 2 namespaces are closed"), "asked {asked}: {status}");
+        assert!(status.contains("letter case") && status.contains("Notes is closed"), "asked {asked}: {status}");
+        for name in ["notes", "Notes"] {
+            store.run(&["get", name, "k"]).refused(5, &["letter case", "while no daemon runs"]);
+        }
+    }
+}
+
+#[test]
 fn a_refused_condition_names_the_record_and_what_is_there() {
     let store = Store::new();
     let _daemon = store.serve();

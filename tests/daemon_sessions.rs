@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use commonhold::proto::frame::FrameKind;
+use commonhold::proto::hello::Hello;
 use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, REPLY_PART_BYTES};
-use commonhold::proto::{Answer, Condition, Durability, Fault, Op, Verb, Write, codec};
+use commonhold::proto::{Answer, Condition, Durability, Earlier, Fault, Op, Seq, StoreIdentity, Verb, Write, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_with_deadline, get, put, space, write};
 
 however_sessions_are_served! {
@@ -30,6 +31,57 @@ however_sessions_are_served! {
     a_status_is_a_json_object,
     a_write_that_takes_long_is_overtaken_by_nothing_of_its_session_in_whatever_namespace,
     a_crowd_of_synced_writes_shares_its_syncs,
+    a_repeat_shuts_out_what_its_client_has_sent_on_earlier_connections,
+}
+
+/// A put of a client's number 1 to 9, under its number as key.
+fn numbered(client: u128, number: u64) -> Write<'static> {
+    let keys = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let put = Op::Put { space: 0, key: keys[number as usize - 1], value: "1", condition: Condition::Always };
+    let Verb::Write(write) = write("once", vec![put]) else { unreachable!("it is a write") };
+    Write { client, number, settled: 1, ..write }
+}
+
+fn a_repeat_shuts_out_what_its_client_has_sent_on_earlier_connections(place: &Place) {
+    const CLIENT: u128 = 71;
+    let daemon = place.serve();
+    let connect = |client| {
+        let mut peer = Peer::silent(place.path());
+        peer.greet(&Hello::of_client(client, StoreIdentity::ANY));
+        peer
+    };
+    let again = |number| {
+        // Of the store's first daemon.
+        let earlier = Earlier { boot: 1, after: Seq::ZERO };
+        Verb::WriteAgain { earlier, write: numbered(CLIENT, number) }
+    };
+    let (mut first, mut second, mut third) = (connect(CLIENT), connect(CLIENT), connect(CLIENT));
+    let mut other = connect(CLIENT + 1);
+    assert!(matches!(first.call(Verb::Write(numbered(CLIENT, 1))).answer(), Answer::Written { .. }));
+    assert!(matches!(second.call(again(1)).answer(), Answer::Written { new: 1, .. }));
+    // What was on its way comes after it.
+    for verb in [
+        Verb::Write(numbered(CLIENT, 2)),
+        again(2),
+        Verb::DropOnce { space: space("once"), client: CLIENT, number: 2, settled: 1, earlier: None },
+    ] {
+        let refused = first.call(verb).fault();
+        assert!(matches!(refused, Fault::OutcomeUnknown { .. }), "{refused:?}");
+    }
+    assert_eq!(first.call(get("once", "1")).value().as_deref(), Some("1"), "it reads on");
+    assert_eq!(first.call(get("once", "2")).value(), None);
+    // The connection itself, later ones and other clients' write on.
+    for (peer, client, number) in [
+        (&mut second, CLIENT, 3),
+        (&mut third, CLIENT, 4),
+        (&mut connect(CLIENT), CLIENT, 5),
+        (&mut other, CLIENT + 1, 6),
+    ] {
+        assert!(matches!(peer.call(Verb::Write(numbered(client, number))).answer(), Answer::Written { .. }));
+    }
+    assert!(matches!(third.call(again(4)).answer(), Answer::Written { .. }));
+    assert!(matches!(second.call(Verb::Write(numbered(CLIENT, 7))).fault(), Fault::OutcomeUnknown { .. }));
+    daemon.stop().unwrap();
 }
 
 fn a_crowd_of_synced_writes_shares_its_syncs(place: &Place) {

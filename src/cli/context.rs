@@ -3,6 +3,8 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -10,8 +12,18 @@ use super::args::{Global, LogFormat, NamespaceArgs};
 use super::failure::{Exit, Failure, exit_of_io};
 use super::human;
 use super::output::{self, BAD};
+use crate::client;
 use crate::client::blocking::{Client, ConnectOptions, Namespace};
 use crate::proto::Place;
+
+/// How long a daemon that hangs up on everybody is given until there is none, or the next one.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// In the environment: how long a request may take, and how long a lost connection is tried to be made again.
+const TIMEOUT: &str = "COMMONHOLD_TIMEOUT";
+
+/// How long to pause between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The shared options of this run.
 pub(super) struct Context {
@@ -61,13 +73,37 @@ impl Context {
 
     /// Connects to the daemon of the store.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
-        self.connect_with(ConnectOptions::new())
+        self.connect_with(&Self::in_time(ConnectOptions::new())?)
+    }
+
+    /// With the time that the environment gives every request, if it gives one.
+    fn in_time(options: ConnectOptions) -> Result<ConnectOptions, Failure> {
+        let Some(told) = std::env::var_os(TIMEOUT) else { return Ok(options) };
+        let time = told.to_str().ok_or_else(|| "it is no text".to_owned()).and_then(human::parse_span);
+        let time =
+            time.map_err(|error| Failure::new(Exit::Usage, format_args!("{TIMEOUT} in the environment: {error}")))?;
+        Ok(options.timeout(Some(time)).reconnect_for(time))
     }
 
     /// Connects with options of its own, as for a command that was told how long to wait.
-    pub(super) fn connect_with(&self, options: ConnectOptions) -> Result<Client, Failure> {
+    pub(super) fn connect_with(&self, options: &ConnectOptions) -> Result<Client, Failure> {
         self.check_directory()?;
-        options.connect(self.store()).map_err(|error| {
+        let deadline = Instant::now() + ENDING;
+        let connected = loop {
+            match options.clone().connect(self.store()) {
+                // A daemon that is ending hangs up on those who wait for it; a moment later there is none, or the next.
+                Err(client::Error::Lost { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
+                connected => break connected,
+            }
+        };
+        connected.map_err(|error| {
+            if let client::Error::Lost { dir, .. } = &error {
+                let dir = dir.display();
+                let words = format_args!(
+                    "the daemon of {dir} is stopping, or has just ended: it takes no connections any more, and nothing was asked of it. When it has ended, start one with `commonhold serve {dir}`"
+                );
+                return Failure::new(Exit::NoDaemon, words);
+            }
             let failure = Failure::from(error);
             let socket = self.store().join(".commonhold").join("socket");
             // Another user's store: what the client could only find unreachable is a matter of permission.

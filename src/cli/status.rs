@@ -78,7 +78,7 @@ fn connect(wait: Option<Duration>, time_is_left: &dyn Fn() -> bool, context: &Co
             // A daemon that takes the connection and says nothing is waited for no longer than was asked.
             options = options.timeout(Some(wait.max(SHORTEST_WAIT)));
         }
-        match context.connect_with(options) {
+        match context.connect_with(&options) {
             Err(failure) if failure.exit() == Exit::NoDaemon && time_is_left() => thread::sleep(PAUSE),
             other => return other,
         }
@@ -105,7 +105,12 @@ fn render(status: &Value, now_ms: u64) -> String {
 /// One line: ready, or what is wrong.
 fn headline(status: &Value) -> String {
     if let Some(reason) = status["refuses_writes"].as_str() {
-        return format!("{BAD}disk failure:{BAD:#} writes are refused, reads go on: {}", human::printable(reason));
+        let what = match status["refuses_because"].as_str() {
+            Some("full") => "disk full",
+            Some("taken") => "lock file gone",
+            _ => "disk failure",
+        };
+        return format!("{BAD}{what}:{BAD:#} writes are refused, reads go on: {}", human::printable(reason));
     }
     match status["totals"]["closed"].as_u64().unwrap_or(0) {
         _ if status["stopping"] == true => format!("{NOTE}stopping{NOTE:#}"),
@@ -151,6 +156,11 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         let written = size(totals["bytes_written"].as_u64().unwrap_or(0));
         format!("{} of files since the start, {written}", counted(rewrites, "rewrite", "rewrites"))
     });
+    let outcomes = status["outcomes"]["kept"].as_u64().map(|kept| {
+        let clients = status["outcomes"]["clients"].as_u64().unwrap_or(0);
+        let bytes = status["outcomes"]["bytes"].as_u64().map(|bytes| format!(", {}", size(bytes)));
+        format!("{} of {}{}", number(kept), counted(clients, "client", "clients"), bytes.unwrap_or_default())
+    });
     let facts = [
         ("store", text(&status["dir"])),
         ("daemon", daemon),
@@ -161,6 +171,7 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         ("waiting", waiting(status)),
         ("loading", loading(status)),
         ("flushes", flushes),
+        ("outcomes", outcomes),
         ("foreign", foreign),
         ("sessions", status["sessions"].as_u64().map(number)),
     ];
@@ -229,6 +240,10 @@ mod tests {
         assert_eq!(plain(&headline(&full)), "disk full: writes are refused, reads go on");
         let failed = json!({"refuses_writes": "sync failed", "totals": {"closed": 1}});
         assert_eq!(plain(&headline(&failed)), "disk failure: writes are refused, reads go on: sync failed");
+        for (because, words) in [("disk", "disk failure"), ("full", "disk full"), ("taken", "lock file gone")] {
+            let refused = json!({"refuses_writes": "why", "refuses_because": because});
+            assert_eq!(plain(&headline(&refused)), format!("{words}: writes are refused, reads go on: why"));
+        }
     }
 
     #[test]

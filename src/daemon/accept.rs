@@ -6,7 +6,7 @@ use crate::ipc::{Listener, Stream};
 use crate::proto::Fault;
 
 use super::fault::with_causes;
-use super::handshake::check_user;
+use super::handshake::{Agreed, check_user};
 use super::outbox::{Outbox, STACK_BYTES};
 use super::registry::Guest;
 use super::running::{Daemon, unix_ms};
@@ -119,6 +119,11 @@ impl Daemon {
     fn end_session(&self, number: u64, on_thread: bool) {
         self.sessions.lock().remove(number, on_thread);
         self.session_ended.notify_all();
+    }
+
+    /// A client may come in, and is about to be told so.
+    pub(super) fn session_begins(&self, guest: &Guest, agreed: Agreed) {
+        self.sessions.lock().begins(guest, agreed);
     }
 
     pub(super) fn stop_accepting(&self, listeners: &[Arc<Listener>]) {

@@ -1,12 +1,13 @@
 //! Requests that a client sends again because it got no answer: each is done once, or answered as it was the first time.
 //!
 //! The engine decides under the turn. What is here sees to what may end a request before it gets there: a repeat is not
-//! refused before it is known that it was not done, and one that is refused is noted, so that the rest of the connection
-//! that was given up cannot do it later. Repeats are few, so each is committed by itself.
+//! refused before it is known that it was not done, and one that is refused is noted. With its first repeat a client shuts
+//! out what is left of the connections that it gave up ([`Fence`]), so that a first sending cannot be done later, when its
+//! repeat is forgotten. Repeats are few, so each is committed by itself.
 
-use crate::engine::{Dropped, Earlier, First, Numbered, WriteRequest, Written};
+use crate::engine::{Dropped, Earlier, Fence, First, Numbered, WriteRequest, Written};
 use crate::proto::message;
-use crate::proto::{Durability, Fault, Kind, Place, Space, Write};
+use crate::proto::{Durability, Fault, Kind, Place, Space, Verb, Write};
 
 use super::Daemon;
 use super::dispatch::prepare_write;
@@ -20,12 +21,18 @@ pub(super) fn earlier(told: message::Earlier) -> Earlier {
     Earlier { boot: told.boot, after: told.after }
 }
 
+/// Whether a request says that it was sent before.
+pub(super) fn is_repeat(verb: &Verb<'_>) -> bool {
+    matches!(verb, Verb::WriteAgain { .. } | Verb::DropOnce { earlier: Some(_), .. })
+}
+
 /// Does a write that may have been done, or answers what it was answered then.
 pub(super) fn write(
     daemon: &Daemon,
     tables: &mut Tables,
     write: &Write<'_>,
     told: message::Earlier,
+    fence: &Fence,
 ) -> Result<Written, Fault> {
     let store = daemon.store();
     let kind = write.spaces.first().map_or(Kind::Persistent, |space| space.kind);
@@ -46,6 +53,7 @@ pub(super) fn write(
     }
     let done = prepared.and_then(|mut request| {
         request.once(settled, numbered.earlier);
+        request.behind(fence);
         let outcome = daemon.commit(vec![request]).and_then(|mut outcomes| outcomes.pop()).ok_or(Fault::Stopping)?;
         outcome.map_err(|error| Fault::from(&error))
     });
@@ -56,9 +64,14 @@ pub(super) fn write(
 }
 
 /// Drops a namespace's records; its file is for the flush that is to follow. Once, if the client numbers it.
-pub(super) fn drop_records(daemon: &Daemon, space: &Space<'_>, numbered: &Numbered) -> Result<(Place, Dropped), Fault> {
+pub(super) fn drop_records(
+    daemon: &Daemon,
+    space: &Space<'_>,
+    numbered: &Numbered,
+    fence: &Fence,
+) -> Result<(Place, Dropped), Fault> {
     let place = space.place()?;
-    let dropped = daemon.drop_records(&place, space.kind, numbered).ok_or(Fault::Stopping);
+    let dropped = daemon.drop_records(&place, space.kind, numbered, fence).ok_or(Fault::Stopping);
     match dropped.and_then(|dropped| dropped.map_err(|error| Fault::from(&error))) {
         Ok(dropped) => Ok((place, dropped)),
         Err(fault) if numbered.earlier.is_some() => {

@@ -54,13 +54,14 @@ fn try_carry_out(
             let mut request = prepare_write(daemon.store(), &mut tables, &write)?;
             if aside.counts && write.number > 0 {
                 request.once(write.settled, None);
+                request.behind(&aside.fence);
             }
             let outcome =
                 daemon.commit(vec![request]).and_then(|mut outcomes| outcomes.pop()).ok_or(Fault::Stopping)?;
             replies.answer(id, &answer_of(outcome.map_err(|error| Fault::from(&error))?));
         }
         Verb::WriteAgain { earlier, write } => {
-            replies.answer(id, &answer_of(again::write(daemon, &mut tables, &write, earlier)?));
+            replies.answer(id, &answer_of(again::write(daemon, &mut tables, &write, earlier, &aside.fence)?));
         }
         Verb::Commit => return Ok(Some(Outcome::Commit)),
         Verb::Flush { space, rewrite, wait } => {
@@ -68,13 +69,13 @@ fn try_carry_out(
             return Ok(Some(Outcome::Flush { place, rewrite, wait }));
         }
         Verb::Drop { space } => {
-            let (place, dropped) = again::drop_records(daemon, &space, &Numbered::default())?;
+            let (place, dropped) = again::drop_records(daemon, &space, &Numbered::default(), &aside.fence)?;
             return Ok(Some(Outcome::Dropped { place, dropped }));
         }
         Verb::DropOnce { space, client, number, settled, earlier } => {
             let earlier = earlier.map(again::earlier);
             let numbered = Numbered { client, number, settled, earlier };
-            let (place, dropped) = again::drop_records(daemon, &space, &numbered)?;
+            let (place, dropped) = again::drop_records(daemon, &space, &numbered, &aside.fence)?;
             return Ok(Some(Outcome::Dropped { place, dropped }));
         }
         _ => read(daemon, &mut tables, id, &verb, replies),

@@ -33,27 +33,28 @@ pub(super) struct Agreed {
 #[derive(Debug)]
 pub(super) enum Greeting {
     /// The session may begin.
-    Welcome(Agreed),
+    Welcome,
     /// The peer is told why it may not come in.
     Unwanted(Fault),
     /// There is nobody to talk to: it hung up, or said nothing in time.
     Nobody(io::Error),
 }
 
-/// Reads the client's hello and answers with the daemon's own, within the time a new connection has for that.
-pub(super) fn greet(stream: &Stream, host: &Host) -> Greeting {
+/// Reads the client's hello and answers with the daemon's own, within the time a new connection has for that. `welcome` is
+/// told what is agreed upon before the client is.
+pub(super) fn greet(stream: &Stream, host: &Host, welcome: impl Fn(Agreed)) -> Greeting {
     let deadline = Instant::now() + Duration::from_millis(HELLO_TIMEOUT_MS);
-    exchange(stream, host, deadline).unwrap_or_else(Greeting::Nobody)
+    exchange(stream, host, &welcome, deadline).unwrap_or_else(Greeting::Nobody)
 }
 
 /// As [`greet`], on the runtime.
-pub(super) async fn greet_later(stream: &AsyncStream, host: &Host) -> Greeting {
+pub(super) async fn greet_later(stream: &AsyncStream, host: &Host, welcome: impl Fn(Agreed)) -> Greeting {
     let patience = Duration::from_millis(HELLO_TIMEOUT_MS);
-    let exchanged = tokio::time::timeout(patience, exchange_later(stream, host)).await;
+    let exchanged = tokio::time::timeout(patience, exchange_later(stream, host, &welcome)).await;
     exchanged.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).unwrap_or_else(Greeting::Nobody)
 }
 
-fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greeting> {
+fn exchange(stream: &Stream, host: &Host, welcome: &impl Fn(Agreed), deadline: Instant) -> io::Result<Greeting> {
     let mut bytes = [0; HELLO_BYTES];
     let mut have = 0;
     while have < HELLO_BYTES {
@@ -70,13 +71,13 @@ fn exchange(stream: &Stream, host: &Host, deadline: Instant) -> io::Result<Greet
         }
     }
     stream.set_read_timeout(None)?;
-    let (own, greeting) = judge(&bytes, stream, host);
+    let (own, greeting) = judge(&bytes, stream, host, welcome);
     stream.set_write_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
     (&*stream).write_all(&own)?;
     Ok(greeting)
 }
 
-async fn exchange_later(stream: &AsyncStream, host: &Host) -> io::Result<Greeting> {
+async fn exchange_later(stream: &AsyncStream, host: &Host, welcome: &impl Fn(Agreed)) -> io::Result<Greeting> {
     let mut bytes = [0; HELLO_BYTES];
     let mut have = 0;
     while have < HELLO_BYTES {
@@ -86,7 +87,7 @@ async fn exchange_later(stream: &AsyncStream, host: &Host) -> io::Result<Greetin
         }
         have += read;
     }
-    let (own, greeting) = judge(&bytes, stream.get(), host);
+    let (own, greeting) = judge(&bytes, stream.get(), host, welcome);
     let mut rest = &own[..];
     stream
         .write_with(|| {
@@ -102,7 +103,12 @@ async fn exchange_later(stream: &AsyncStream, host: &Host) -> io::Result<Greetin
 }
 
 /// The daemon's hello to a client's, and whether that one may come in.
-fn judge(bytes: &[u8; HELLO_BYTES], stream: &Stream, host: &Host) -> ([u8; HELLO_BYTES], Greeting) {
+fn judge(
+    bytes: &[u8; HELLO_BYTES],
+    stream: &Stream,
+    host: &Host,
+    welcome: &impl Fn(Agreed),
+) -> ([u8; HELLO_BYTES], Greeting) {
     let hello = Hello::from_bytes(bytes);
     let client = hello.as_ref().map_or(0, |hello| hello.client);
     let own = Hello::of_daemon(client, host.identity, 0, host.boot);
@@ -111,7 +117,10 @@ fn judge(bytes: &[u8; HELLO_BYTES], stream: &Stream, host: &Host) -> ([u8; HELLO
         Ok(hello) => Hello::agree(&hello, &own),
     });
     let greeting = match agreed {
-        Ok(version) => Greeting::Welcome(Agreed { client, version }),
+        Ok(version) => {
+            welcome(Agreed { client, version });
+            Greeting::Welcome
+        }
         Err(fault) => Greeting::Unwanted(fault),
     };
     (own.to_bytes(), greeting)

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use crate::engine::Fence;
 use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
 use crate::proto::{Answer, Fault, Place};
 
@@ -117,6 +118,8 @@ pub(super) struct AsideRequest {
     pub(super) read_at: Instant,
     /// Whether its client's numbers count.
     pub(super) counts: bool,
+    /// Its session's.
+    pub(super) fence: Fence,
 }
 
 impl AsideRequest {
@@ -239,7 +242,9 @@ impl Line {
         let mut state = self.state.lock();
         let Some(waiting) = state.waiting.get_mut(&number) else { return Vec::new() };
         let Some(answer) = waiting.answer.take() else { return Vec::new() };
-        let request = AsideRequest { body: std::mem::take(&mut waiting.request.body), ..waiting.request };
+        let AsideRequest { deadline_ms, read_at, counts, ref fence, .. } = waiting.request;
+        let (fence, body) = (fence.clone(), std::mem::take(&mut waiting.request.body));
+        let request = AsideRequest { body, deadline_ms, read_at, counts, fence };
         drop(state);
         let outcome = carry_out(&self.daemon, answer.id(), &request);
         outcome.give(&self.daemon, answer, &request);

@@ -29,9 +29,8 @@ pub(super) async fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
         Ok(stream) => stream,
         Err(error) => return tracing::error!(session, "a connection was closed, it cannot be waited for: {error}"),
     };
-    match greet_later(&stream, daemon.host()).await {
-        Greeting::Welcome(agreed) => {
-            guest.begins(agreed);
+    match greet_later(&stream, daemon.host(), |agreed| daemon.session_begins(guest, agreed)).await {
+        Greeting::Welcome => {
             Task::new(daemon, guest, stream).run().await;
             tracing::debug!(session, "session ends");
         }

@@ -21,12 +21,11 @@ pub(super) fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
     let stream = outbox.stream();
     let span = tracing::debug_span!("session", number = outbox.session);
     let _in_span = span.enter();
-    match greet(stream, daemon.host()) {
-        Greeting::Welcome(agreed) => {
+    match greet(stream, daemon.host(), |agreed| daemon.session_begins(guest, agreed)) {
+        Greeting::Welcome => {
             if stream.set_write_timeout(Some(daemon.options().stall_timeout)).is_err() {
                 return;
             }
-            guest.begins(agreed);
             run(daemon, guest, stream);
             tracing::debug!("session ends");
         }

@@ -1,10 +1,11 @@
 //! Who is connected: the sessions of a daemon, for the listing, for an operator's end, and for the end of all.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::engine::Fence;
 use crate::ipc::Peer;
 use crate::proto::{Answer, Fault, SessionInfo};
 
@@ -23,6 +24,10 @@ pub(super) struct Guest {
     pub(super) requests: AtomicU64,
     /// Writes of it that are being committed.
     pub(super) in_commit: AtomicUsize,
+    /// Raised when its client repeats a write on a later connection.
+    pub(super) fence: Fence,
+    /// It has repeated a write itself.
+    has_repeated: AtomicBool,
     /// It may not come in, and is among those that are counted.
     _stranger: Option<Stranger>,
 }
@@ -37,6 +42,8 @@ pub(super) struct Sessions {
     /// How many have a thread of their own.
     pub(super) on_threads: usize,
     open: HashMap<u64, Arc<Guest>>,
+    /// The sessions of each client: nearly always one, since a client has one connection at a time for what it writes.
+    of_client: HashMap<u128, Vec<u64>>,
     /// Since when there has been none.
     empty_since: Instant,
 }
@@ -48,15 +55,16 @@ impl Guest {
     pub(super) fn new(outbox: Arc<Outbox>, since_unix_ms: u64, stranger: Option<Stranger>) -> Self {
         let peer = outbox.stream().peer().ok();
         let (agreed, requests, in_commit) = (OnceLock::new(), AtomicU64::new(0), AtomicUsize::new(0));
-        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit, _stranger: stranger }
+        let (fence, has_repeated) = (Fence::default(), AtomicBool::new(false));
+        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit, fence, has_repeated, _stranger: stranger }
     }
 
     fn pid(&self) -> Option<u32> {
         self.peer.and_then(|peer| peer.pid)
     }
 
-    /// Both sides have said who they are: the session begins.
-    pub(super) fn begins(&self, agreed: Agreed) {
+    /// The peer may come in, and is about to be told so: the session begins.
+    fn begins(&self, agreed: Agreed) {
         let client = format_args!("{:032x}", agreed.client);
         tracing::debug!(session = self.outbox.session, client, pid = self.pid(), "session begins");
         // Once a connection, by the one who serves it.
@@ -96,7 +104,7 @@ impl Guest {
 impl Sessions {
     pub(super) fn new() -> Self {
         let (closed, told_full, empty_since) = (false, false, Instant::now());
-        Self { last: 0, closed, told_full, on_threads: 0, open: HashMap::new(), empty_since }
+        Self { last: 0, closed, told_full, on_threads: 0, open: HashMap::new(), of_client: HashMap::new(), empty_since }
     }
 
     /// A number that no session has had.
@@ -111,8 +119,43 @@ impl Sessions {
 
     pub(super) fn remove(&mut self, number: u64, on_thread: bool) {
         self.on_threads -= usize::from(on_thread);
-        if self.open.remove(&number).is_some() && self.open.is_empty() {
+        let Some(guest) = self.open.remove(&number) else { return };
+        if self.open.is_empty() {
             self.empty_since = Instant::now();
+        }
+        if let Some(Agreed { client, .. }) = guest.agreed.get()
+            && let Some(numbers) = self.of_client.get_mut(client)
+        {
+            numbers.retain(|known| *known != number);
+            if numbers.is_empty() {
+                self.of_client.remove(client);
+            }
+        }
+    }
+
+    /// The session begins. Its client learns of that later, so nothing of it can be repeated before it is known here.
+    pub(super) fn begins(&mut self, guest: &Guest, agreed: Agreed) {
+        guest.begins(agreed);
+        if agreed.client != 0 {
+            self.of_client.entry(agreed.client).or_default().push(guest.outbox.session);
+        }
+    }
+
+    /// This session's client has sent a write again: of what it sent on earlier connections nothing more is done.
+    pub(super) fn shut_out_earlier(&self, guest: &Guest) {
+        if guest.has_repeated.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let own = guest.outbox.session;
+        let all = guest.agreed.get().and_then(|agreed| self.of_client.get(&agreed.client));
+        let earlier = all.into_iter().flatten().filter(|number| **number < own);
+        for earlier in earlier.filter_map(|number| self.open.get(number)) {
+            tracing::debug!(
+                session = earlier.outbox.session,
+                by = own,
+                "what it has sent and is not done stays undone"
+            );
+            earlier.fence.raise();
         }
     }
 

@@ -355,11 +355,12 @@ impl Daemon {
         place: &Place,
         kind: Kind,
         numbered: &engine::Numbered,
+        fence: &engine::Fence,
     ) -> Option<Result<engine::Dropped, engine::Error>> {
         let _gate = self.gate.read();
         self.takes_writes().then(|| match kind {
-            Kind::Persistent => self.store.drop_namespace_once(place, numbered),
-            Kind::Volatile => self.store.drop_volatile_once(place, numbered),
+            Kind::Persistent => self.store.drop_namespace_once(place, numbered, fence),
+            Kind::Volatile => self.store.drop_volatile_once(place, numbered, fence),
         })
     }
 

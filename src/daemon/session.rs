@@ -219,6 +219,7 @@ impl Session {
                     deadline_ms,
                     read_at: self.read_at,
                     counts: self.numbers_count(),
+                    fence: self.guest.fence.clone(),
                 };
                 let answer = self.outbox.promise(id);
                 let (daemon, outbox) = (&self.daemon, &self.outbox);
@@ -238,6 +239,10 @@ impl Session {
                 return Served::Here;
             }
         };
+        if again::is_repeat(&verb) {
+            // Before it is looked for what became of the first sending.
+            self.daemon.sessions.lock().shut_out_earlier(&self.guest);
+        }
         if let Some(standing) = self.must_stand(&verb, body.len()) {
             return if !self.queue.requests.is_empty() {
                 // What is queued was sent before it.
@@ -255,6 +260,7 @@ impl Session {
                 Ok(mut request) => {
                     if self.numbers_count() && write.number > 0 {
                         request.once(write.settled, None);
+                        request.behind(&self.guest.fence);
                     }
                     self.queue_write(asker, request, body.len());
                 }
@@ -285,7 +291,7 @@ impl Session {
                 self.drop_records(id, &space, &Numbered { client, number, settled, earlier });
             }
             Verb::WriteAgain { earlier, write } => {
-                match again::write(&self.daemon, &mut self.tables, &write, earlier) {
+                match again::write(&self.daemon, &mut self.tables, &write, earlier, &self.guest.fence) {
                     Ok(written) => self.replies.answer(id, &answer_of(written)),
                     Err(fault) => self.replies.refuse(id, fault),
                 }
@@ -302,7 +308,7 @@ impl Session {
     }
 
     fn drop_records(&mut self, id: u64, space: &Space<'_>, numbered: &Numbered) {
-        match again::drop_records(&self.daemon, space, numbered) {
+        match again::drop_records(&self.daemon, space, numbered, &self.guest.fence) {
             Ok((place, dropped)) => {
                 later::dropped(&self.daemon, self.outbox.promise(id), place, dropped, self.read_at);
             }

@@ -18,6 +18,9 @@ use super::fault::with_causes;
 #[derive(Serialize)]
 struct Status<'a> {
     refuses_writes: Option<String>,
+    /// What kind of reason that is: `full` (a disk on which the journal could not be begun: it is, as soon as there is room),
+    /// `taken` (the lock file was removed or replaced), `disk` (it has failed).
+    refuses_because: Option<&'static str>,
     warnings: Vec<String>,
     version: &'static str,
     commit: &'static str,
@@ -37,9 +40,10 @@ struct Status<'a> {
     sessions: usize,
     memory: Memory,
     journal: Journal,
+    outcomes: Outcomes,
     opening: Opened,
     foreign_files: u64,
-    /// The journal finds no room: writes are refused but for deletes and clears.
+    /// The journal finds no room: writes are refused but for deletes and clears, and these too where it could not be begun.
     disk_full: bool,
     totals: Totals,
     namespaces: Vec<OneNamespace<'a>>,
@@ -47,7 +51,7 @@ struct Status<'a> {
 
 #[derive(Serialize)]
 struct Memory {
-    /// Records, indexes, old versions that somebody still reads, and the journal's buffer.
+    /// Records, indexes, old versions that somebody still reads, the journal's buffer, and the clients' outcomes.
     used_bytes: u64,
     /// The most that may be, if there is a limit.
     limit_bytes: Option<u64>,
@@ -86,6 +90,15 @@ struct Journal {
     held: Vec<Held>,
     /// The namespace with the oldest write that its file lacks.
     oldest_waiting: Option<Oldest>,
+}
+
+/// What became of clients' last writes, kept so that one that is sent again is not done again.
+#[derive(Serialize)]
+struct Outcomes {
+    clients: usize,
+    kept: usize,
+    /// About what that takes in memory.
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -210,14 +223,28 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let namespaces: Vec<OneNamespace<'_>> = list.iter().map(one).collect();
     let totals = total(&namespaces);
     warn(&mut warnings, store.opening(), &totals);
-    let disk_full = store.is_disk_full();
-    if disk_full {
+    let (disk_full, waits_for_room) = (store.is_disk_full(), store.waits_for_room());
+    if disk_full && waits_for_room.is_none() {
         warnings.push(
             "the disk is full: writes are refused, deletes and clears go on as long as the room lasts that is kept for them; writes go on by themselves when there is room".to_owned(),
         );
     }
-    let Stats { applied, synced, syncs, segments, journal_bytes, unwritten_bytes, pinned_by, foreign_files } =
-        store.stats();
+    let refuses_because = match store.refuses_writes() {
+        Some(_) if store.has_lost_its_lock_file() => Some("taken"),
+        Some(_) => Some("disk"),
+        None => waits_for_room.as_ref().map(|_| "full"),
+    };
+    let Stats {
+        applied,
+        synced,
+        syncs,
+        segments,
+        journal_bytes,
+        unwritten_bytes,
+        pinned_by,
+        foreign_files,
+        outcomes: (clients, kept, bytes),
+    } = store.stats();
     let held = |(place, reason): (Place, String)| {
         let left_by_flush = store.is_left_by_flush(&place);
         Held { namespace: place.to_string(), reason, left_by_flush }
@@ -231,7 +258,8 @@ pub(super) fn json(daemon: &Daemon) -> String {
     let options = store.options();
     let (used_bytes, limit_bytes) = store.memory();
     let status = Status {
-        refuses_writes: store.refuses_writes().or_else(|| store.waits_for_room()),
+        refuses_writes: store.refuses_writes().or(waits_for_room),
+        refuses_because,
         warnings,
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("COMMONHOLD_COMMIT"),
@@ -263,6 +291,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
             held,
             oldest_waiting: oldest(&namespaces),
         },
+        outcomes: Outcomes { clients, kept, bytes },
         opening: opened(store.opening()),
         foreign_files,
         disk_full,

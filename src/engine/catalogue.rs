@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::{Namespace, NamespaceInfo, Place, Seq, Workspace, WorkspaceInfo};
-use hashbrown::Equivalent;
+use hashbrown::{Equivalent, HashMap};
 use parking_lot::RwLock;
 
-use super::closing::Closing;
+use super::closing::{Closing, Why};
 use super::disk::{Entry, Kind};
 use super::error::Error;
 use super::layout::namespace_of_file;
@@ -158,19 +158,25 @@ impl Store {
     /// A slot in this state, unless somebody else is first; a volatile namespace is not to have a file's name.
     pub(super) fn new_slot(&self, place: &Place, state: impl FnOnce() -> State) -> Result<Arc<Slot>, Error> {
         let on_disk = self.namespaces_in(&place.workspace)?;
+        let workspaces = self.workspaces_on_disk_beside(&place.workspace)?;
         let mut state = state();
-        if state.is_volatile() && on_disk.iter().any(|name| *name == place.namespace.as_str()) {
+        let has_file = on_disk.iter().any(|name| *name == place.namespace.as_str());
+        if state.is_volatile() && has_file {
             // As if it had been opened: the file decides.
             state = State::Unloaded;
         }
         let mut namespaces = self.namespaces.write();
+        workspaces.refuse_clash(place, namespaces.keys())?;
         let mut folded = self.folded.lock();
         let in_memory = folded.get(&fold(place)).map(Namespace::as_str);
-        if let Some(existing) = clash(on_disk.iter().map(String::as_str).chain(in_memory), place) {
+        let on_disk = on_disk.iter().map(String::as_str);
+        // Where each has a file, neither is opened: the load closes it and says why.
+        let both_on_disk = has_file && clash(on_disk.clone(), place).is_some();
+        if let Some(existing) = clash(on_disk.chain(in_memory), place).filter(|_| !both_on_disk) {
             let (namespace, existing) = (place.namespace.to_string(), existing.to_owned());
             return Err(Error::NameClash { namespace, existing });
         }
-        folded.insert(fold(place), place.namespace.clone());
+        folded.entry(fold(place)).or_insert_with(|| place.namespace.clone());
         let slot = namespaces.entry(place.clone()).or_insert_with(|| Arc::new(Slot::new(place.clone(), state)));
         Ok(Arc::clone(slot))
     }
@@ -210,6 +216,11 @@ impl Store {
         let listed = self.disk.list(&directory).map_err(Error::disk("list", &directory))?;
         let name = |entry: Entry| entry.name.to_str().and_then(namespace_of_file).map(str::to_owned);
         Ok(listed.into_iter().filter_map(name).collect())
+    }
+
+    /// Whether there is a namespace file in a workspace's directory.
+    pub(super) fn has_namespaces(&self, workspace: &Workspace) -> bool {
+        self.namespaces_in(workspace).is_ok_and(|names| !names.is_empty())
     }
 
     /// The loaded namespaces that a flush has something to do for, in order of name.
@@ -303,14 +314,22 @@ impl Store {
             let name = entry.name.to_str().filter(|_| entry.kind == Kind::Dir);
             workspaces.extend(name.and_then(|name| Workspace::new(name).ok()));
         }
+        let mut clashes = HashMap::new();
         for workspace in workspaces {
-            for namespace in self.namespaces_in(&workspace)? {
-                places.extend(Place::new(workspace.as_str(), &namespace));
+            let names = self.namespaces_in(&workspace)?;
+            let mut seen: HashMap<String, &String> = HashMap::new();
+            for namespace in &names {
+                let Ok(place) = Place::new(workspace.as_str(), namespace) else { continue };
+                if let Some(other) = seen.insert(namespace.to_ascii_lowercase(), namespace) {
+                    clashes.insert(place.clone(), other.clone());
+                    clashes.extend(Place::new(workspace.as_str(), other).map(|other| (other, namespace.clone())));
+                }
+                places.push(place);
             }
         }
         places.sort_unstable();
         places.dedup();
-        Ok(places.iter().filter_map(|place| self.info(place)).collect())
+        Ok(places.iter().filter_map(|place| self.info(place, clashes.get(place))).collect())
     }
 
     /// The workspaces that have a namespace, in order of name; the store's own directory first, always.
@@ -340,7 +359,8 @@ impl Store {
         Ok(found.into_values().collect())
     }
 
-    fn info(&self, place: &Place) -> Option<NamespaceInfo> {
+    /// `clash` is another one that has a file, and a name that differs only in letter case.
+    fn info(&self, place: &Place, clash: Option<&String>) -> Option<NamespaceInfo> {
         let file = self.disk.lstat(&self.layout.namespace_file(place)).ok();
         let mut info = NamespaceInfo {
             workspace: place.workspace.to_string(),
@@ -364,7 +384,11 @@ impl Store {
                 is_written = table.is_volatile() && table.last() > Seq::ZERO;
             }
             Some(State::Closed(closing)) => info.closed = Some(closing.to_string()),
-            Some(State::Unloaded) | None => {}
+            // It was not asked for yet, and will not open.
+            Some(State::Unloaded) | None => {
+                let why = clash.map(|existing| Why::NameClash { existing: existing.clone() });
+                info.closed = why.map(|why| why.to_string());
+            }
         }
         let is_something = info.file_bytes.is_some()
             || info.records.unwrap_or(0) > 0

@@ -12,7 +12,7 @@ use commonhold_proto::{Place, Seq};
 use super::error::Error;
 use super::faultpoint::faultpoint;
 use super::journal::{Kind, Reach, Spare, encode_drop};
-use super::once::{First, Numbered};
+use super::once::{Fence, First, Numbered};
 use super::store::Store;
 use super::table::{FileState, Table};
 use super::writer::Writer;
@@ -42,14 +42,14 @@ impl Store {
     /// # Errors
     /// As for a write; [`Error::NeedsRepair`] for a namespace that is closed.
     pub fn drop_namespace(&self, place: &Place) -> Result<Dropped, Error> {
-        self.drop_namespace_once(place, &Numbered::default())
+        self.drop_namespace_once(place, &Numbered::default(), &Fence::default())
     }
 
     /// As [`drop_namespace`](Self::drop_namespace), once, however often it is asked for under this number.
     ///
     /// # Errors
     /// As for [`drop_namespace`](Self::drop_namespace), and [`Error::OutcomeUnknown`] if that of an earlier sending cannot be known.
-    pub fn drop_namespace_once(&self, place: &Place, numbered: &Numbered) -> Result<Dropped, Error> {
+    pub fn drop_namespace_once(&self, place: &Place, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
         self.refuse_if_read_only()?;
         if numbered.number > 0
             && let Some(first) = self.turn.exclusive(|writer| writer.appender.outcomes().first(numbered))?
@@ -69,7 +69,7 @@ impl Store {
         // The drop builds on the file that was loaded, as any write does.
         self.announce(&table, &mut file, &self.via())?;
         drop(file);
-        self.turn.exclusive(|writer| writer.drop_records(&table, numbered))
+        self.turn.exclusive(|writer| writer.drop_records(&table, numbered, fence))
     }
 
     /// Removes a dropped namespace's file. Only who holds the flush lock can ask for it.
@@ -100,7 +100,8 @@ impl Store {
 
 impl Writer {
     /// Journals a drop and makes it visible, in the order of every write: journal, sync, map.
-    fn drop_records(&mut self, table: &Table, numbered: &Numbered) -> Result<Dropped, Error> {
+    fn drop_records(&mut self, table: &Table, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
+        fence.check()?;
         if numbered.number > 0
             && let Some(first) = self.appender.outcomes().first(numbered)?
         {

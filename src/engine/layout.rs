@@ -62,6 +62,11 @@ impl Layout {
         self.journal().join("spare.log.new")
     }
 
+    /// An empty file that says that the journal has never had a segment. The first one takes it away.
+    pub fn no_segment_yet(&self) -> PathBuf {
+        self.journal().join("none-yet.log.new")
+    }
+
     /// Where tails that were cut off the journal are kept.
     pub fn aside(&self) -> PathBuf {
         self.journal().join("aside")

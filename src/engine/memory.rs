@@ -41,6 +41,11 @@ impl Held {
         Self::of(&self.gauge)
     }
 
+    /// What is held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     /// This much is held from now on.
     pub(crate) fn set(&mut self, bytes: usize) {
         let bytes = bytes as u64;

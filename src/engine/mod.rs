@@ -67,7 +67,7 @@ pub use flush::{FlushHow, Flushed};
 pub use journal::Earlier;
 pub use layout::{Layout, PRIVATE_DIR};
 pub use map::Record;
-pub use once::{First, Numbered};
+pub use once::{Fence, First, Numbered};
 pub use opening::{Opening, SetAside};
 pub use repair::{Plan, Repair, Settle, plan, repair};
 pub use request::{WriteRequest, Written};

@@ -18,7 +18,9 @@ use super::error::Error;
 use super::files::Files;
 use super::growth::Growth;
 use super::housekeeping::{make_private_directories, remove_temporaries};
-use super::journal::{Fresh, Lost, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, read_journal};
+use super::journal::{
+    Fresh, Lost, OpenJournal, Range, Reading, Tail, continue_journal_or_wait, mark_if_not_begun, read_journal,
+};
 use super::layout::Layout;
 use super::once::VolatileOutcomes;
 use super::ownership::Ownership;
@@ -94,6 +96,9 @@ impl Store {
         make_private_directories(&*disk, &layout)?;
         let earlier =
             disk.read(&layout.owner_lock()).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+        if earlier.is_none() {
+            mark_if_not_begun(&*disk, &layout)?;
+        }
         let owner = around.locks.own(&layout.owner_lock())?;
 
         let poison = Arc::new(Poison::default());
@@ -181,6 +186,7 @@ impl Store {
         let extent = appender.shared_extent();
         let growth = Growth::new(options.least_journal_limit());
         let shared = Arc::new(Shared::within(options.max_memory));
+        let volatile_outcomes = VolatileOutcomes::measured(&shared.memory.gauge);
         let (poisoned, progressed) = (Arc::clone(&poison), Arc::clone(&progress));
         let writer = Writer::new(appender, poisoned, progressed, options.durability, Arc::clone(&shared));
         let mut store = Self {
@@ -210,7 +216,7 @@ impl Store {
             namespaces: RwLock::new(HashMap::new()),
             folded: Mutex::new(HashMap::new()),
             activities: Mutex::new(HashMap::new()),
-            volatile_outcomes: VolatileOutcomes::default(),
+            volatile_outcomes,
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },
             boot,
@@ -220,7 +226,12 @@ impl Store {
             rescue_report: Mutex::default(),
             read_only: false,
         };
-        let no_room = store.turn.exclusive(|writer| writer.appender.waits_for_room().map(Error::repeat));
+        let no_room = store.turn.exclusive(|writer| {
+            if writer.appender.has_begun_on_a_full_disk() {
+                writer.shared.disk_is_full();
+            }
+            writer.appender.waits_for_room().map(Error::repeat)
+        });
         if let Some(no_room) = &no_room {
             tracing::error!("{no_room}");
             store.seen.get_mut().no_room = Some(no_room.repeat());

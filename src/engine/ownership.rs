@@ -31,7 +31,10 @@ impl Ownership {
         if still_ours.map_err(Error::disk("look at", &self.path))? {
             return Ok(());
         }
-        let reason = format!("{} was deleted or replaced, so another daemon may own the store", self.path.display());
+        let reason = format!(
+            "somebody deleted or replaced the lock file {}, so another daemon may own the store, and this one writes nothing more. What was acknowledged is in the journal as far as it was written. Stop this daemon, see that no other one runs on the directory, start one, and leave the lock file alone",
+            self.path.display()
+        );
         self.poison.trip_as_taken(reason.clone());
         Err(Error::Unavailable { reason })
     }

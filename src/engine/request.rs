@@ -10,7 +10,7 @@ use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
 use super::journal::{EFFECT_BYTES, Earlier, PLACE_BYTES, WRITE_BYTES, WriteHead};
 use super::map::Record;
-use super::once::{First, Numbered};
+use super::once::{Fence, First, Numbered};
 use super::table::Table;
 use crate::json::{self, Canonical};
 
@@ -21,6 +21,8 @@ pub struct WriteRequest {
     pub(super) number: u64,
     /// What it says of its number, if it is to be done only once.
     pub(super) once: Option<Numbered>,
+    /// What its connection may be shut out by.
+    pub(super) fence: Option<Fence>,
     pub(super) durability: Option<Durability>,
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) ops: Vec<Op>,
@@ -74,6 +76,7 @@ impl WriteRequest {
             client,
             number,
             once: None,
+            fence: None,
             durability: None,
             tables: Vec::new(),
             ops: Vec::new(),
@@ -87,6 +90,11 @@ impl WriteRequest {
     /// A write whose first outcome cannot be known any more is [`Error::OutcomeUnknown`], and is not done.
     pub fn once(&mut self, settled: u64, earlier: Option<Earlier>) {
         self.once = Some(Numbered { client: self.client, number: self.number, settled, earlier });
+    }
+
+    /// It is not done once this fence is raised.
+    pub fn behind(&mut self, fence: &Fence) {
+        self.fence = Some(fence.clone());
     }
 
     /// How durable it must be before [`Store::write`](super::Store::write) returns; less than the store's durability

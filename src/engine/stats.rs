@@ -2,6 +2,7 @@
 
 use commonhold_proto::{Place, Seq};
 
+use super::poison::Cause;
 use super::store::Store;
 
 /// A store's numbers at one moment.
@@ -23,12 +24,19 @@ pub struct Stats {
     pub pinned_by: Vec<Place>,
     /// Files of other programs that a flush found and kept, since the store was opened.
     pub foreign_files: u64,
+    /// Of how many clients how many outcomes are remembered, and about how many bytes that takes.
+    pub outcomes: (usize, usize, usize),
 }
 
 impl Store {
     /// Whether the journal found no room on the disk when it last looked for some, which is at least once a second:
-    /// while that is so, only deletes and clears are taken.
+    /// while that is so, only deletes and clears are taken, and nothing where the journal could not be begun for want of room.
     pub fn is_disk_full(&self) -> bool {
-        self.shared.is_disk_full()
+        self.shared.is_disk_full() || self.seen.lock().no_room.is_some()
+    }
+
+    /// Whether writes are refused because the owner lock's file was removed or replaced.
+    pub fn has_lost_its_lock_file(&self) -> bool {
+        self.poison.cause() == Some(Cause::Taken)
     }
 }

@@ -6,7 +6,7 @@ use commonhold_proto::Place;
 use hashbrown::HashSet;
 
 use super::error::Error;
-use super::journal::{Ready, Spare};
+use super::journal::Ready;
 use super::stats::Stats;
 use super::store::Store;
 use super::writer::Writer;
@@ -23,11 +23,16 @@ pub(super) struct Seen {
 struct Waiting {
     unwritten_bytes: usize,
     pinned_by: Vec<Place>,
+    /// Clients, outcomes, bytes; of persistent writes.
+    outcomes: (usize, usize, usize),
 }
 
 impl Waiting {
-    fn now(writer: &Writer) -> Self {
-        Self { unwritten_bytes: writer.appender.waiting_bytes(), pinned_by: writer.appender.pinned_by() }
+    fn now(writer: &mut Writer) -> Self {
+        let known = writer.appender.outcomes();
+        let ((clients, kept), bytes) = (known.extent(), known.memory());
+        let (unwritten_bytes, pinned_by) = (writer.appender.waiting_bytes(), writer.appender.pinned_by());
+        Self { unwritten_bytes, pinned_by, outcomes: (clients, kept, bytes) }
     }
 }
 
@@ -103,7 +108,7 @@ impl Store {
     /// Numbers for `status`. It waits for no writer: what the journal waits for is, while one is at work, as of the last
     /// look.
     pub fn stats(&self) -> Stats {
-        let now = self.turn.if_free(|writer| Waiting::now(writer));
+        let now = self.turn.if_free(Waiting::now);
         let seen = match now {
             Some(now) => {
                 self.seen.lock().waiting.clone_from(&now);
@@ -124,6 +129,7 @@ impl Store {
             unwritten_bytes: seen.unwritten_bytes,
             pinned_by: seen.pinned_by,
             foreign_files: self.foreign_files.load(Ordering::Relaxed),
+            outcomes: self.with_volatile(seen.outcomes),
         }
     }
 
@@ -144,7 +150,7 @@ impl Store {
         self.release_segments();
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
-            writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep));
+            writer.look_for_room();
             writer.count_buffer();
             Waiting::now(writer)
         });
@@ -215,7 +221,7 @@ impl Store {
         self.progress.sync_through(seq)?;
         self.release_segments();
         // Where there is no room now, the next second is soon.
-        self.turn.exclusive(|writer| writer.shared.looked_for_room(&writer.appender.make_room(0, Spare::Keep)));
+        self.turn.exclusive(Writer::look_for_room);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::evaluate::Evaluation;
 use super::journal::WriteHead;
 use super::map::Map;
-use super::once::Numbered;
+use super::once::{Fence, Numbered};
 use super::request::{WriteRequest, Written};
 use super::store::Store;
 use super::table::Table;
@@ -79,6 +79,7 @@ impl Store {
     fn write_volatile(&self, request: WriteRequest) -> Result<Written, Error> {
         let Some(once) = request.once else { return self.do_volatile(request) };
         let mut outcomes = self.volatile_outcomes.of(once.client).lock();
+        request.fence.as_ref().map_or(Ok(()), Fence::check)?;
         if let Some(first) = outcomes.first(&once)? {
             return Ok(Written::first(first, request.surrogates_removed()));
         }
@@ -122,18 +123,19 @@ impl Store {
     /// # Errors
     /// [`Error::KindMismatch`] for a persistent one.
     pub fn drop_volatile(&self, place: &Place) -> Result<Dropped, Error> {
-        self.drop_volatile_once(place, &Numbered::default())
+        self.drop_volatile_once(place, &Numbered::default(), &Fence::default())
     }
 
     /// As [`drop_volatile`](Self::drop_volatile), once, however often it is asked for under this number.
     ///
     /// # Errors
     /// As for [`drop_volatile`](Self::drop_volatile), and [`Error::OutcomeUnknown`] if that of an earlier sending cannot be known.
-    pub fn drop_volatile_once(&self, place: &Place, numbered: &Numbered) -> Result<Dropped, Error> {
+    pub fn drop_volatile_once(&self, place: &Place, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
         if numbered.number == 0 {
             return self.do_drop_volatile(place);
         }
         let mut outcomes = self.volatile_outcomes.of(numbered.client).lock();
+        fence.check()?;
         if let Some(first) = outcomes.first(numbered)? {
             return Ok(Dropped::first(first, false));
         }

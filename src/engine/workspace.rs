@@ -35,7 +35,60 @@ impl fmt::Display for WorkspaceFound {
     }
 }
 
+/// The workspaces whose names differ from one's only in letter case, as far as they have a directory.
+pub(super) struct Beside {
+    folded: String,
+    /// It has a directory of its own, under just its name.
+    is_there: bool,
+    others: Vec<String>,
+}
+
+impl Beside {
+    /// Refuses to make `place`, where its workspace has no directory yet and another one, on the disk or among the namespaces that
+    /// are `known`, would be the same on a disk that makes no difference between letter cases.
+    pub(super) fn refuse_clash<'a>(
+        &self,
+        place: &Place,
+        known: impl IntoIterator<Item = &'a Place>,
+    ) -> Result<(), Error> {
+        if place.workspace.is_root() || self.is_there {
+            return Ok(());
+        }
+        let is_other = |known: &&Place| {
+            known.workspace != place.workspace && known.workspace.as_str().to_lowercase() == self.folded
+        };
+        let known = || known.into_iter().find(is_other).map(|known| known.workspace.to_string());
+        match self.others.first().cloned().or_else(known) {
+            None => Ok(()),
+            Some(existing) => Err(Error::NameClash { namespace: place.to_string(), existing: format!("{existing}/") }),
+        }
+    }
+}
+
 impl Store {
+    /// What there is on the disk that [`Beside`] tells.
+    pub(super) fn workspaces_on_disk_beside(&self, workspace: &Workspace) -> Result<Beside, Error> {
+        let mut beside = Beside { folded: workspace.as_str().to_lowercase(), is_there: false, others: Vec::new() };
+        if workspace.is_root() {
+            return Ok(beside);
+        }
+        let root = self.layout.root();
+        for entry in self.disk.list(root).map_err(Error::disk("list", root))? {
+            let Some(name) = entry.name.to_str().filter(|name| name.to_lowercase() == beside.folded) else { continue };
+            if name == workspace.as_str() {
+                beside.is_there = true;
+            } else if entry.kind == Kind::Dir {
+                beside.others.push(name.to_owned());
+            }
+        }
+        // What is no workspace of the store is nobody's business, unless the disk takes the two names for one.
+        let found_by_own_name = !beside.is_there && self.disk.lstat(&self.layout.workspace(workspace)).is_ok();
+        let mut others = std::mem::take(&mut beside.others);
+        others.retain(|name| found_by_own_name || Workspace::new(name).is_ok_and(|other| self.has_namespaces(&other)));
+        beside.others = others;
+        Ok(beside)
+    }
+
     /// What stands at a workspace's path.
     pub(super) fn workspace_at(&self, directory: &Path) -> Result<WorkspaceFound, Error> {
         if directory == self.layout.root() {

@@ -1,7 +1,7 @@
 //! One group of writes, from evaluation to visibility: journal, sync, map, and only then the replies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::{Durability, Seq};
 
@@ -10,6 +10,7 @@ use super::evaluate::{Evaluated, Evaluation};
 use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
 use super::map::{Cleared, Record};
 use super::memory::{Held, Memory};
+use super::once::Fence;
 use super::poison::Poison;
 use super::request::{WriteRequest, Written};
 use super::seeded_fault::is_seeded;
@@ -53,8 +54,8 @@ pub(super) struct Shared {
     applied: AtomicU64,
     /// What all of it takes.
     pub(super) memory: Memory,
-    /// The journal found no room on the disk when it last looked for some.
-    disk_full: AtomicBool,
+    /// For how many bytes the journal found no room on the disk when it last looked for some; 0 when it found it.
+    no_room_for: AtomicU64,
 }
 
 /// A cleared map that is no larger than this is freed at once.
@@ -74,16 +75,26 @@ impl Shared {
     }
 
     pub(super) fn is_disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
+        self.no_room_for() > 0
     }
 
-    /// What came of looking for room in the journal.
-    pub(super) fn looked_for_room(&self, outcome: &Result<(), Error>) {
-        let is_full = matches!(outcome, Err(Error::Full { .. }));
+    /// For how much the journal found no room. To look for less would find what is kept for deletes, and call the disk well.
+    pub(super) fn no_room_for(&self) -> usize {
+        self.no_room_for.load(Ordering::Relaxed) as usize
+    }
+
+    /// What came of looking for room for so many bytes in the journal.
+    pub(super) fn looked_for_room(&self, bytes: usize, outcome: &Result<(), Error>) {
+        let no_room_for = if matches!(outcome, Err(Error::Full { .. })) { bytes.max(1) } else { 0 };
         // Read first: a line that everybody looks at is not written for nothing.
-        if self.is_disk_full() != is_full {
-            self.disk_full.store(is_full, Ordering::Relaxed);
+        if self.no_room_for() != no_room_for {
+            self.no_room_for.store(no_room_for as u64, Ordering::Relaxed);
         }
+    }
+
+    /// There is no room for a single byte beside what is kept for deletes.
+    pub(super) fn disk_is_full(&self) {
+        self.no_room_for.store(1, Ordering::Relaxed);
     }
 
     /// Takes what a clear has left; it is freed where nobody waits for it.
@@ -139,8 +150,9 @@ impl Writer {
             return refuse(group, &error);
         }
         // On a full disk only what frees space goes on, in the room that is kept for it.
-        let room = self.appender.make_room(weight(group), Spare::Keep);
-        shared.looked_for_room(&room);
+        let weight = weight(group);
+        let room = self.appender.make_room(weight, Spare::Keep);
+        shared.looked_for_room(weight, &room);
         let full = room.err();
         for batch in group {
             let mut requests = std::mem::take(&mut batch.0).into_iter().peekable();
@@ -181,6 +193,7 @@ impl Writer {
         alone: bool,
         full: Option<&Error>,
     ) -> Result<Judged, Error> {
+        request.fence.as_ref().map_or(Ok(()), Fence::check)?;
         if let Some(once) = &request.once
             && let Some(first) = self.appender.outcomes().first(once)?
         {
@@ -204,6 +217,12 @@ impl Writer {
             }
         }
         Ok(Judged::Now(index))
+    }
+
+    /// Looks whether there is room by now for what there was none for.
+    pub(super) fn look_for_room(&mut self) {
+        let bytes = self.shared.no_room_for();
+        self.shared.looked_for_room(bytes, &self.appender.make_room(bytes, Spare::Keep));
     }
 
     /// Whether an earlier failure ended all writing.

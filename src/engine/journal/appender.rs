@@ -15,6 +15,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::{HashMap, HashSet};
 
 use super::extent::Extent;
+use super::founding::Unfounded;
 use super::numbers::Numbers;
 use super::outcomes::Outcomes;
 use super::ready::Ready;
@@ -41,7 +42,7 @@ pub(crate) struct Appender {
     pub(super) store: u128,
     pub(super) boot: u64,
     /// Why there is no segment to append to yet, after a start on a full disk.
-    pub(super) unfounded: Option<Error>,
+    pub(super) unfounded: Option<Unfounded>,
     pub(super) segment_bytes: u64,
     pub(super) ownership: Arc<Ownership>,
     pub(super) room: Room,
@@ -146,7 +147,7 @@ impl Appender {
     /// Begins a group of records: changes segment where the current one is full, and raises the ceiling in time.
     pub(crate) fn begin(&mut self) -> Result<(), Error> {
         self.poison.check()?;
-        if let Some(no_room) = &self.unfounded {
+        if let Some(no_room) = self.waits_for_room() {
             return Err(no_room.repeat());
         }
         if self.current().bytes >= self.segment_bytes {

@@ -122,7 +122,8 @@ impl Chain {
     /// About how many bytes are to be set aside.
     pub(super) fn bytes_cut_off(&self) -> u64 {
         let cut_in = |read: &Read| self.cut_off.iter().any(|(_, path, _)| *path == read.path);
-        self.segments.iter().filter(|read| cut_in(read)).map(|read| read.end.byte).sum()
+        let beyond = |read: &Read| read.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64 - read.end.byte);
+        self.segments.iter().filter(|read| cut_in(read)).map(beyond).sum()
     }
 
     /// Whether a namespace's file lacks writes that only a missing segment can hold.

@@ -1,14 +1,20 @@
-//! A start on a disk that has no room for the next segment: the store is opened all the same and its reads are served,
-//! and the segment is begun as soon as there is room.
+//! A start on a disk that has no room for the next segment.
 //!
-//! Until then nothing can be written, so nothing is appended, flushed or let go of: what an earlier owner left stays as it is, for
+//! First it makes room: what an earlier owner had set aside beyond its last record is only zeros, and what would be copied
+//! because nobody knows it to be on the platter is brought there instead, where it lies. Then a segment needs no more than its
+//! header, and what is left of the room goes on being kept for deletes and clears.
+//!
+//! Where even that is too much, the store is opened all the same and its reads are served, and the segment is begun as soon as
+//! there is room. Until then nothing can be written, so nothing is appended, flushed or let go of: what an earlier owner left stays as it is, for
 //! this owner's next try or for another start.
 
 use std::sync::Arc;
 
+use commonhold_proto::Seq;
+
 use super::appender::Appender;
 use super::chain::{self, Reading, Tail};
-use super::opening::{Fresh, OpenJournal, continue_journal};
+use super::opening::{Fresh, OpenJournal, base_of, continue_journal};
 use super::reading::read_journal;
 use crate::engine::disk::{Disk, How};
 use crate::engine::error::Error;
@@ -23,15 +29,20 @@ pub(crate) fn continue_journal_or_wait(
     poison: &Arc<Poison>,
     fresh: &Fresh,
 ) -> Result<OpenJournal, Error> {
-    let begin = || continue_journal(disk, layout, Arc::clone(poison), fresh);
-    match begin() {
-        Err(Error::Full { .. } | Error::NoRoomToBegin { .. }) if fresh.reading == Reading::Strict => {}
+    let begin = |settled| continue_journal(disk, layout, Arc::clone(poison), fresh, settled);
+    match begin(Seq::ZERO) {
+        // A damaged journal that is to be cut is left as it is.
+        Err(Error::Full { .. } | Error::NoRoomToBegin { .. }) if fresh.reading != Reading::Cut => {}
         begun => return begun,
     }
-    settle(&**disk, layout)?;
-    let no_room = match begin() {
-        Err(full @ (Error::Full { .. } | Error::NoRoomToBegin { .. })) => full,
-        begun => return begun,
+    let settled = settle(&**disk, layout, fresh.reading)?;
+    let no_room = match begin(settled) {
+        Err(full @ (Error::Full { .. } | Error::NoRoomToBegin { .. })) if fresh.reading == Reading::Strict => full,
+        Ok(mut begun) => {
+            begun.appender.keep_what_room_there_is();
+            return Ok(begun);
+        }
+        Err(error) => return Err(error),
     };
     let (clock, ownership) = (Arc::clone(&fresh.clock), Arc::clone(&fresh.ownership));
     let mut read = read_journal(disk, layout, Arc::clone(poison), clock, ownership, fresh.had_owner, fresh.reading)?;
@@ -41,31 +52,68 @@ pub(crate) fn continue_journal_or_wait(
         appender.store = fresh.store;
     }
     appender.progress.settle();
-    appender.unfounded = Some(no_room);
+    appender.unfounded = Some(Unfounded { no_room, settled });
     Ok(read)
 }
 
-/// Sees that what can be read of the journal is on the platter, since nothing will be copied for now, and gives back the
-/// room that an earlier owner had set aside beyond its last record: that is only zeros.
-fn settle(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
-    for read in chain::read(disk, layout, Reading::Strict)?.segments {
-        let path = read.path;
-        let bytes = chain::read_file(disk, &path)?;
-        let file = disk.open(&path, &How::WRITE).map_err(Error::disk("open", &path))?;
-        let rest = &bytes[read.end.byte as usize..];
-        if !rest.is_empty() && rest.iter().all(|byte| *byte == 0) {
-            file.truncate(read.end.byte).map_err(Error::disk("give back the room beyond the records of", &path))?;
+/// Why there is no segment yet, and how far the journal is on the platter all the same.
+#[derive(Debug)]
+pub(super) struct Unfounded {
+    no_room: Error,
+    settled: Seq,
+}
+
+/// Gives back the room that an earlier owner had set aside beyond its last record, and sees that what can be read of the journal
+/// is on the platter. Says through which Seq that is certain.
+///
+/// It is certain where the bytes are written once more: a sync of what is there already may come after one that failed, and
+/// then it tells nothing. The same bytes in the same place harm nobody, whatever becomes of them in a crash. A segment without
+/// any record that is known to be synced is left out, since its name might not be on the platter.
+fn settle(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result<Seq, Error> {
+    let chain = chain::read(disk, layout, reading)?;
+    let base = base_of(disk, &chain)?.map(|base| (base.index, base.end()));
+    let mut settled = Seq::ZERO;
+    for (index, read) in chain.segments.iter().enumerate() {
+        let path = &read.path;
+        let bytes = chain::read_file(disk, path)?;
+        let file = disk.open(path, &How::WRITE).map_err(Error::disk("open", path))?;
+        let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let used = last.max(read.end.byte).next_multiple_of(8);
+        if used < bytes.len() as u64 {
+            file.truncate(used).map_err(Error::disk("give back the room beyond the records of", path))?;
         }
-        file.sync().map_err(Error::disk("sync", &path))?;
+        if let Some((_, from)) = base.filter(|(base, from)| *base == index && *from < read.end.byte) {
+            let unsure = &bytes[from as usize..read.end.byte as usize];
+            match file.write_at(unsure, from).map_err(Error::disk("write once more what is in", path)) {
+                Ok(()) => settled = read.end.seq,
+                // A file system that never writes in place has no room for it either.
+                Err(Error::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        file.sync().map_err(Error::disk("sync", path))?;
     }
     let directory = layout.journal();
-    disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))
+    disk.sync_dir(&directory).map_err(Error::disk("sync", &directory))?;
+    Ok(settled)
 }
 
 impl Appender {
     /// Why nothing can be appended yet, if the journal still waits for room to begin.
     pub(crate) fn waits_for_room(&self) -> Option<&Error> {
-        self.unfounded.as_ref()
+        self.unfounded.as_ref().map(|unfounded| &unfounded.no_room)
+    }
+
+    /// Whether the journal was begun although the disk was full.
+    pub(crate) fn has_begun_on_a_full_disk(&self) -> bool {
+        self.unfounded.is_none() && self.room.is_tight()
+    }
+
+    /// Holds what the disk has left for what frees some.
+    fn keep_what_room_there_is(&mut self) {
+        let end = self.current().bytes;
+        self.room.take_what_there_is(&*self.file, end);
+        self.extent.is_short(true);
     }
 
     /// Begins the segment for which there was no room at the start. Says what was set aside by that.
@@ -73,8 +121,9 @@ impl Appender {
     /// # Errors
     /// [`Error::NoRoomToBegin`] and [`Error::Full`] where there still is none, and as at a start; all is as it was.
     pub(crate) fn found(&mut self, fresh: &Fresh) -> Result<Option<Tail>, Error> {
-        let opened = continue_journal(&self.disk, &self.layout, Arc::clone(&self.poison), fresh)
-            .inspect_err(|error| self.unfounded = Some(error.repeat()))?;
+        let settled = self.unfounded.as_ref().map_or(Seq::ZERO, |unfounded| unfounded.settled);
+        let opened = continue_journal(&self.disk, &self.layout, Arc::clone(&self.poison), fresh, settled)
+            .inspect_err(|error| self.unfounded = Some(Unfounded { no_room: error.repeat(), settled }))?;
         let mut begun = opened.appender;
         // Others hold these; and Seqs may have been given since, to files that were loaded.
         self.progress.go_on_as(&begun.progress);

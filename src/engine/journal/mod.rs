@@ -37,7 +37,7 @@ pub(crate) use extent::Extent;
 pub(crate) use founding::continue_journal_or_wait;
 pub(crate) use losses::Losses;
 pub(crate) use numbers::Numbers;
-pub(crate) use opening::{Fresh, OpenJournal, rescue_journal};
+pub(crate) use opening::{Fresh, OpenJournal, mark_if_not_begun, rescue_journal};
 pub use outcomes::Earlier;
 pub(crate) use outcomes::{Outcome, Outcomes, Recall};
 pub(crate) use payload::{

@@ -79,20 +79,23 @@ pub(crate) struct Fresh {
     pub(crate) reading: Reading,
 }
 
-/// Reads what an earlier owner left and begins the next segment.
+/// Reads what an earlier owner left and begins the next segment. Records through `settled` are known to be on the platter,
+/// whatever the journal itself tells.
 pub(crate) fn continue_journal(
     disk: &Arc<dyn Disk>,
     layout: &Layout,
     poison: Arc<Poison>,
     fresh: &Fresh,
+    settled: Seq,
 ) -> Result<OpenJournal, Error> {
-    let chain = chain::read(&**disk, layout, fresh.reading)?;
+    let mut chain = chain::read(&**disk, layout, fresh.reading)?;
+    chain.synced = chain.synced.max(settled);
     // Not before: where the chain is refused, nothing is to be changed.
-    remove_unfinished(&**disk, layout)?;
+    let is_marked = remove_unfinished(&**disk, layout)?;
     let tail = set_aside(&**disk, layout, &chain)
         .map_err(|error| no_room_to_begin(&**disk, layout, chain.bytes_cut_off(), error))?;
     let traces = Traces::read(&**disk, layout)?;
-    let lost = chain.lost(&traces, fresh.had_owner);
+    let lost = chain.lost(&traces, fresh.had_owner && !is_marked);
     let floor = if lost == Some(Lost::Whole) { floor_without_a_journal(&traces, fresh) } else { traces.floor() };
     let next = Next::after(&chain, fresh.store, floor);
     if let Some(lost) = lost {
@@ -103,6 +106,10 @@ pub(crate) fn continue_journal(
     // From here on the segment exists. What does not count any more would only be read again for nothing.
     for path in opened.superseded.drain(..) {
         disk.remove(&path).map_err(Error::disk("remove", &path))?;
+    }
+    if is_marked {
+        let marker = layout.no_segment_yet();
+        disk.remove(&marker).map_err(Error::disk("remove", &marker))?;
     }
     Ok(opened)
 }
@@ -313,16 +320,45 @@ impl Next {
     }
 }
 
-/// A segment that was being built when its owner died does not exist yet.
-fn remove_unfinished(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
-    let directory = layout.journal();
+/// A segment that was being built when its owner died does not exist yet. Says whether the journal is marked as one that has
+/// not begun; the mark stays until it has.
+fn remove_unfinished(disk: &dyn Disk, layout: &Layout) -> Result<bool, Error> {
+    let (directory, marker) = (layout.journal(), layout.no_segment_yet());
+    let mut is_marked = false;
     for entry in disk.list(&directory).map_err(Error::disk("list", &directory))? {
         if entry.name.to_str().is_some_and(|name| name.ends_with(".log.new")) {
             let path = directory.join(&entry.name);
-            disk.remove(&path).map_err(Error::disk("remove", &path))?;
+            if path == marker {
+                is_marked = true;
+            } else {
+                disk.remove(&path).map_err(Error::disk("remove", &path))?;
+            }
         }
     }
-    Ok(())
+    Ok(is_marked)
+}
+
+/// Marks a journal that has never had a segment, before anybody's name is in the owner lock: whoever finds that name and no
+/// segment would take the journal for lost, although its first owner has only died too early.
+///
+/// The mark is for a warning alone. Where it cannot be made for want of room, the start goes on without.
+pub(crate) fn mark_if_not_begun(disk: &dyn Disk, layout: &Layout) -> Result<(), Error> {
+    let (directory, marker) = (layout.journal(), layout.no_segment_yet());
+    let entries = disk.list(&directory).map_err(Error::disk("list", &directory))?;
+    let is_segment = |name: &str| name.strip_suffix(".log").is_some() || directory.join(name) == marker;
+    if entries.iter().any(|entry| entry.name.to_str().is_some_and(is_segment)) {
+        return Ok(());
+    }
+    let made = disk.open(&marker, &How::CREATE_NEW).map(drop).and_then(|()| disk.sync_dir(&directory));
+    match made.map_err(Error::disk("create", &marker)) {
+        Err(Error::Full { .. }) => Ok(()),
+        made => made,
+    }
+}
+
+/// Whether the journal is marked as one that has not begun.
+pub(super) fn is_marked_as_not_begun(disk: &dyn Disk, layout: &Layout) -> bool {
+    disk.lstat(&layout.no_segment_yet()).is_ok()
 }
 
 /// Keeps what was cut off the end, before the next segment makes it unreachable.
@@ -360,6 +396,13 @@ pub(super) struct Base {
     /// As of there.
     table: FileTable,
     outcomes: Outcomes,
+}
+
+impl Base {
+    /// From this byte on, nothing of its segment is known to be on the platter.
+    pub(super) fn end(&self) -> u64 {
+        self.before.byte
+    }
 }
 
 /// The last place in the chain that is known to be on the platter: which segment, through where it counts, and the table

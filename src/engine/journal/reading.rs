@@ -15,7 +15,7 @@ use super::appender::Appender;
 use super::chain::{self, Chain, Link, Range, Reading, Tail};
 use super::extent::Extent;
 use super::numbers::Numbers;
-use super::opening::{Next, OpenJournal, base_of};
+use super::opening::{Next, OpenJournal, base_of, is_marked_as_not_begun};
 use super::quarantine;
 use super::releasing::Segment;
 use super::room::Room;
@@ -53,7 +53,8 @@ pub(crate) fn read_journal(
     let kept = base_of(&**disk, &chain)?.map_or(0, |base| base.index + 1);
     // A store's id is only needed to write a segment, so it does not matter here.
     let traces = Traces::read(&**disk, layout)?;
-    let lost = chain.lost(&traces, had_owner);
+    let had_journal = had_owner && !is_marked_as_not_begun(&**disk, layout);
+    let lost = chain.lost(&traces, had_journal);
     let next = Next::after(&chain, 0, traces.floor());
     let number = chain.greatest + 1;
     let end = chain.segments.last().map_or(Link { byte: 0, seq: Seq::ZERO, crc: 0 }, |read| read.end);

@@ -68,6 +68,15 @@ impl Room {
         lends
     }
 
+    /// After a start on a full disk: takes of the spare behind byte `end` what there is, before another program does.
+    pub(super) fn take_what_there_is(&mut self, file: &dyn DiskFile, end: u64) {
+        let wanted = (1..=8).rev().map(|eighths| end + self.spare() * eighths / 8);
+        if let Some(end) = wanted.filter(|end| *end > self.end).find(|wanted| file.allocate(*wanted).is_ok()) {
+            self.end = end;
+        }
+        self.tight = true;
+    }
+
     /// Sees that there is room through byte `end`, and behind it what is left of the spare.
     pub(super) fn make(&mut self, file: &dyn DiskFile, end: u64, spare: Spare) -> io::Result<()> {
         if self.step == 0 {

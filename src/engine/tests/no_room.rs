@@ -1,11 +1,13 @@
 //! Starts on a full disk: the store opens, serves reads, says how much room it needs, and takes writes as soon as there is
 //! some. At every call of that the process may die.
 
-use commonhold_proto::Durability;
+use std::path::Path;
 
-use super::rig::{Rig, file, options, pair};
-use crate::engine::Error;
+use commonhold_proto::{Condition, Durability, Seq};
+
+use super::rig::{DIR, Rig, file, options, pair};
 use crate::engine::disk::Rules;
+use crate::engine::{Earlier, Error, WriteRequest};
 
 /// A store with a flushed namespace and records that wait, whose owner is gone; some of it is not synced.
 fn left_behind(durability: Durability) -> Rig {
@@ -157,4 +159,171 @@ fn a_disk_that_fails_while_the_journal_begins_late_leaves_the_store_waiting() {
         rig.put("b", "k", "3");
         check_reads(&rig.killed());
     }
+}
+
+const ROOM: u64 = 16 << 10;
+
+/// A store whose disk ran full, and whose owner was killed then. All of it had been synced, and no record was written since that
+/// would tell: a start would copy it, which needs more room than the journal has kept.
+fn killed_on_a_full_disk() -> Rig {
+    let mut rig = Rig::new(options(Durability::Buffered));
+    rig.options.room_bytes = ROOM;
+    let rig = rig.opened();
+    let value = format!("\"{}\"", "x".repeat(500));
+    for key in 0..40 {
+        rig.put("a", &format!("k{key}"), &value);
+    }
+    fill(&rig);
+    let mut key = 40;
+    loop {
+        match rig.try_put("a", &format!("k{key}"), &value) {
+            Ok(_) => key += 1,
+            Err(Error::Full { .. }) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    rig.commit().unwrap();
+    assert!(rig.store().is_disk_full());
+    let rig = rig.killed_and_closed();
+    fill(&rig);
+    rig
+}
+
+/// All that is free from now on is what the store itself gives back.
+fn fill(rig: &Rig) {
+    rig.disk.set_room(rig.files().iter().map(|(_, bytes)| bytes.len() as u64).sum());
+}
+
+#[test]
+fn who_was_killed_on_a_full_disk_starts_there_and_takes_deletes_and_clears() {
+    let rig = killed_on_a_full_disk().opened();
+    let store = rig.store();
+    assert_eq!((store.waits_for_room(), store.opening().copied_records), (None, 0), "a header needs little room");
+    assert!(store.is_disk_full());
+    let before = rig.all("a");
+    assert!(before.len() > 40);
+    let large = format!("\"{}\"", "x".repeat(5_000));
+    assert!(matches!(rig.try_put("a", "new", &large), Err(Error::Full { .. })));
+    for tick in 0..3 {
+        store.tick().unwrap();
+        assert!(store.is_disk_full(), "as long as that would be refused, tick {tick}");
+    }
+    for key in ["k0", "k1", "k2"] {
+        assert_eq!(rig.delete("a", key).found, 1);
+    }
+    rig.commit().unwrap();
+    assert_eq!(rig.killed_copy().all("a"), before[3..]);
+    assert_eq!(rig.clear("a").found, before.len() as u64 - 3);
+    rig.commit().unwrap();
+    rig.disk.set_room(u64::MAX);
+    store.tick().unwrap();
+    assert!(!store.is_disk_full());
+    rig.put("a", "new", &large);
+    rig.commit().unwrap();
+    for seed in (0..20).map(Some).chain([None]) {
+        let disk = seed.map_or_else(|| rig.disk.kill(), |seed| rig.disk.power_cut(seed, Rules::any(seed)));
+        let found = Rig::on(disk, rig.options.clone()).opened();
+        assert_eq!(found.all("a"), [pair("new", &large)]);
+    }
+}
+
+#[test]
+fn a_start_on_a_full_disk_may_be_crashed_at_every_call() {
+    let expected = killed_on_a_full_disk().opened().all("a");
+    let mut calls = 0;
+    loop {
+        calls += 1;
+        let mut rig = killed_on_a_full_disk();
+        rig.disk.crash_after(calls);
+        let through = rig.try_open().is_ok() && !rig.disk.is_dead();
+        for seed in (0..10).map(Some).chain([None]) {
+            let disk = seed.map_or_else(|| rig.disk.kill(), |seed| rig.disk.power_cut(seed, Rules::any(seed)));
+            let found = Rig::on(disk, rig.options.clone()).opened();
+            assert_eq!(found.all("a"), expected, "call {calls}, power cut {seed:?}");
+        }
+        if through {
+            assert!(calls > 10, "{calls}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_became_of_clients_writes_is_known_when_the_journal_begins_late() {
+    let send = |rig: &Rig, earlier| {
+        let mut request = WriteRequest::new(70, 1);
+        request.once(1, earlier);
+        request.put(&rig.table("c"), "k", "1", Condition::IfAbsent).unwrap();
+        rig.store().write(vec![request]).pop().unwrap()
+    };
+    let rig = Rig::new(options(Durability::Buffered)).opened();
+    let first = send(&rig, None).unwrap();
+    let mut rig = rig.killed_and_closed();
+    rig.disk.set_room(0);
+    rig.try_open().unwrap();
+    assert!(rig.store().waits_for_room().is_some());
+    rig.disk.set_room(u64::MAX);
+    rig.store().tick().unwrap();
+    assert_eq!(rig.store().waits_for_room(), None);
+    let again = Some(Earlier { boot: 1, after: Seq::ZERO });
+    assert_eq!(send(&rig, again).unwrap(), first);
+    assert_eq!(send(&rig.killed(), again).unwrap(), first, "the new segment has them, too");
+}
+
+/// What a real owner leaves in its lock file; the simulated locks have no files.
+fn owner_was_here(rig: &Rig) {
+    rig.disk.write_file(Path::new(DIR).join(".commonhold/owner.lock"), b"{\"pid\":1,\"since_unix_ms\":1}\n");
+}
+
+#[test]
+fn a_journal_that_was_never_begun_is_not_taken_for_lost_and_one_that_is_gone_is() {
+    let journal = |rig: &Rig| rig.disk.names(Path::new(DIR).join(".commonhold/journal"));
+    // The first owner dies at every call: before its name is in the lock file there is a mark, and then a segment.
+    let mut calls = 0;
+    loop {
+        calls += 1;
+        let mut rig = Rig::new(options(Durability::Buffered));
+        rig.disk.crash_after(calls);
+        let through = rig.try_open().is_ok() && !rig.disk.is_dead();
+        for seed in (0..10).map(Some).chain([None]) {
+            let disk = seed.map_or_else(|| rig.disk.kill(), |seed| rig.disk.power_cut(seed, Rules::any(seed)));
+            let mut found = Rig::on(disk, rig.options.clone());
+            if found.disk.names(DIR).contains(&".commonhold".to_owned())
+                && found.disk.names(Path::new(DIR).join(".commonhold")).contains(&"journal".to_owned())
+                && !journal(&found).is_empty()
+            {
+                owner_was_here(&found);
+            }
+            found.try_open().unwrap();
+            assert!(!found.store().opening().journal_is_gone, "call {calls}, power cut {seed:?}");
+            assert!(
+                !journal(&found).iter().any(|name| name.strip_suffix(".new").is_some()),
+                "call {calls}, power cut {seed:?}"
+            );
+        }
+        if through {
+            assert!(calls > 5, "{calls}");
+            break;
+        }
+    }
+    // The first owner finds no room, and dies.
+    let mut rig = Rig::new(options(Durability::Buffered));
+    rig.disk.set_room(0);
+    rig.try_open().unwrap();
+    rig.disk.set_room(u64::MAX);
+    owner_was_here(&rig);
+    let mut rig = rig.killed_and_closed();
+    for room in [0, u64::MAX] {
+        rig.close();
+        rig.disk.set_room(room);
+        rig.try_open().unwrap();
+        assert!(!rig.store().opening().journal_is_gone, "room for {room} bytes");
+    }
+    // It has begun, and somebody removes it.
+    rig.put("a", "k", "1");
+    let rig = rig.killed_and_closed();
+    for segment in rig.segments() {
+        rig.disk.remove_path(segment);
+    }
+    assert!(rig.opened().store().opening().journal_is_gone);
 }

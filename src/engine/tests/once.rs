@@ -7,7 +7,7 @@ use commonhold_proto::{Condition, Durability, Number, Seq};
 
 use super::rig::{Rig, options, place};
 use crate::engine::disk::{Call, FailWith, Failure};
-use crate::engine::{Earlier, Error, Numbered, Table, WriteRequest, Written};
+use crate::engine::{Earlier, Error, Fence, Numbered, Table, WriteRequest, Written};
 
 /// Not the one of [`Rig::put`].
 const CLIENT: u128 = 70;
@@ -168,12 +168,12 @@ fn a_drop_is_not_done_to_what_came_after_it() {
     let again = Numbered { earlier: AGAIN, ..numbered };
     rig.put("a", "k1", "1");
     rig.put("a", "k2", "1");
-    let first = rig.store().drop_namespace_once(&place("a"), &numbered).unwrap();
+    let first = rig.store().drop_namespace_once(&place("a"), &numbered, &Fence::default()).unwrap();
     assert_eq!(first.records, 2);
     rig.put("a", "later", "1");
-    assert_eq!(rig.store().drop_namespace_once(&place("a"), &again).unwrap(), first);
+    assert_eq!(rig.store().drop_namespace_once(&place("a"), &again, &Fence::default()).unwrap(), first);
     let rig = rig.killed();
-    assert_eq!(rig.store().drop_namespace_once(&place("a"), &again).unwrap(), first);
+    assert_eq!(rig.store().drop_namespace_once(&place("a"), &again, &Fence::default()).unwrap(), first);
     assert_eq!(rig.get("a", "later").unwrap(), "1");
 }
 
@@ -187,7 +187,7 @@ fn volatile_outcomes_live_as_long_as_the_daemon_as_the_namespaces_do() {
     let first = send(&rig, 1, None).unwrap();
     assert_eq!(send(&rig, 1, AGAIN).unwrap(), first);
     let numbered = Numbered { client: CLIENT, number: 2, settled: 2, earlier: None };
-    let dropped = rig.store().drop_volatile_once(&place("v"), &numbered).unwrap();
+    let dropped = rig.store().drop_volatile_once(&place("v"), &numbered, &Fence::default()).unwrap();
     let third = send(&rig, 3, None).unwrap();
     let again = Numbered { number: 3, settled: 3, earlier: AGAIN, ..numbered };
     assert_eq!(rig.store().first_outcome(&again, Kind::Volatile).unwrap().map(|first| first.seq), Some(third.seq));
@@ -195,6 +195,56 @@ fn volatile_outcomes_live_as_long_as_the_daemon_as_the_namespaces_do() {
     // The namespace begins anew, and what is sent again is done in the new one.
     let rig = rig.killed();
     assert_eq!(send(&rig, 3, AGAIN).unwrap().new, 1);
+}
+
+#[test]
+fn a_first_sending_that_comes_after_its_repeat_is_not_done_however_much_was_forgotten_meanwhile() {
+    let mut rig = Rig::new(options(Durability::Buffered));
+    rig.options.segment_bytes = 64 << 10;
+    let rig = rig.opened();
+    let fence = Fence::default();
+    let late = |number| {
+        let mut request = increment(&rig.table("a"), CLIENT, number, None);
+        request.behind(&fence);
+        request
+    };
+    let (first, second) = (late(1), late(2));
+    assert!(rig.store().write(vec![late(1)]).remove(0).is_ok(), "it is done while its connection is the only one");
+    fence.raise();
+    assert!(send(&rig, CLIENT, 1, AGAIN).is_ok());
+    for client in 1_000..3_000 {
+        send(&rig, client, 1, None).unwrap();
+    }
+    assert!(rig.store().outcomes().0 < 500, "the client is forgotten");
+    for late in [first, second] {
+        let refused = rig.store().write(vec![late]).remove(0);
+        assert!(matches!(refused, Err(Error::OutcomeUnknown { .. })), "{refused:?}");
+    }
+    assert_eq!(count(&rig).unwrap(), r#"{"n":2001}"#);
+    let numbered = Numbered { client: CLIENT, number: 3, settled: 3, earlier: None };
+    assert!(rig.store().drop_namespace_once(&place("a"), &numbered, &fence).is_err());
+    let volatile = rig.store().volatile(&place("v")).unwrap();
+    let mut request = increment(&volatile, CLIENT, 4, None);
+    request.behind(&fence);
+    assert!(rig.store().write(vec![request]).remove(0).is_err());
+    assert!(rig.store().drop_volatile_once(&place("v"), &numbered, &fence).is_err());
+    assert!(volatile.is_empty() && !rig.table("a").is_empty());
+}
+
+#[test]
+fn what_volatile_outcomes_take_counts_in_the_memory() {
+    let rig = Rig::buffered();
+    let table = rig.store().volatile(&place("v")).unwrap();
+    let send = |client| rig.store().write(vec![increment(&table, client, 1, None)]).remove(0).unwrap();
+    send(1);
+    let (before, (_, _, known)) = (rig.store().memory().0, rig.store().outcomes());
+    for client in 2..=200 {
+        send(client);
+    }
+    let (clients, outcomes, bytes) = rig.store().outcomes();
+    assert_eq!((clients, outcomes), (200, 200));
+    let grew = rig.store().memory().0 - before;
+    assert!(bytes > known + 199 * 80 && grew >= (bytes - known) as u64, "{grew} more for {known} to {bytes} bytes");
 }
 
 #[test]

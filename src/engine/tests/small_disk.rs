@@ -160,12 +160,31 @@ fn a_real_small_disk_runs_full_and_recovers_in_place_and_loses_nothing_acknowled
     let ballast = disk.ballast();
     user.open();
     assert_eq!(user.store().waits_for_room(), None);
+    assert!(user.store().is_disk_full());
+    user.check();
+    user.delete("k2");
     user.check();
     std::fs::remove_file(&ballast).unwrap();
+    user.store().tick().unwrap();
+    user.flush().unwrap();
+
+    // The same with a journal that nobody knows to be on the platter: it is more than what was set aside.
+    user.put_until_full();
+    user.open();
+    assert_eq!(user.store().waits_for_room(), None);
+    user.check();
+    user.delete("k3");
+    user.flush().unwrap();
+    user.put("k3", 3).unwrap();
+    user.check();
 
     // A restart where nothing is left: reads at once, and writes as soon as there is room.
     user.options.room_bytes = 0;
     user.open();
+    // Segments with room of earlier owners are to go.
+    user.flush().unwrap();
+    user.store().tick().unwrap();
+    user.store().tick().unwrap();
     user.put("k3", 4).unwrap();
     let ballast = disk.ballast();
     user.open();
