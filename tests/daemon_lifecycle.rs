@@ -25,6 +25,7 @@ however_sessions_are_served! {
     a_daemon_that_lost_its_owner_lock_reads_on_writes_no_more_and_says_so_at_the_end,
     run_tells_when_it_is_ready_and_ends_when_told,
     run_ends_when_a_client_asks,
+    a_stop_right_after_the_first_answer_flushes_as_any_other,
     a_directory_that_cannot_be_served_is_refused_in_words,
     a_very_long_path_is_served,
     a_preloaded_namespace_is_in_memory_before_anybody_asks,
@@ -35,6 +36,22 @@ however_sessions_are_served! {
     a_daemon_whose_disk_fails_ends_if_it_was_told_to,
     a_stop_that_cannot_write_what_is_in_memory_says_what_is_lost,
     a_full_disk_is_told_by_the_status_until_there_is_room_again,
+}
+
+fn a_stop_right_after_the_first_answer_flushes_as_any_other(place: &Place) {
+    let (stopper, shutdown) = Shutdown::by_hand();
+    let mut options = place.options();
+    let dir = place.path().to_owned();
+    options.on_ready = Some(Arc::new(move |_| {
+        // Clients are served, and the start has not returned.
+        let mut peer = Peer::connect(&dir);
+        assert!(matches!(peer.call(put("n", "a", "1")).answer(), Answer::Written { .. }));
+        stopper.stop();
+        // Nothing is waited for: this gives a daemon that takes it for a stop of the start the time to end wrongly.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }));
+    run(options, shutdown).unwrap();
+    assert_eq!(std::fs::read_to_string(place.file("n")).unwrap(), "{\n\"a\":1\n}\n");
 }
 
 /// A daemon on a simulated disk, which can be made to fail; its directory and socket are real.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::engine::StoreOptions;
@@ -31,6 +31,24 @@ pub struct ServeOptions {
     pub on_disk_failure: OnDiskFailure,
     /// Called once, with the canonical directory, when clients can connect.
     pub on_ready: Option<OnReady>,
+    /// Of this start.
+    pub(super) gate: Gate,
+}
+
+/// Which came first: that clients are served, or that the start was given up. Never both.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate(Arc<OnceLock<bool>>);
+
+impl Gate {
+    /// Whether clients may be served from now on; not if the start was given up.
+    pub(super) fn opens(&self) -> bool {
+        *self.0.get_or_init(|| true)
+    }
+
+    /// Whether the start can be given up; not if clients may have been answered.
+    pub(super) fn gives_up(&self) -> bool {
+        !*self.0.get_or_init(|| false)
+    }
 }
 
 /// What a daemon does that cannot write any more, after it has brought to safety what it can.
@@ -72,6 +90,7 @@ impl ServeOptions {
             allow_uids: Vec::new(),
             on_disk_failure: OnDiskFailure::Stay,
             on_ready: None,
+            gate: Gate::default(),
         }
     }
 }

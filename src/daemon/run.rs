@@ -6,6 +6,7 @@
 //! and its group sends several, and nobody who does so means the second.
 
 use std::future::pending;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -118,20 +119,31 @@ pub fn run(options: ServeOptions, shutdown: Shutdown) -> Result<(), Error> {
 
 async fn serve(options: ServeOptions, shutdown: Shutdown) -> Result<(), Error> {
     let mut shutdown = Waiting::begin(shutdown)?;
-    let mut running = select! {
-        started = on_a_thread("start", move || Daemon::start(options)) => started??,
+    let gate = options.gate.clone();
+    let mut starting = pin!(on_a_thread("start", move || Daemon::start(options)));
+    let (mut running, early) = select! {
+        biased;
+        started = &mut starting => (started??, None),
         signal = shutdown.next() => {
-            // Opening can end anywhere: what a start has done is either whole or not there.
-            tracing::info!(signal, "stopped before the store was open");
-            return Ok(());
+            if gate.gives_up() {
+                // Opening can end anywhere: what a start has done is either whole or not there.
+                tracing::info!(signal, "stopped before the store was open");
+                return Ok(());
+            }
+            // Clients may have been answered already: what they wrote is flushed as at any end.
+            (starting.await??, Some(signal))
         }
     };
-    let mut askers = select! {
-        signal = shutdown.next() => {
-            tracing::info!(signal, "told to stop");
-            Vec::new()
-        }
-        asker = running.stop_requested() => Vec::from_iter(asker),
+    let told = |signal| {
+        tracing::info!(signal, "told to stop");
+        Vec::new()
+    };
+    let mut askers = match early {
+        Some(signal) => told(signal),
+        None => select! {
+            signal = shutdown.next() => told(signal),
+            asker = running.stop_requested() => Vec::from_iter(asker),
+        },
     };
     let asked = Instant::now();
     select! {

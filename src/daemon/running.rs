@@ -13,6 +13,7 @@
 //! | preload | loads namespaces at the start | they are loaded |
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -209,6 +210,9 @@ impl Daemon {
         for (name, kind) in [("commit", committer::Kind::Quick), ("commit-sync", committer::Kind::Patient)] {
             let committing = Arc::clone(&daemon);
             running.spawn(name, move || committing.committer.run(&committing, kind))?;
+        }
+        if !daemon.options.gate.opens() {
+            return Err(Error::system("serve, for the start was given up")(ErrorKind::Interrupted.into()));
         }
         for listener in listeners {
             let accepting = Arc::clone(&daemon);
