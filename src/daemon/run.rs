@@ -138,12 +138,13 @@ async fn serve(options: ServeOptions, shutdown: Shutdown) -> Result<(), Error> {
         tracing::info!(signal, "told to stop");
         Vec::new()
     };
-    let mut askers = match early {
-        Some(signal) => told(signal),
-        None => select! {
+    let mut askers = if let Some(signal) = early {
+        told(signal)
+    } else {
+        select! {
             signal = shutdown.next() => told(signal),
             asker = running.stop_requested() => Vec::from_iter(asker),
-        },
+        }
     };
     let asked = Instant::now();
     select! {
