@@ -19,6 +19,9 @@ pub mod testing;
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(all(feature = "daemon", any(test, feature = "fuzzing")))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 #[cfg(all(unix, feature = "async"))]
 pub use client::asynchronous::*;

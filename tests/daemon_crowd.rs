@@ -5,20 +5,21 @@
 mod daemon_support;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use commonhold::ipc::{SocketName, Stream};
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::{HELLO_BYTES, Hello};
+use commonhold::proto::limits::HELLO_TIMEOUT_MS;
 use commonhold::proto::{Answer, Event, Fault, StoreIdentity, Verb, codec, frame};
-use daemon_support::{PATIENCE, Peer, Place, eventually, frame_of, get, put};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use daemon_support::{PATIENCE, Peer, Place, busy_for, eventually, frame_of, get, put};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
 
@@ -121,6 +122,141 @@ fn ten_thousand_connections_are_held_at_once_and_each_is_served() {
     let mut daemon = daemon;
     assert!(daemon.0.wait().unwrap().success());
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_thousand_half_open_handshakes_cost_little_and_end_in_time() {
+    const HALF_OPEN: usize = 1_000;
+    connections_allowed(2_000);
+    let place = Place::new();
+    let daemon = Killed::serve(&place, &[]);
+    let mut peer = place.connect();
+    peer.call(put("open", "a", "1"));
+    let before_kib = daemon.status("VmRSS");
+    let hello = Hello::of_client(7, StoreIdentity::ANY).to_bytes();
+    let began = Instant::now();
+    let half_open: Vec<Peer> = (0..HALF_OPEN)
+        .map(|n| {
+            let peer = Peer::silent(place.path());
+            peer.send(&hello[..n % HELLO_BYTES]);
+            peer
+        })
+        .collect();
+    let sessions = |peer: &mut Peer| {
+        let reply = peer.call(Verb::Status);
+        let Answer::Status { json } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        serde_json::from_str::<serde_json::Value>(json).unwrap()["sessions"].as_u64().unwrap()
+    };
+    eventually("all of them are taken", || sessions(&mut peer) == HALF_OPEN as u64 + 1);
+    // Those who were there and those who come are served beside them, at the pace of an idle daemon.
+    let asked = Instant::now();
+    for n in 0..1_000 {
+        assert_eq!(peer.call(get("open", "a")).value().as_deref(), Some("1"), "request {n}");
+    }
+    assert_eq!(place.connect().call(get("open", "a")).value().as_deref(), Some("1"));
+    let (asked, kib) = (asked.elapsed(), daemon.status("VmRSS").saturating_sub(before_kib));
+    let threads = daemon.status("Threads");
+    assert!(asked < Duration::from_secs(3), "{asked:?}");
+    assert!(threads < 64 + 32, "{threads} threads");
+    assert!(kib < 32 * 1024, "{kib} KiB for half-open connections");
+    let busy = busy_for(daemon.0.id(), Duration::from_secs(1));
+    assert!(busy < Duration::from_millis(200), "it computes for {busy:?} of a second for those who say nothing");
+    eventually("they are shown out", || sessions(&mut peer) == 1);
+    let took = began.elapsed();
+    println!("{HALF_OPEN} half-open: {kib} KiB, {threads} threads, busy {busy:?} of a second, gone after {took:.1?}");
+    assert!(took < Duration::from_millis(HELLO_TIMEOUT_MS * 3), "{took:?}");
+    for mut peer in half_open {
+        assert!(peer.try_next().is_none());
+    }
+}
+
+#[test]
+fn a_million_tiny_requests_in_one_go_are_answered_in_order_in_little_memory() {
+    const REQUESTS: u64 = 1_000_000;
+    const MOST_KIB: u64 = 48 * 1024;
+    let place = Place::new();
+    let daemon = Killed::serve(&place, &[]);
+    let mut peer = place.connect();
+    peer.call(put("tiny", "0", "0"));
+    let before_kib = daemon.status("VmRSS");
+    let began = Instant::now();
+    let sending = Arc::clone(&peer.stream);
+    let sender = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        for id in 1..=REQUESTS {
+            let key = (id % 100).to_string();
+            bytes.extend(match id % 4 {
+                0 => frame_of(id, put("tiny", &key, &key)),
+                1 => frame_of(id, get("tiny", "0")),
+                _ => frame_of(id, Verb::Ping),
+            });
+            // In one go: without waiting for any answer.
+            if bytes.len() > 1 << 20 || id == REQUESTS {
+                (&*sending).write_all(&bytes).unwrap();
+                bytes.clear();
+            }
+        }
+    });
+    let (mut bytes, mut end, mut next, mut most_kib) = (vec![0; 256 * 1024], 0, 1, 0);
+    while next <= REQUESTS {
+        end += (&*peer.stream).read(&mut bytes[end..]).unwrap();
+        let mut at = 0;
+        while let Some((header, body, consumed)) = frame::split(&bytes[at..end]).unwrap() {
+            assert_eq!((header.id, header.kind), (next, FrameKind::Answer));
+            let answer = codec::decode_answer(body).unwrap();
+            let good = match next % 4 {
+                0 => matches!(answer, Answer::Written { .. }),
+                1 => matches!(answer, Answer::Got { found: Some(_), .. }),
+                _ => answer == Answer::Done,
+            };
+            assert!(good, "request {next}: {answer:?}");
+            (at, next) = (at + consumed, next + 1);
+            if next % 50_000 == 0 {
+                most_kib = most_kib.max(daemon.status("VmRSS"));
+            }
+        }
+        bytes.copy_within(at..end, 0);
+        end -= at;
+    }
+    sender.join().unwrap();
+    let (took, more_kib) = (began.elapsed(), most_kib.saturating_sub(before_kib));
+    println!("{REQUESTS} requests in {took:.1?}, {more_kib} KiB more at most");
+    assert!(more_kib < MOST_KIB, "{more_kib} KiB more for one client");
+}
+
+/// The limit of a daemon that may open nothing more; its hard limit stays what this process's is.
+fn only(current: u64) -> Rlimit {
+    Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) }
+}
+
+#[test]
+fn a_daemon_that_gets_no_descriptor_for_a_connection_waits_without_spinning_and_recovers() {
+    let place = Place::new();
+    let daemon = Killed::serve(&place, &[]);
+    let pid = rustix::process::Pid::from_raw(daemon.0.id().cast_signed()).unwrap();
+    let mut old = place.connect();
+    old.call(put("few", "a", "1"));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.0.id())).unwrap().count() as u64;
+    let before = prlimit(Some(pid), Resource::Nofile, only(open)).unwrap();
+    let hello = Hello::of_client(7, StoreIdentity::ANY).to_bytes();
+    let mut waiting: Vec<Peer> = (0..20)
+        .map(|_| {
+            let peer = Peer::silent(place.path());
+            peer.send(&hello);
+            peer
+        })
+        .collect();
+    let busy = busy_for(daemon.0.id(), Duration::from_secs(1));
+    println!("busy {busy:?} of a second in which no connection could be taken");
+    assert!(busy < Duration::from_millis(200), "it spins: {busy:?} of a second");
+    // Those that are open go on.
+    assert_eq!(old.call(get("few", "a")).value().as_deref(), Some("1"));
+    assert!(matches!(old.call(put("few", "a", "2")).answer(), Answer::Written { .. }));
+    prlimit(Some(pid), Resource::Nofile, before).unwrap();
+    for peer in &mut waiting {
+        peer.daemon_hello();
+        assert_eq!(peer.call(get("few", "a")).value().as_deref(), Some("2"));
+    }
 }
 
 /// A user who is neither this one nor root.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use commonhold::ipc::Stream;
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::{HELLO_BYTES, Hello};
-use commonhold::proto::limits::{HELLO_TIMEOUT_MS, MAX_FRAME_BYTES};
-use commonhold::proto::{Answer, Fault, StoreIdentity, Verb, codec};
+use commonhold::proto::limits::{HELLO_TIMEOUT_MS, MAX_FRAME_BYTES, MAX_NESTING};
+use commonhold::proto::{Answer, Condition, Fault, Op, StoreIdentity, Verb, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, frame_of, get, put, space};
 
 however_sessions_are_served! {
@@ -22,7 +22,9 @@ however_sessions_are_served! {
     a_body_that_does_not_decode_is_refused_and_the_session_goes_on,
     half_a_frame_and_then_silence_holds_up_nobody,
     a_client_that_dribbles_its_bytes_is_served_when_they_are_whole,
+    a_client_that_sends_one_byte_a_second_is_served_when_it_may_take_so_long_and_holds_up_nobody,
     a_connection_that_says_nothing_is_closed_in_time,
+    a_value_nested_a_hundred_thousand_deep_is_refused_and_the_session_goes_on,
     a_client_that_stops_reading_holds_up_nobody_and_is_closed,
     late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit,
     cancels_of_what_is_not_there_are_passed_over,
@@ -182,6 +184,62 @@ fn a_connection_that_says_nothing_is_closed_in_time(place: &Place) {
     assert!(took >= allowed && took < allowed * 3, "{took:?}");
 }
 
+fn a_client_that_sends_one_byte_a_second_is_served_when_it_may_take_so_long_and_holds_up_nobody(place: &Place) {
+    const SECONDS: usize = 7;
+    let daemon = place.serve();
+    let mut greeting = Peer::silent(place.path());
+    let hello = Hello::of_client(1, StoreIdentity::ANY).to_bytes();
+    let mut asking = place.connect();
+    let put = frame_of(4, put("slow", "a", "1"));
+    let (at_once, slowly) = put.split_at(put.len() - SECONDS);
+    asking.send(at_once);
+    let began = Instant::now();
+    for second in 0..SECONDS {
+        // A hello may not take so long: at some time the daemon is gone.
+        let _ = greeting.try_send(&hello[second..=second]);
+        asking.send(&slowly[second..=second]);
+        assert_serves(place);
+        let next = Duration::from_secs(second as u64 + 1);
+        std::thread::sleep(next.saturating_sub(began.elapsed()));
+    }
+    assert!(matches!(asking.next().answer(), Answer::Written { .. }));
+    assert!(greeting.try_next().is_none());
+    assert_eq!(daemon.daemon().session_count(), 1, "only the one whose frame is whole is left");
+}
+
+fn a_value_nested_a_hundred_thousand_deep_is_refused_and_the_session_goes_on(place: &Place) {
+    const DEPTH: usize = 100_000;
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    peer.call(put("deep", "a", "{\"list\":[]}"));
+    let lists = format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH));
+    let objects = format!("{}1{}", "{\"a\":".repeat(DEPTH), "}".repeat(DEPTH));
+    let unfinished = "[{\"a\":".repeat(DEPTH);
+    let condition = Condition::Always;
+    for value in [&lists, &objects, &unfinished] {
+        let merged = format!("{{\"m\":{value}}}");
+        let ops = [
+            Op::Put { space: 0, key: "a", value, condition },
+            Op::Merge { space: 0, key: "a", fields: &merged, condition },
+            Op::Append { space: 0, key: "a", field: "list", items: value, keep_last: None, condition },
+        ];
+        for op in ops {
+            let fault = peer.call(daemon_support::write("deep", vec![op])).fault();
+            assert!(matches!(fault, Fault::InvalidJson { .. } | Fault::TooLarge { .. }), "{fault:?}");
+        }
+    }
+    assert_eq!(peer.call(get("deep", "a")).value().as_deref(), Some("{\"list\":[]}"));
+    // As deep as may be: through journal, memory and file.
+    let deepest = format!("{}{}", "[".repeat(MAX_NESTING), "]".repeat(MAX_NESTING));
+    assert!(matches!(peer.call(put("deep", "b", &deepest)).answer(), Answer::Written { .. }));
+    assert!(matches!(peer.call(daemon_support::flush("deep")).answer(), Answer::Flushed { .. }));
+    // A file that somebody else wrote, deeper than that: its namespace is closed, and no other.
+    std::fs::write(place.file("deeper"), format!("{{\"k\": {lists}}}")).unwrap();
+    let fault = peer.call(get("deeper", "k")).fault();
+    assert!(matches!(fault, Fault::NeedsRepair { .. }), "{fault:?}");
+    assert_eq!(peer.call(get("deep", "b")).value(), Some(deepest));
+}
+
 fn a_client_that_stops_reading_holds_up_nobody_and_is_closed(place: &Place) {
     let mut options = place.options();
     options.stall_timeout = Duration::from_millis(300);
@@ -293,6 +351,11 @@ fn when_descriptors_are_used_up_new_connections_wait_and_old_ones_go_on() {
     for peer in &mut waiting[..20] {
         peer.daemon_hello();
     }
+    let busy = daemon_support::busy_for(daemon.0.id(), Duration::from_secs(1));
+    assert!(
+        busy < Duration::from_millis(100),
+        "it computes for {busy:?} of a second in which nobody asks for anything"
+    );
     // Each of these needs files of its own: a list of the directory, a segment of the journal, a lock, a new file.
     let value = format!("\"{}\"", "x".repeat(8_000_000));
     for namespace in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {

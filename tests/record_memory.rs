@@ -20,7 +20,7 @@ use commonhold::daemon::Daemon;
 use commonhold::engine::map::{Map, Record};
 use commonhold::proto::frame;
 use commonhold::proto::limits::MAX_IN_FLIGHT_BYTES;
-use daemon_support::{Place, frame_with_deadline, get};
+use daemon_support::{Place, frame_of, frame_with_deadline, get, put};
 
 /// Bytes asked for and not given back.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -125,6 +125,42 @@ fn a_million_tiny_requests_in_one_go_stay_within_the_bound_of_a_session() {
         let of_frames = sender.join().unwrap();
         println!("{REQUESTS} requests of {} bytes took at most {most} bytes of memory", of_frames as u64 / REQUESTS);
         assert!(most < MAX_IN_FLIGHT_BYTES, "{most} bytes");
+    }
+}
+
+#[test]
+fn a_client_that_asks_and_never_reads_stays_within_the_bound_of_a_session_and_is_ended() {
+    const REQUESTS: u64 = 20_000;
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    for place in [Place::new(), Place::of_tasks()] {
+        let mut options = place.options();
+        options.stall_timeout = Duration::from_secs(2);
+        let daemon = Daemon::start(options).unwrap();
+        let (mut others, deaf) = (place.connect(), place.connect());
+        let value = format!("\"{}\"", "x".repeat(100_000));
+        others.call(put("large", "a", &value));
+        // 2 GB of answers, for 1 MB of requests.
+        let mut frames = Vec::new();
+        (1..=REQUESTS).for_each(|id| frames.extend(frame_of(id, get("large", "a"))));
+        let before = HELD.load(Relaxed);
+        // What the daemon does not read does not leave here; at the end it has closed the connection.
+        let sender = std::thread::spawn(move || {
+            let left = (&*deaf.stream).write_all(&frames);
+            (deaf, left.is_ok())
+        });
+        let (began, mut most, mut served) = (Instant::now(), 0, 0);
+        while daemon.daemon().session_count() > 1 {
+            assert!(began.elapsed() < daemon_support::PATIENCE, "it is not ended");
+            assert_eq!(others.call(get("large", "none")).value(), None);
+            served += 1;
+            most = HELD.load(Relaxed).saturating_sub(before).max(most);
+        }
+        let took = began.elapsed();
+        drop(sender.join().unwrap());
+        println!("it took at most {most} bytes of memory and was ended after {took:.1?}; {served} others were served");
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+        assert!(most < MAX_IN_FLIGHT_BYTES, "{most} bytes");
+        assert!(served > 100, "only {served} requests of others were served in {took:?}");
     }
 }
 

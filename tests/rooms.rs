@@ -25,6 +25,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("client", &["ipc", "json", "proto"]),
     ("testing", &["client", "proto"]),
     ("cli", &["client", "json", "lock", "proto", "daemon", "engine"]),
+    ("fuzzing", &["daemon", "engine", "ipc", "json", "lock", "proto"]),
     ("main", &["cli"]),
 ];
 

@@ -17,9 +17,12 @@ use crate::message::{Answer, Event, Request, Verb};
 /// The layout with a limit on what is read.
 type Layout<const N: usize> = Configuration<LittleEndian, Fixint, Limit<N>>;
 
-/// Up to this size a body is decoded under a limit of this size. An owned string (they are in faults and listings) is
-/// allocated by its claimed length before its bytes are looked for; so a small body cannot ask for 64 MiB.
+/// Up to each of these sizes a body is decoded under a limit of that size. An owned string (they are in faults and
+/// listings) is allocated by its claimed length before its bytes are looked for; so a body cannot ask for more than sixteen
+/// times what it has, or for [`SMALL_BODY_BYTES`].
 const SMALL_BODY_BYTES: usize = 64 * 1024;
+const MIDDLE_BODY_BYTES: usize = 16 * SMALL_BODY_BYTES;
+const LARGE_BODY_BYTES: usize = 16 * MIDDLE_BODY_BYTES;
 
 /// Why a message cannot be sent. The output is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,10 +193,11 @@ impl Writer for &mut BodyWriter<'_> {
 
 /// Decodes what may own strings.
 fn decode_owned<'a, T: Deserialize<'a>>(body: &'a [u8], part: &'static str) -> Result<T, DecodeError> {
-    if body.len() <= SMALL_BODY_BYTES {
-        decode::<T, SMALL_BODY_BYTES>(body, part)
-    } else {
-        decode::<T, MAX_BODY_BYTES>(body, part)
+    match body.len() {
+        ..=SMALL_BODY_BYTES => decode::<T, SMALL_BODY_BYTES>(body, part),
+        ..=MIDDLE_BODY_BYTES => decode::<T, MIDDLE_BODY_BYTES>(body, part),
+        ..=LARGE_BODY_BYTES => decode::<T, LARGE_BODY_BYTES>(body, part),
+        _ => decode::<T, MAX_BODY_BYTES>(body, part),
     }
 }
 

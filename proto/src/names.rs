@@ -20,10 +20,10 @@ impl Seq {
     /// After every write.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// The Seq that follows this one.
+    /// The Seq that follows this one; none follows [`MAX`](Self::MAX), which is never given.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

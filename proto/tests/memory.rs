@@ -85,9 +85,14 @@ fn claimed_lengths_cost_nothing() {
     let cost_of_absent = cost(&absent);
     assert!(cost_of_absent <= SMALL, "thirty million absent values cost {cost_of_absent} bytes");
 
-    // A fault in a large frame whose text claims everything: at most one frame.
-    let mut text = [&[0; 8][..], &(MAX_FRAME_BYTES as u64 - 100).to_le_bytes()].concat();
-    text.resize(1 << 20, b'x');
-    let cost_of_text = cost(&text);
-    assert!(cost_of_text <= MAX_FRAME_BYTES, "a text that claims a frame cost {cost_of_text} bytes");
+    // A fault in a larger frame whose text claims everything: in proportion to what is there, and at most one frame.
+    for bytes in [100 << 10, 1 << 20, 2 << 20, 20 << 20] {
+        for claimed in [1 << 20, 15 << 20, 60 << 20, MAX_FRAME_BYTES as u64 - 100] {
+            let mut text = [&[0; 8][..], &u64::to_le_bytes(claimed)].concat();
+            text.resize(bytes, b'x');
+            let cost = cost(&text);
+            let bound = MAX_FRAME_BYTES.min(16 * bytes + SMALL);
+            assert!(cost <= bound, "a text that claims {claimed} bytes of {bytes} cost {cost}");
+        }
+    }
 }

@@ -38,6 +38,8 @@ mod fault;
 mod flusher;
 mod handshake;
 mod helpers;
+#[cfg(any(test, feature = "fuzzing"))]
+mod hostile;
 mod inbox;
 mod large;
 mod late;
@@ -64,6 +66,8 @@ mod tables;
 
 pub use error::Error;
 pub(crate) use fault::with_causes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use hostile::frames_in_pieces;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
 pub use options::{OnDiskFailure, OnReady, Preload, ServeOptions};
 pub use run::{Shutdown, Stopper, run};

@@ -70,6 +70,10 @@ pub(super) struct Outbox {
     taken_ms: AtomicU64,
     began: Instant,
     pub(super) closed: AtomicBool,
+    /// The last word is about to be said: late answers do not leave any more.
+    silent: AtomicBool,
+    /// The last word was said: nothing leaves any more. Set with the turn in hand.
+    pub(super) said: AtomicBool,
 }
 
 /// Bytes of which some have left.
@@ -122,6 +126,8 @@ impl Outbox {
             taken_ms: AtomicU64::new(0),
             began: Instant::now(),
             closed: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            said: AtomicBool::new(false),
         }
     }
 
@@ -160,6 +166,11 @@ impl Outbox {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Whether late answers are dropped: the session is over, or what it sends next is its last word.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire) || self.is_closed()
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -184,6 +195,9 @@ impl Outbox {
     /// reader wakes up.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut begun = self.turn.lock();
+        if self.said.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         self.finish(&mut begun)?;
         if bytes.len() < COUNTED_BYTES {
             return self.write_all(bytes, false);
@@ -254,17 +268,24 @@ impl Outbox {
         Err(error)
     }
 
+    /// Drops what has not begun to leave of late answers, and all later ones: what leaves next is the last word.
+    pub(super) fn end_late_answers(&self) {
+        self.drop_late_answers(&self.silent);
+    }
+
+    /// Under the lock, so that whoever looks before it posts or waits misses nothing.
+    fn drop_late_answers(&self, because: &AtomicBool) {
+        let mut late = self.late.lock();
+        because.store(true, Ordering::Release);
+        let bytes: usize = late.waiting.drain(..).map(|waiting| waiting.bytes()).sum();
+        if bytes > 0 {
+            self.uncount(bytes);
+        }
+    }
+
     /// Ends the session's writing: later answers are dropped, whoever is blocked in the stream wakes up.
     pub(super) fn close(&self) {
-        {
-            // Under the lock, so that whoever looks before it waits misses nothing.
-            let mut late = self.late.lock();
-            self.closed.store(true, Ordering::Release);
-            let bytes: usize = late.waiting.drain(..).map(|waiting| waiting.bytes()).sum();
-            if bytes > 0 {
-                self.uncount(bytes);
-            }
-        }
+        self.drop_late_answers(&self.closed);
         self.stream.shutdown();
         self.wake();
         // Whoever is writing notices by itself, and gives back what it holds.
@@ -329,6 +350,8 @@ impl Outbox {
         let Some(begun) = self.turn.try_lock_for(patience) else { return };
         let mut bytes = Vec::new();
         if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
+            self.end_late_answers();
+            self.said.store(true, Ordering::Relaxed);
             // The connection is closed in any case; what could not be said is not missed.
             let _ = self.stream.write_now(&bytes);
         }

@@ -39,14 +39,14 @@ impl Outbox {
         let answers = usize::from(rest.is_none());
         let mut late = self.late.lock();
         late.wishes.retain(|(wished, _)| *wished != id);
-        let left = if self.is_closed() {
+        let left = if self.is_silent() {
             Left::All
         } else if late.waiting.is_empty() {
             self.begin(&bytes, answers)
         } else {
             Left::Nothing
         };
-        if left == Left::All && (rest.is_none() || self.is_closed()) {
+        if left == Left::All && (rest.is_none() || self.is_silent()) {
             drop(late);
             return self.settle(1);
         }
@@ -118,7 +118,7 @@ impl Outbox {
 
     fn push_in_turn(&self, begun: &mut Begun, replies: &mut Replies) -> io::Result<Pushed> {
         loop {
-            if self.is_closed() {
+            if self.is_closed() || self.said.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             if begun.at < begun.bytes.len() {
@@ -195,15 +195,15 @@ impl Outbox {
             let mut late = self.late.lock();
             // Whoever has the turn now writes what was begun, before anything of its own.
             let is_idle = || late.waiting.is_empty() && self.turn.try_lock().is_none_or(|begun| begun.bytes.is_empty());
-            if self.is_closed() || is_idle() {
+            if self.is_silent() || is_idle() {
                 late.writer = false;
                 break;
             }
             drop(late);
             let (bytes, answers) = self.next_late().unwrap_or_default();
             let mut begun = self.turn.lock();
-            if self.finish(&mut begun).is_err() {
-                // The session is closed, which ends this loop.
+            if self.is_silent() || self.finish(&mut begun).is_err() {
+                // The session is closed, or has sent its last word meanwhile: that ends this loop.
                 self.uncount(bytes.len());
                 continue;
             }

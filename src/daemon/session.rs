@@ -400,6 +400,7 @@ impl Session {
     /// Tells the client why its connection is about to be closed: the last that is sent.
     pub(super) fn close(&mut self, fault: Fault) {
         tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
+        self.outbox.end_late_answers();
         self.replies.event(&Event::Closing(fault));
     }
 }

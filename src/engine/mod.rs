@@ -65,6 +65,8 @@ pub use dropping::Dropped;
 pub use error::Error;
 pub use flush::{FlushHow, Flushed};
 pub use journal::Earlier;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use journal::{HostileJournal, seal as seal_journal};
 pub use layout::{Layout, PRIVATE_DIR};
 pub use map::Record;
 pub use once::{Fence, First, Numbered};

@@ -245,3 +245,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// How much processor time a process takes in the time that follows.
+pub fn busy_for(pid: u32, time: Duration) -> Duration {
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // After the name, which may hold anything: state is field 3, user and system time are 14 and 15, in hundredths.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(time);
+    Duration::from_millis(10 * (used() - before))
+}

@@ -155,6 +155,9 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
         return Ok(Chain { quarantines, ..Chain::default() });
     };
 
+    if let Some((_, path)) = files.iter().find(|(number, _)| *number > MOST_SEGMENTS) {
+        return Err(too_high(path));
+    }
     let mut headers = HashMap::new();
     for (number, path) in &files {
         let bytes = read_header(disk, path).map_err(Error::disk("read", path))?;
@@ -183,7 +186,22 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
         chain.outcomes.forget_all(boots.unwrap_or(0), chain.ceiling);
     }
     chain.greatest = greatest;
+    let is_too_high = |read: &&Read| {
+        read.header.boot > MOST_BOOTS || read.header.ceiling.max(read.header.synced).max(read.end.seq) > MOST_SEQS
+    };
+    chain.segments.iter().find(is_too_high).map_or(Ok(()), |read| Err(too_high(&read.path)))?;
     Ok(chain)
+}
+
+/// No store gets so far, and beyond them no number could be given any more without some being given twice.
+const MOST_SEGMENTS: u64 = 1 << 30;
+const MOST_BOOTS: u64 = 1 << 30;
+const MOST_SEQS: Seq = Seq(1 << 62);
+
+fn too_high(path: &Path) -> Error {
+    let reason =
+        "its numbers are too high to go on from: no daemon has got there. If the file is a stray copy, move it away";
+    Error::Damage { file: path.to_owned(), offset: 0, reason: reason.to_owned() }
 }
 
 /// The beginning of a file, as far as the header goes that it may have.

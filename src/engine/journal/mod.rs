@@ -13,6 +13,8 @@ mod chain;
 mod extent;
 mod founding;
 mod header;
+#[cfg(any(test, feature = "fuzzing"))]
+mod hostile;
 mod losses;
 mod numbers;
 mod opening;
@@ -35,6 +37,8 @@ pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
 pub(crate) use extent::Extent;
 pub(crate) use founding::continue_journal_or_wait;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use hostile::{HostileJournal, seal};
 pub(crate) use losses::Losses;
 pub(crate) use numbers::Numbers;
 pub(crate) use opening::{Fresh, OpenJournal, mark_if_not_begun, rescue_journal};

@@ -1,0 +1,10 @@
+//! The loader of namespace files, beside serde_json. What must hold is told in `src/fuzzing/namespace.rs`.
+#![no_main]
+
+#[global_allocator]
+static ALLOCATOR: commonhold::fuzzing::Counting = commonhold::fuzzing::Counting;
+
+libfuzzer_sys::fuzz_target!(
+    init: assert!(commonhold::fuzzing::is_counting(), "the targets find memory that is too much"),
+    |data: &[u8]| commonhold::fuzzing::namespace(data)
+);

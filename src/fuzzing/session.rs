@@ -1,0 +1,298 @@
+//! A whole session: a daemon in this process is sent a stream of any bytes over its socket, as any client may.
+//!
+//! What it must answer is told from the bytes by [`Expected`], which knows the frames and nothing else: every whole request
+//! is answered once, unless the session has ended; and it ends only for a reason that the bytes give, and says which.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use crate::ipc::{Stream, Wanted};
+use crate::proto::frame::{self, FrameKind};
+use crate::proto::hello::{HELLO_BYTES, Hello};
+use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
+use crate::proto::{Event, Fault, Request, StoreIdentity, Verb, codec};
+
+use super::frame::{Pieces, split_all};
+use super::meter;
+use super::session_host::{Host, PATIENCE, with_host};
+
+/// How long a client that reads late tries to send before it reads.
+const LATE: Duration = Duration::from_millis(5);
+
+/// The first byte says how the rest is sent: bit 0 which daemon serves it, bit 1 whether it begins with a hello of its own,
+/// bit 2 whether its client reads only when nothing more can be sent, the others in which pieces.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn session(data: &[u8]) {
+    let Some((&how, rest)) = data.split_first() else { return };
+    let on_tasks = how & 1 != 0;
+    with_host(on_tasks, |host| {
+        let (hello, stream) = if how & 2 == 0 {
+            (Hello::of_client(1, StoreIdentity::ANY).to_bytes().to_vec(), rest)
+        } else {
+            let (hello, stream) = rest.split_at(rest.len().min(HELLO_BYTES));
+            (hello.to_vec(), stream)
+        };
+        let expected = Expected::of(stream);
+        let (ends, most) = meter::everywhere(|| {
+            let bytes = [&hello[..], stream].concat();
+            let talk = Talk::new(host, &bytes, Pieces { seed: how >> 3 }, how & 4 != 0);
+            if expected.stops {
+                return Some(talk);
+            }
+            talk.holds(&hello, &expected);
+            None
+        });
+        // This side has the input three times.
+        let bound = MAX_IN_FLIGHT_BYTES + 4 * data.len();
+        assert!(most <= bound, "{} bytes took {most} bytes of memory", data.len());
+        if let Some(mut talk) = ends {
+            // Whoever has the daemon ends it, as `commonhold serve` does when a client asks.
+            return host.ends_during(on_tasks, || {
+                talk.listen_until("the end of the daemon ends its sessions", |_| false);
+                talk.answers_no_more_than(&expected);
+            });
+        }
+        host.serves_another();
+        let deadline = Instant::now() + PATIENCE;
+        while host.others() > 0 {
+            assert!(Instant::now() < deadline, "the session of a client that is gone has not ended");
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// What a stream must be answered, if it is that of a session.
+struct Expected {
+    /// How many answers to which id.
+    answers: HashMap<u64, usize>,
+    /// Those among them that may be lost if the session ends: they are answered when a disk has synced.
+    late: HashMap<u64, usize>,
+    /// What comes after the good frames ends the session.
+    ends: bool,
+    /// There is a request to end some session, which may be this one.
+    ends_sessions: bool,
+    /// There is a request to end the daemon.
+    stops: bool,
+    /// No frame is left unfinished.
+    is_whole: bool,
+}
+
+impl Expected {
+    fn of(stream: &[u8]) -> Self {
+        let (frames, error) = split_all(stream);
+        let mut expected = Self {
+            answers: HashMap::new(),
+            late: HashMap::new(),
+            ends: error.is_some(),
+            ends_sessions: false,
+            stops: false,
+            is_whole: frames.last().map_or(0, |(at, header, _)| at + header.frame_len()) == stream.len(),
+        };
+        for (_, header, body) in frames {
+            match header.kind {
+                FrameKind::Request => expected.request(header.id, body),
+                FrameKind::Cancel => {}
+                // Only daemons send these; nothing that follows is looked at.
+                FrameKind::Answer | FrameKind::Part | FrameKind::Event => {
+                    expected.ends = true;
+                    break;
+                }
+            }
+        }
+        expected
+    }
+
+    fn request(&mut self, id: u64, body: &[u8]) {
+        *self.answers.entry(id).or_default() += 1;
+        match codec::decode_request(body) {
+            Ok(Request { verb: Verb::Stop, .. }) => self.stops = true,
+            Ok(Request { verb: Verb::EndSession { .. }, .. }) => self.ends_sessions = true,
+            Ok(Request {
+                verb: Verb::Commit | Verb::Flush { .. } | Verb::Drop { .. } | Verb::DropOnce { .. }, ..
+            }) => {
+                *self.late.entry(id).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.answers.values().sum()
+    }
+}
+
+/// A client that sends what it is told to and writes down what it hears.
+struct Talk {
+    stream: Stream,
+    sent: usize,
+    came: Vec<u8>,
+    hello: Option<Hello>,
+    /// Final answers, by id.
+    answers: HashMap<u64, usize>,
+    answered: usize,
+    closing: Option<Fault>,
+    /// The daemon has closed the connection.
+    is_over: bool,
+}
+
+impl Talk {
+    fn new(host: &Host, bytes: &[u8], pieces: Pieces, reads_late: bool) -> Self {
+        let mut talk = Self {
+            stream: host.connect(),
+            sent: 0,
+            came: Vec::new(),
+            hello: None,
+            answers: HashMap::new(),
+            answered: 0,
+            closing: None,
+            is_over: false,
+        };
+        talk.send(bytes, pieces, reads_late);
+        talk
+    }
+
+    fn send(&mut self, bytes: &[u8], pieces: Pieces, reads_late: bool) {
+        // However small the pieces are to be, their number is bounded.
+        let least = bytes.len() / 512;
+        let (mut piece, deadline) = (0, Instant::now() + PATIENCE);
+        let mut reads_from = if reads_late { Instant::now() + LATE } else { Instant::now() };
+        while self.sent < bytes.len() && !self.is_over {
+            assert!(Instant::now() < deadline, "neither reads nor answers: {} of {} bytes", self.sent, bytes.len());
+            let rest = &bytes[self.sent..];
+            match self.stream.write_now(&rest[..rest.len().min(pieces.length(piece).max(least))]) {
+                Ok(written) => (self.sent, piece) = (self.sent + written, piece + 1),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if reads_late && Instant::now() < reads_from {
+                        let _ = self.stream.wait(Wanted::Write, Some(LATE));
+                        continue;
+                    }
+                    reads_from = Instant::now();
+                    self.stream.wait(Wanted::Both, Some(PATIENCE)).expect("a socket can be waited for");
+                }
+                // What it has said before can still be read.
+                Err(_) => break,
+            }
+            if Instant::now() >= reads_from && !reads_late {
+                self.take_what_is_there();
+            }
+        }
+    }
+
+    /// Without waiting.
+    fn take_what_is_there(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        while !self.is_over {
+            match self.stream.read_now(&mut buffer) {
+                Ok(0) => self.is_over = true,
+                Ok(read) => self.came.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.is_over = true,
+            }
+            self.understand();
+        }
+    }
+
+    fn understand(&mut self) {
+        let mut at = 0;
+        if self.hello.is_none() {
+            let Some(hello) = self.came.first_chunk::<HELLO_BYTES>() else { return };
+            self.hello = Some(Hello::from_bytes(hello).expect("the daemon's hello is a good one"));
+            at = HELLO_BYTES;
+        }
+        while let Some((header, body, consumed)) = frame::split(&self.came[at..]).expect("the daemon sends good frames")
+        {
+            assert_eq!(self.closing, None, "nothing comes after the last word");
+            match header.kind {
+                FrameKind::Answer => {
+                    codec::decode_answer(body).expect("the daemon sends good answers");
+                    *self.answers.entry(header.id).or_default() += 1;
+                    self.answered += 1;
+                }
+                FrameKind::Part => drop(codec::decode_answer(body).expect("the daemon sends good answers")),
+                FrameKind::Event => {
+                    let Event::Closing(fault) = codec::decode_event(body).expect("the daemon sends good events");
+                    self.closing = Some(fault);
+                }
+                FrameKind::Request | FrameKind::Cancel => panic!("a daemon asks for nothing"),
+            }
+            at += consumed;
+        }
+        self.came.drain(..at);
+    }
+
+    fn listen_until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        self.take_what_is_there();
+        while !self.is_over && !enough(self) {
+            assert!(Instant::now() < deadline, "{what}: {} answers came, closing {:?}", self.answered, self.closing);
+            self.stream.wait(Wanted::Read, Some(PATIENCE)).expect("a socket can be waited for");
+            self.take_what_is_there();
+        }
+    }
+
+    /// All that was promised for this stream.
+    fn holds(mut self, hello: &[u8], expected: &Expected) {
+        let Some(hello) = hello.first_chunk::<HELLO_BYTES>() else {
+            // It waits for the rest; that it does not come ends it.
+            self.stream.end_writing();
+            self.listen_until("half a hello ends a connection", |_| false);
+            return assert_eq!((self.answered, self.hello), (0, None));
+        };
+        self.listen_until("a hello is answered", |talk| talk.hello.is_some());
+        let own = self.hello.expect("the daemon answers a hello with its own");
+        let welcome = Hello::from_bytes(hello).is_ok_and(|hello| Hello::agree(&hello, &own).is_ok());
+        if !welcome {
+            self.listen_until("who is not welcome is shown out", |_| false);
+            assert_eq!(self.answered, 0);
+            let closing = self.closing.expect("who is not welcome is told why");
+            return assert!(!closing.to_string().is_empty());
+        }
+        if expected.ends_sessions {
+            // It may be this one. Of what comes before the end, any part may be answered.
+            self.listen_until("all is answered", |talk| talk.answered == expected.count() && !expected.ends);
+            return self.answers_no_more_than(expected);
+        }
+        if expected.ends {
+            self.listen_until("a bad frame ends a session", |_| false);
+            self.answers_no_more_than(expected);
+            assert!(matches!(self.closing, Some(Fault::Malformed { .. })), "{:?}", self.closing);
+            for (id, count) in &expected.answers {
+                let late = expected.late.get(id).copied().unwrap_or(0);
+                let answered = self.answers.get(id).copied().unwrap_or(0);
+                assert!(answered + late >= *count, "request {id} before a bad frame is answered {answered} times");
+            }
+            return;
+        }
+        self.listen_until("all is answered", |talk| talk.answered >= expected.count());
+        assert!(!self.is_over, "the session has ended without a reason: {:?}", self.closing);
+        if expected.is_whole {
+            self.still_serves(expected);
+        }
+        assert_eq!(self.answers, expected.answers, "every request is answered once");
+        // A frame that is not whole waits for its rest, and ends with the connection.
+        self.stream.end_writing();
+        self.listen_until("a session ends with its client", |_| false);
+        assert_eq!(self.answers, expected.answers, "nothing is answered that was not asked");
+    }
+
+    fn answers_no_more_than(&self, expected: &Expected) {
+        for (id, count) in &self.answers {
+            let asked = expected.answers.get(id).copied().unwrap_or(0);
+            assert!(*count <= asked, "request {id} was sent {asked} times and answered {count} times");
+        }
+    }
+
+    /// Whatever has come, a session that was not ended goes on.
+    fn still_serves(&mut self, expected: &Expected) {
+        let id = (1..).find(|id| !expected.answers.contains_key(id)).expect("there are more ids than requests");
+        let mut ping = Vec::new();
+        codec::encode_request(&mut ping, id, &Request { deadline_ms: 0, verb: Verb::Ping }).expect("it is small");
+        self.sent = 0;
+        self.send(&ping, Pieces { seed: 0 }, false);
+        self.listen_until("a session goes on", |talk| talk.answers.contains_key(&id));
+        assert_eq!(self.answers.remove(&id), Some(1), "a session that has sent this goes on");
+    }
+}
