@@ -193,11 +193,14 @@ impl Writer for &mut BodyWriter<'_> {
 
 /// Decodes what may own strings.
 fn decode_owned<'a, T: Deserialize<'a>>(body: &'a [u8], part: &'static str) -> Result<T, DecodeError> {
-    match body.len() {
-        ..=SMALL_BODY_BYTES => decode::<T, SMALL_BODY_BYTES>(body, part),
-        ..=MIDDLE_BODY_BYTES => decode::<T, MIDDLE_BODY_BYTES>(body, part),
-        ..=LARGE_BODY_BYTES => decode::<T, LARGE_BODY_BYTES>(body, part),
-        _ => decode::<T, MAX_BODY_BYTES>(body, part),
+    if body.len() <= SMALL_BODY_BYTES {
+        decode::<T, SMALL_BODY_BYTES>(body, part)
+    } else if body.len() <= MIDDLE_BODY_BYTES {
+        decode::<T, MIDDLE_BODY_BYTES>(body, part)
+    } else if body.len() <= LARGE_BODY_BYTES {
+        decode::<T, LARGE_BODY_BYTES>(body, part)
+    } else {
+        decode::<T, MAX_BODY_BYTES>(body, part)
     }
 }
 

@@ -40,8 +40,6 @@ pub(super) struct Line {
     state: Mutex<State>,
     /// Read without the lock: a session whose line is empty looks at nothing else.
     length: AtomicUsize,
-    /// Requests that have left the line unserved and are about to be answered.
-    answering: AtomicUsize,
     /// One of them holds up all of its session.
     holding: AtomicBool,
 }
@@ -135,18 +133,12 @@ impl AsideRequest {
 
 impl Line {
     pub(super) fn new(daemon: Arc<Daemon>, outbox: Arc<Outbox>) -> Arc<Self> {
-        let (length, answering, holding) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { daemon, outbox, state: Mutex::default(), length, answering, holding })
+        let (length, holding) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { daemon, outbox, state: Mutex::default(), length, holding })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.length.load(Ordering::Acquire) == 0
-    }
-
-    /// Whether all that stood in it are answered.
-    pub(super) fn is_settled(&self) -> bool {
-        // In this order: who leaves is counted as being answered before that.
-        self.is_empty() && self.answering.load(Ordering::Acquire) == 0
     }
 
     /// Whether its session may go on: nothing in it holds up the others, and there is room for more.
@@ -276,7 +268,6 @@ impl Line {
         let mut state = self.state.lock();
         let number = number(&state).filter(|number| state.waiting.get(number).is_some_and(|waiting| !waiting.runs));
         let Some(number) = number else { return false };
-        self.answering.fetch_add(1, Ordering::Release);
         let (waiting, free) = self.remove(&mut state, number);
         drop(state);
         if let Some(waiting) = waiting {
@@ -285,7 +276,6 @@ impl Line {
                 answer.give(&Answer::Fault(fault));
             }
         }
-        self.answering.fetch_sub(1, Ordering::Release);
         self.outbox.tell();
         for number in free {
             self.have_run(number);

@@ -173,8 +173,8 @@ impl Session {
                 Err(error) => Some(error.into()),
             };
             if let Some(fault) = fault {
-                // What came before the bad frame was good: it is served and answered first.
-                self.ends = !self.line.as_ref().is_none_or(|line| line.is_settled());
+                // What came before the bad frame was good: it is served and answered first, the late answers too.
+                self.ends = self.outbox.owed() > 0;
                 let want = if self.ends { Want::Settle } else { Want::Close(fault) };
                 return self.unfinished().unwrap_or(want);
             }
@@ -198,7 +198,7 @@ impl Session {
     /// Whether it owes little enough to take a further request.
     pub(super) fn may_go_on(&self) -> bool {
         if self.ends {
-            return self.line.as_ref().is_none_or(|line| line.is_settled());
+            return self.outbox.owed() == 0;
         }
         !self.outbox.is_owing_much()
             && self.line.as_ref().is_none_or(|line| line.may_go_on())

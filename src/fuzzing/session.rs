@@ -68,8 +68,6 @@ pub fn session(data: &[u8]) {
 struct Expected {
     /// How many answers to which id.
     answers: HashMap<u64, usize>,
-    /// Those among them that may be lost if the session ends: they are answered when a disk has synced.
-    late: HashMap<u64, usize>,
     /// What comes after the good frames ends the session.
     ends: bool,
     /// There is a request to end some session, which may be this one.
@@ -85,7 +83,6 @@ impl Expected {
         let (frames, error) = split_all(stream);
         let mut expected = Self {
             answers: HashMap::new(),
-            late: HashMap::new(),
             ends: error.is_some(),
             ends_sessions: false,
             stops: false,
@@ -110,11 +107,6 @@ impl Expected {
         match codec::decode_request(body) {
             Ok(Request { verb: Verb::Stop, .. }) => self.stops = true,
             Ok(Request { verb: Verb::EndSession { .. }, .. }) => self.ends_sessions = true,
-            Ok(Request {
-                verb: Verb::Commit | Verb::Flush { .. } | Verb::Drop { .. } | Verb::DropOnce { .. }, ..
-            }) => {
-                *self.late.entry(id).or_default() += 1;
-            }
             _ => {}
         }
     }
@@ -259,12 +251,7 @@ impl Talk {
             self.listen_until("a bad frame ends a session", |_| false);
             self.answers_no_more_than(expected);
             assert!(matches!(self.closing, Some(Fault::Malformed { .. })), "{:?}", self.closing);
-            for (id, count) in &expected.answers {
-                let late = expected.late.get(id).copied().unwrap_or(0);
-                let answered = self.answers.get(id).copied().unwrap_or(0);
-                assert!(answered + late >= *count, "request {id} before a bad frame is answered {answered} times");
-            }
-            return;
+            return assert_eq!(self.answers, expected.answers, "what comes before a bad frame is answered");
         }
         self.listen_until("all is answered", |talk| talk.answered >= expected.count());
         assert!(!self.is_over, "the session has ended without a reason: {:?}", self.closing);
