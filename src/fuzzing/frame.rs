@@ -41,8 +41,11 @@ pub fn frame(data: &[u8]) {
     assert!(most <= bound, "{} bytes took {most} bytes of memory", stream.len());
 }
 
-/// The whole frames at the beginning of a stream, each with its place, and what is wrong with what follows.
-pub(super) fn split_all(stream: &[u8]) -> (Vec<(usize, FrameHeader, &[u8])>, Option<FrameError>) {
+/// A frame: its place in the stream, its header, its body.
+pub(super) type Placed<'a> = (usize, FrameHeader, &'a [u8]);
+
+/// The whole frames at the beginning of a stream, and what is wrong with what follows.
+pub(super) fn split_all(stream: &[u8]) -> (Vec<Placed<'_>>, Option<FrameError>) {
     let (mut frames, mut at) = (Vec::new(), 0);
     loop {
         let split: Result<Option<Split<'_>>, FrameError> = frame::split(&stream[at..]);

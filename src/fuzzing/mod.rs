@@ -9,7 +9,7 @@
 //! | [`frame`] | the frame decoder, and a session's read buffer | the same frames however the bytes are cut |
 //! | [`message`] | the codec, as every kind of message | what decodes encodes to the same bytes |
 //! | [`journal`] | the journal reader, then an opening of the store and `check` | nothing whose checksum is wrong is believed; what counts is a prefix |
-//! | [`namespace`] | the loader of namespace files | the records that serde_json reads, in their order; written and loaded again they are the same |
+//! | [`namespace`] | the loader of namespace files | the records that `serde_json` reads, in their order; written and loaded again they are the same |
 //! | [`session`] | a whole session of a daemon in this process | every request is answered once, or the session ends and says why; another session is served |
 //!
 //! And in each: memory in proportion to the bytes, as the [`Counting`] allocator counts it.

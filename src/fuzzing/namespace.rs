@@ -1,4 +1,4 @@
-//! The loader of namespace files, beside serde_json.
+//! The loader of namespace files, beside `serde_json`.
 
 use crate::json::{FileFormat, FileWriter, LoadReport, canonical, load_object};
 
@@ -32,13 +32,13 @@ pub fn namespace(bytes: &[u8]) {
             assert_eq!(as_serde_reads_them(&records), members.settled(), "serde_json reads something else");
         }
         Err(error) => {
-            assert!(may_be_refused_by_serde(bytes, &error), "serde_json refuses what is loaded here: {error}")
+            assert!(may_be_refused_by_serde(bytes, &error), "serde_json refuses what is loaded here: {error}");
         }
     }
     written_and_loaded_again(&records);
 }
 
-/// The members of the object in the file; a byte order mark is not serde_json's to read, nor a file without text.
+/// The members of the object in the file; a byte order mark is not `serde_json`'s to read, nor a file without text.
 fn read_by_serde(bytes: &[u8]) -> Result<Tree, String> {
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     if text.iter().all(|byte| b" \t\r\n".contains(byte)) {
@@ -57,7 +57,7 @@ fn as_serde_reads_them(records: &[(String, String)]) -> Tree {
     Tree::Members(members).settled()
 }
 
-/// What Python writes and serde_json does not take: see `docs/storage.md`.
+/// What Python writes and `serde_json` does not take: see `docs/storage.md`.
 fn may_be_refused_by_serde(bytes: &[u8], error: &str) -> bool {
     let has = |word: &[u8]| bytes.windows(word.len()).any(|piece| piece == word);
     let of_python = has(b"NaN") || has(b"Infinity");
@@ -75,7 +75,9 @@ fn written_and_loaded_again(records: &[(String, String)]) {
         let mut file = Vec::new();
         let mut writer = FileWriter::new(format);
         writer.begin(&mut file);
-        records.iter().for_each(|(key, value)| writer.record(&mut file, key, value));
+        for (key, value) in records {
+            writer.record(&mut file, key, value);
+        }
         writer.finish(&mut file);
         let mut again = Vec::new();
         let report = load_object(&file, &mut |key, value| again.push((key.to_owned(), value.to_owned())));

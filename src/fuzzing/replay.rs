@@ -60,7 +60,9 @@ fn replay(target: &'static str, body: fn(&[u8])) {
     assert!(super::is_counting(), "the tests count memory");
     let corpus = corpus(target);
     assert!(corpus.len() >= 8, "the corpus of {target} has {} files", corpus.len());
-    corpus.iter().for_each(|(name, bytes)| give(target, body, name, bytes));
+    for (name, bytes) in &corpus {
+        give(target, body, name, bytes);
+    }
     let first = first_seed();
     println!("{target}: COMMONHOLD_FUZZ_SEED={first}");
     let (began, mut seed) = (Instant::now(), first);

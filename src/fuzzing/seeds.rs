@@ -194,7 +194,7 @@ fn write(store: &Store, number: u64, name: &str, ops: &[(&str, Option<&str>)]) {
     let mut request = WriteRequest::new(1 << 70, number);
     for (key, value) in ops {
         match value {
-            Some(value) => drop(request.put(&table, key, value, Condition::Always).expect("it is JSON")),
+            Some(value) => request.put(&table, key, value, Condition::Always).expect("it is JSON"),
             None => request.delete(&table, key, Condition::Always).expect("the table is open"),
         }
     }

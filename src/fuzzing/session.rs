@@ -65,6 +65,7 @@ pub fn session(data: &[u8]) {
 }
 
 /// What a stream must be answered, if it is that of a session.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that a stream may do by itself")]
 struct Expected {
     /// How many answers to which id.
     answers: HashMap<u64, usize>,
@@ -274,7 +275,8 @@ impl Talk {
 
     /// Whatever has come, a session that was not ended goes on.
     fn still_serves(&mut self, expected: &Expected) {
-        let id = (1..).find(|id| !expected.answers.contains_key(id)).expect("there are more ids than requests");
+        let id =
+            (1..=u64::MAX).find(|id| !expected.answers.contains_key(id)).expect("there are more ids than requests");
         let mut ping = Vec::new();
         codec::encode_request(&mut ping, id, &Request { deadline_ms: 0, verb: Verb::Ping }).expect("it is small");
         self.sent = 0;

@@ -1,10 +1,10 @@
-//! A JSON text as serde_json reads it, with the order of its members: what [`namespace`](super::namespace()) compares with.
+//! A JSON text as `serde_json` reads it, with the order of its members: what [`namespace`](super::namespace()) compares with.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A value. Numbers are what serde_json makes of their tokens, so tokens that were changed show where their meaning did.
+/// A value. Numbers are what `serde_json` makes of their tokens, so tokens that were changed show where their meaning did.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
     Null,
