@@ -162,8 +162,12 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
     for (number, path) in &files {
         let bytes = read_header(disk, path).map_err(Error::disk("read", path))?;
         let header = match SegmentHeader::decode(&bytes) {
-            Ok((header, length)) if header.number == *number => Ok((header, length)),
-            Ok(_) => Err("the file's name is not that of the segment in it"),
+            Ok((header, _)) if header.number != *number => Err("the file's name is not that of the segment in it"),
+            // Or the way back would have no end.
+            Ok((header, _)) if header.predecessor.is_some_and(|before| before.segment >= *number) => {
+                Err("the segment's header names a predecessor that is not before it")
+            }
+            Ok(read) => Ok(read),
             Err(HeaderError::Bad(reason)) => Err(reason),
             Err(HeaderError::Newer(version)) => {
                 let known = super::segment::FORMAT_VERSION;
