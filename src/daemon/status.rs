@@ -255,6 +255,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         Some(format!("the last flush of {} failed: {reason}", name_of(one)))
     }));
     warnings.extend(held.iter().map(|held| format!("namespace {}: {}", held.namespace, held.reason)));
+    warnings.extend(taken_as_found(&names(&store.taken_as_found())));
     let options = store.options();
     let (used_bytes, limit_bytes) = store.memory();
     let status = Status {
@@ -384,11 +385,28 @@ fn opened(opening: &Opening) -> Opened {
     }
 }
 
+/// Files that are not those that were flushed, and are served all the same.
+fn taken_as_found(places: &[String]) -> Option<String> {
+    let what = match places {
+        [] => return None,
+        [place] => format!("the file of namespace {place} is not the one"),
+        places => format!("the files of namespaces {} are not those", places.join(", ")),
+    };
+    Some(format!(
+        "{what} that the store last wrote or loaded, and taken as found, for nothing waits in the journal: another program wrote it, or it was damaged or put back from elsewhere. The next write settles it; `commonhold check --deep` with the daemon stopped tells how to go back"
+    ))
+}
+
 fn warn(warnings: &mut Vec<String>, opening: &Opening, totals: &Totals) {
     if opening.journal_is_gone {
         warnings.push(
             "the journal of an earlier owner was gone at the start: the files were taken as they are, and what only the journal held is lost; put its files back if you have them, and start again".to_owned(),
         );
+    }
+    if let Some(end) = opening.journal_ends_at {
+        warnings.push(format!(
+            "at the start, kept files had greater sequence numbers than the journal, which ended with {end}: its end was cut off, or it is an older one that was put back, and writes that only its end held are lost; put its files back if you have them, and start again"
+        ));
     }
     if let Some(tail) = &opening.set_aside {
         warnings.push(format!(

@@ -65,7 +65,7 @@ impl ManualClock {
     /// Lets time pass, on both of its readings.
     pub fn advance(&self, by: Duration) {
         let mut times = self.times.lock();
-        times.unix_ms += by.as_millis() as u64;
+        times.unix_ms = times.unix_ms.saturating_add(by.as_millis() as u64);
         times.now += by;
     }
 

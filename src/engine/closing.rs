@@ -49,6 +49,8 @@ pub enum Why {
     },
     /// Records wait, and the file that is there is not the one they belong to.
     OtherFile,
+    /// Nothing waits, and its file is not what was written, although its size and time say that nobody wrote to it since.
+    Decayed,
     /// Records wait, and the file they belong to is gone.
     Missing,
     /// Journal segments with writes that the file lacks are gone.
@@ -102,6 +104,9 @@ impl fmt::Display for Why {
                 "its name differs only in letter case from that of {existing}, which has a file or waiting records too, so neither is opened: while no daemon runs, move the file kv_store_{existing}.json (or its own) out of the store, or give it another name, and start again"
             ),
             Self::OtherFile => f.write_str("its file is not the one that the journal's records for it belong to"),
+            Self::Decayed => f.write_str(
+                "its file has other bytes than were written, although its size and time of change say that nobody has written to it since: the disk has changed them",
+            ),
             Self::Missing => f.write_str("its file is missing, the one that the journal's records for it belong to"),
             Self::Gap { cut: Some(cut), through } => write!(
                 f,

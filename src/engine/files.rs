@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::catalogue::State;
 use super::disk::{Disk, How, Kind, Stat};
 use super::error::Error;
-use super::journal::{Fingerprint, Known, Releasable};
+use super::journal::{Entry, Fingerprint, Known, Releasable};
 use super::store::Store;
 use super::table::{FileState, Table};
 
@@ -26,6 +26,8 @@ use super::table::{FileState, Table};
 pub(super) struct Files {
     /// Files of namespaces that need not be loaded.
     pub(super) seen: HashMap<Place, Seen>,
+    /// How a clean end has left them, however long ago that was.
+    pub(super) noted: HashMap<Place, Seen>,
     pub(super) held: HashMap<Place, Held>,
 }
 
@@ -211,6 +213,30 @@ impl Store {
             State::Loaded(table) if !table.is_volatile() => Some(Arc::clone(table)),
             _ => None,
         })
+    }
+
+    /// Whether a file that the journal does not know is one that it does know, with other bytes: nobody has written to it
+    /// since it was flushed or compared, by all that the file system tells.
+    pub(super) fn has_decayed(&self, place: &Place, found: &Stat, known: &Known) -> bool {
+        let files = self.files.lock();
+        let as_left = [files.seen.get(place), files.noted.get(place)].into_iter().flatten();
+        as_left.filter(|seen| is_same(seen.stat, Some(*found))).any(|seen| {
+            let is_its = |entry: &Entry| entry.cut == seen.cut && entry.file.is_some_and(|f| f.bytes == found.bytes);
+            known.entries.iter().any(is_its)
+        })
+    }
+
+    /// The loaded namespaces whose files are not the ones that were last flushed or loaded before: nothing waited for another
+    /// one, so they were taken as they are, and no write has built upon them yet.
+    pub fn taken_as_found(&self) -> Vec<Place> {
+        let is_taken = |table: &Table| {
+            let had_a_file = || self.known(table.place()).entries.iter().any(|entry| entry.file.is_some());
+            !table.is_announced() && !table.is_volatile() && had_a_file()
+        };
+        let mut taken: Vec<Place> =
+            self.loaded().into_iter().filter(|table| is_taken(table)).map(|table| table.place().clone()).collect();
+        taken.sort_unstable();
+        taken
     }
 
     /// The loaded namespaces that a flush of everything has something to do for, in order of name: what their files lack

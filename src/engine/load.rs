@@ -180,6 +180,9 @@ impl Store {
         };
         let (covered, unannounced) = if let Some(cut) = cut {
             (cut, None)
+        } else if stat.is_some_and(|stat| self.has_decayed(place, &stat, &known)) {
+            let why = json::load_object(&bytes, &mut |_, _| {}).err().map_or(Why::Decayed, Why::NotJson);
+            return closing(why, held);
         } else {
             let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
             (cut, Some(Entry { file, cut }))

@@ -118,7 +118,12 @@ impl Noted {
 
     /// What files need not be hashed in the owner's life with this number, if this is its store's id.
     pub(super) fn seen_before(&self, store: u128, boot: u64) -> HashMap<Place, Seen> {
-        if self.store != store || self.boot + 1 != boot {
+        if self.boot + 1 == boot { self.seen_of(store) } else { HashMap::new() }
+    }
+
+    /// How the last clean end left the files, however long ago, if this is its store's id.
+    pub(super) fn seen_of(&self, store: u128) -> HashMap<Place, Seen> {
+        if self.store != store {
             return HashMap::new();
         }
         self.files.iter().map(|(place, left)| (place.clone(), left.seen)).collect()

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use commonhold_proto::{Place, Seq, StoreIdentity};
 use hashbrown::{HashMap, HashSet};
@@ -39,6 +39,8 @@ pub struct Opening {
     pub copied_records: u64,
     /// An owner before has been here, and its journal is not: what only the journal held is lost.
     pub journal_is_gone: bool,
+    /// Kept files have greater Seqs than this, the last of the journal: it has lost its end, or is an older one.
+    pub journal_ends_at: Option<Seq>,
     /// The unsynced end of an interrupted write, set aside.
     pub set_aside: Option<SetAside>,
     /// Namespaces that would not open, and why.
@@ -128,6 +130,7 @@ impl Store {
         let opening = Opening {
             copied_records: journal.copied,
             journal_is_gone,
+            journal_ends_at: if let Some(Lost::End(end)) = journal.lost { Some(end) } else { None },
             set_aside: journal.tail.take().map(set_aside),
             temporaries_removed: remove_temporaries(&*disk, &*around.clock, &layout, earlier)?,
             ..Opening::default()
@@ -182,6 +185,7 @@ impl Store {
         waiting.extend(quarantines.keys().cloned());
         let boot = appender.boot();
         let seen = traces.noted.seen_before(appender.store(), boot);
+        let noted = traces.noted.seen_of(appender.store());
         let numbers = appender.numbers();
         let extent = appender.shared_extent();
         let growth = Growth::new(options.least_journal_limit());
@@ -205,7 +209,7 @@ impl Store {
             turn: Turn::new(writer),
             ranges,
             gone,
-            files: Mutex::new(Files { seen, ..Files::default() }),
+            files: Mutex::new(Files { seen, noted, ..Files::default() }),
             quarantines: Mutex::new(quarantines),
             losses,
             lost,
@@ -222,6 +226,7 @@ impl Store {
             boot,
             opening,
             ownership,
+            journal_was_taken: AtomicBool::new(false),
             rescue: Mutex::default(),
             rescue_report: Mutex::default(),
             read_only: false,

@@ -9,15 +9,18 @@
 //! If the segment cannot be made and synced, no file is replaced. Writing does not begin again either way.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use commonhold_proto::Place;
 
 use super::error::Error;
 use super::flush::FlushHow;
+use super::housekeeping::make_private_directories;
 use super::journal::{Fresh, Progress, Reading, rescue_journal};
 use super::poison::{Cause, Poison};
 use super::store::Store;
+use super::table::Table;
 
 /// The journal that a flush goes through: the store's, or after that has failed the rescue's.
 #[derive(Clone)]
@@ -60,8 +63,10 @@ impl Store {
             }
         };
         let mut failed: Vec<(Place, String)> = Vec::new();
-        for place in self.dirty() {
-            let how = FlushHow { rewrite: false, lock_timeout: Some(lock_timeout) };
+        // Where the journal's end is gone, it does not know the files either that were written since it began.
+        let rewrite = self.journal_was_taken.load(Ordering::Acquire);
+        for place in if rewrite { self.written_to() } else { self.dirty() } {
+            let how = FlushHow { rewrite, lock_timeout: Some(lock_timeout) };
             let flushed = self.namespace(&place).and_then(|table| self.flush_table(&table, how, &via));
             match flushed {
                 Ok(_) => rescue.files += 1,
@@ -74,6 +79,12 @@ impl Store {
         }
         rescue.is_over = failed.is_empty();
         self.report(told(rescue.files, &failed));
+    }
+
+    /// Every loaded namespace whose file the journal was told of.
+    fn written_to(&self) -> Vec<Place> {
+        let is_known = |table: &Arc<Table>| !table.is_volatile() && table.is_announced();
+        self.loaded().into_iter().filter(is_known).map(|table| table.place().clone()).collect()
     }
 
     /// What a segment is begun with, in the middle of an owner's life.
@@ -94,10 +105,15 @@ impl Store {
     fn fresh_journal(&self) -> Result<Via, Error> {
         self.ownership.check()?;
         let poison = Arc::new(Poison::default());
-        let fresh = self.fresh(0);
+        // Should somebody have deleted the journal: it is begun anew, with the same id and above all numbers that were given.
+        make_private_directories(&*self.disk, &self.layout)?;
+        let store = self.turn.exclusive(|writer| writer.appender.store());
+        let fresh = self.fresh(store);
         self.turn.exclusive(|writer| {
             writer.appender.leave_readable();
-            let opened = rescue_journal(&self.disk, &self.layout, Arc::clone(&poison), &fresh, self.shared.applied())?;
+            let given = writer.appender.last_given();
+            let seen = (self.shared.applied(), given);
+            let opened = rescue_journal(&self.disk, &self.layout, Arc::clone(&poison), &fresh, seen)?;
             tracing::warn!(copied = opened.copied, "the rescue has begun a fresh journal segment");
             let progress = opened.progress;
             writer.appender.succeed(opened.appender);

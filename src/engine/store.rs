@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonhold_proto::{Durability, Namespace, Place, Seq, StoreIdentity, Workspace};
@@ -175,6 +175,8 @@ pub struct Store {
     pub(super) boot: u64,
     pub(super) opening: Opening,
     pub(super) ownership: Arc<Ownership>,
+    /// The segment that was appended to lost its name: what the journal held is in memory alone.
+    pub(super) journal_was_taken: AtomicBool,
     pub(super) rescue: Mutex<Rescue>,
     pub(super) rescue_report: Mutex<Option<String>>,
     pub(super) read_only: bool,

@@ -147,6 +147,7 @@ impl Store {
         // The sync comes first: it waits for nobody's opinion of the lock file.
         self.progress.sync_through(self.progress.written())?;
         self.check_owner()?;
+        self.check_journal()?;
         self.release_segments();
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
@@ -161,6 +162,15 @@ impl Store {
         self.make_next_segment();
         self.release_quarantines();
         written_out
+    }
+
+    /// Sees that what is appended to still is what a start would find. A segment without its name takes all that is written and
+    /// synced to it, and is gone with this process.
+    fn check_journal(&self) -> Result<(), Error> {
+        let Some(lost) = self.turn.exclusive(|writer| writer.appender.lost_segment()) else { return Ok(()) };
+        self.journal_was_taken.store(true, Ordering::Release);
+        self.poison.trip(format!("{} was deleted or replaced while the daemon ran", lost.display()));
+        self.poison.check()
     }
 
     /// Why writes are refused for want of room since the start, if they are; they are taken as soon as there is some.

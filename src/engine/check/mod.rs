@@ -161,6 +161,16 @@ pub fn check(dir: &Path, deep: bool, around: Surroundings) -> Result<Report, Err
             remedies::add(&store, &place, &closing, &mut check.report.findings[index])?;
         }
     }
+    if reading == Reading::Cut {
+        for finding in
+            check.report.findings.iter_mut().filter(|finding| finding.remedies.iter().any(|r| r.command.is_some()))
+        {
+            if finding.place.is_some() {
+                finding.consequence =
+                    format!("when the journal is cut, which is to be settled first: {}", finding.consequence);
+            }
+        }
+    }
     check.report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(check.report)
 }

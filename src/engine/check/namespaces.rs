@@ -227,6 +227,7 @@ impl Check<'_> {
             Why::NotAFile => "not_a_file",
             Why::NameClash { .. } => "case_clash",
             Why::OtherFile => "other_file",
+            Why::Decayed => "decayed_file",
             Why::Missing => "missing_file",
             Why::Gap { .. } => "missing_segments",
             Why::Quarantine { .. } => "quarantine_damage",
@@ -252,7 +253,17 @@ impl Check<'_> {
 
     /// Reads a kept generation in a deep check, and compares it with what the journal knows of it.
     pub(super) fn generation(&mut self, store: &Store, place: &Place, kept: &super::Kept) -> Result<(), Error> {
-        let bytes = self.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
+        let bytes = match self.disk.read(&kept.path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let what = format!("it cannot be read: {error}");
+                let finding = Finding::new(Severity::Warning, "generation_damage", &kept.path, what)
+                    .of(place)
+                    .so("this kept file cannot be gone back to; the namespace's own file is another");
+                self.report.findings.push(finding);
+                return Ok(());
+            }
+        };
         *self.report.generations.get_or_insert_default() += 1;
         if let Err(error) = json::load_object(&bytes, &mut |_, _| {}) {
             let mut finding = Finding::new(

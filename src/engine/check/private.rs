@@ -6,7 +6,7 @@ use commonhold_proto::Place;
 
 use super::super::disk::{Entry, Kind};
 use super::super::error::Error;
-use super::super::journal::Fingerprint;
+use super::super::journal::{Fingerprint, is_segment};
 use super::super::store::Store;
 use super::super::words::size;
 use super::{Check, Finding, Kept, Severity, generations_of};
@@ -41,6 +41,19 @@ impl Check<'_> {
                     "it is a journal segment that was not in use yet when its daemon ended",
                 )
                 .so("it does not count, and the next start removes it");
+                self.report.findings.push(finding);
+            } else if let Some(number) = entry.name.to_str().and_then(|name| name.strip_suffix(".log"))
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+                && !is_segment(&self.layout, &path)
+            {
+                let finding = Finding::new(
+                    Severity::Warning,
+                    "stray_segment",
+                    path,
+                    "it ends as the name of a journal segment does, and no segment has this name",
+                )
+                .so("it does not count: if it is a segment that was renamed, what only it holds is missing")
+                .remedy("give it its own name again, eight digits with the number that is in byte 16 of it, or move it out of the journal's directory");
                 self.report.findings.push(finding);
             }
         }

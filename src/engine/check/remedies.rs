@@ -204,6 +204,11 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
                 finding = finding.command("keep the file as it is, and set what waits aside", repair("--keep file"));
             }
         }
+        Why::Decayed => {
+            finding = finding
+                .remedy(format!("put the right file back as {}, and start the daemon", file.display()))
+                .command("keep the file that is there, as it is", repair("--keep file"));
+        }
         Why::Link { .. }
         | Why::LinkedWorkspace { .. }
         | Why::NoWorkspace { .. }
@@ -255,7 +260,8 @@ fn generations(store: &Store, place: &Place) -> Result<Vec<Offered>, Error> {
         if *told > GENERATIONS_TOLD {
             continue;
         }
-        let bytes = store.disk.read(&kept.path).map_err(Error::disk("read", &kept.path))?;
+        // One that cannot be read cannot be gone back to, and a deep check says so.
+        let Ok(bytes) = store.disk.read(&kept.path) else { continue };
         if json::load_object(&bytes, &mut |_, _| {}).is_ok() {
             // A repair may have put aside as another program's what the journal knows all the same.
             let holds = known.cut_of(Some(Fingerprint::of(&bytes))).or((!kept.foreign).then_some(kept.number));

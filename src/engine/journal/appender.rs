@@ -318,6 +318,17 @@ impl Appender {
         }
     }
 
+    /// The segment that is appended to, if it is not under its name any more. Where that cannot be seen, it is taken to be.
+    pub(crate) fn lost_segment(&self) -> Option<std::path::PathBuf> {
+        let segment = self.segments.back().filter(|_| self.unfounded.is_none())?;
+        let ours = self.file.stat().ok()?;
+        let is_there = match self.disk.lstat(&segment.path) {
+            Ok(found) => (found.device, found.inode) == (ours.device, ours.inode),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        (!is_there).then(|| segment.path.clone())
+    }
+
     /// Gives its place to the appender of a fresh journal.
     pub(crate) fn succeed(&mut self, fresh: Self) {
         let failed = std::mem::replace(self, fresh);

@@ -8,21 +8,21 @@
 //! for a valid header or record that names a synced-through Seq above the last good one: if there is one, bytes that
 //! had been on the platter are gone, and that is damage. If not, it is a tail.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
+use super::headers::{self, Headers};
 use super::losses::Losses;
 use super::outcomes::Outcomes;
 use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
 use super::quarantine::{self, Quarantine};
 use super::record::{Kind, Record, UncheckedRecord};
-use super::segment::{HeaderError, Predecessor, SegmentHeader, salt};
+use super::segment::{Predecessor, SegmentHeader, salt};
 use super::table::FileTable;
-use crate::engine::disk::{Disk, DiskFile, How};
+use crate::engine::disk::Disk;
 use crate::engine::error::Error;
 use crate::engine::layout::Layout;
 
@@ -141,41 +141,13 @@ impl Chain {
 
 /// Finds the chain. Reads only; nothing is changed on the disk.
 pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result<Chain, Error> {
-    let directory = layout.journal();
-    let mut files = Vec::new();
-    for entry in disk.list(&directory).map_err(Error::disk("list", &directory))? {
-        let number = entry.name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|n| n.parse::<u64>().ok());
-        if let Some(number) = number {
-            files.push((number, directory.join(&entry.name)));
-        }
-    }
-    files.sort_unstable();
+    let files = headers::list(disk, layout)?;
     let quarantines = quarantine::read_all(disk, layout)?;
     let Some(greatest) = files.last().map(|(number, _)| *number) else {
         return Ok(Chain { quarantines, ..Chain::default() });
     };
 
-    if let Some((_, path)) = files.iter().find(|(number, _)| *number > MOST_SEGMENTS) {
-        return Err(too_high(path));
-    }
-    let mut headers = HashMap::new();
-    for (number, path) in &files {
-        let bytes = read_header(disk, path).map_err(Error::disk("read", path))?;
-        let header = match SegmentHeader::decode(&bytes) {
-            Ok((header, _)) if header.number != *number => Err("the file's name is not that of the segment in it"),
-            // Or the way back would have no end.
-            Ok((header, _)) if header.predecessor.is_some_and(|before| before.segment >= *number) => {
-                Err("the segment's header names a predecessor that is not before it")
-            }
-            Ok(read) => Ok(read),
-            Err(HeaderError::Bad(reason)) => Err(reason),
-            Err(HeaderError::Newer(version)) => {
-                let known = super::segment::FORMAT_VERSION;
-                return Err(Error::NewerFormat { file: path.clone(), version, known });
-            }
-        };
-        headers.insert(*number, header);
-    }
+    let headers = headers::read(disk, &files, reading)?;
     let mut reader = Reader { disk, files, headers, quarantines, cut: reading == Reading::Cut, skip_bad: false };
     let mut chain = reader.chain()?;
     if let Some(losses) = &chain.losses {
@@ -198,7 +170,6 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
 }
 
 /// No store gets so far, and beyond them no number could be given any more without some being given twice.
-const MOST_SEGMENTS: u64 = 1 << 30;
 const MOST_BOOTS: u64 = 1 << 30;
 const MOST_SEQS: Seq = Seq(1 << 62);
 
@@ -208,34 +179,6 @@ fn too_high(path: &Path) -> Error {
     Error::Damage { file: path.to_owned(), offset: 0, reason: reason.to_owned() }
 }
 
-/// The beginning of a file, as far as the header goes that it may have.
-fn read_header(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    let file = disk.open(path, &How::READ)?;
-    let mut bytes = vec![0; MIN_HEADER_BYTES];
-    let mut got = read_up_to(&*file, &mut bytes, 0)?;
-    let named = SegmentHeader::length(&bytes[..got]).min(file.stat()?.bytes as usize);
-    if named > got {
-        bytes.resize(named, 0);
-        got += read_up_to(&*file, &mut bytes[got..], got as u64)?;
-    }
-    bytes.truncate(got);
-    Ok(bytes)
-}
-
-fn read_up_to(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < bytes.len() {
-        match file.read_at(&mut bytes[got..], offset + got as u64)? {
-            0 => break,
-            more => got += more,
-        }
-    }
-    Ok(got)
-}
-
-/// Most headers fit into this.
-const MIN_HEADER_BYTES: usize = 64 << 10;
-
 pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
     disk.read(path).map_err(Error::disk("read", path))
 }
@@ -243,7 +186,7 @@ pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> 
 struct Reader<'a> {
     disk: &'a dyn Disk,
     files: Vec<(u64, PathBuf)>,
-    headers: HashMap<u64, Result<(SegmentHeader, usize), &'static str>>,
+    headers: Headers,
     quarantines: HashMap<Place, Quarantine>,
     cut: bool,
     /// Segments with bad headers are taken as if they were gone.

@@ -13,6 +13,7 @@ mod chain;
 mod extent;
 mod founding;
 mod header;
+mod headers;
 #[cfg(any(test, feature = "fuzzing"))]
 mod hostile;
 mod losses;
@@ -37,6 +38,7 @@ pub(crate) use appender::{Appender, Reach, Spare};
 pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
 pub(crate) use extent::Extent;
 pub(crate) use founding::continue_journal_or_wait;
+pub(crate) use headers::is_segment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use hostile::{HostileJournal, seal};
 pub(crate) use losses::Losses;

@@ -115,16 +115,16 @@ pub(crate) fn continue_journal(
 }
 
 /// The same in the middle of an owner's life, after the disk has ended writing: writes above `visible` were never seen by
-/// anybody and are not copied. Nothing is removed, so that a next owner finds what this one could not read.
+/// anybody and are not copied; no Seq through `given` is given again. Nothing is removed, so that a next owner finds what this one could not read.
 pub(crate) fn rescue_journal(
     disk: &Arc<dyn Disk>,
     layout: &Layout,
     poison: Arc<Poison>,
     fresh: &Fresh,
-    visible: Seq,
+    (visible, given): (Seq, Seq),
 ) -> Result<OpenJournal, Error> {
     let chain = chain::read(&**disk, layout, fresh.reading)?;
-    let next = Next::after(&chain, fresh.store, Seq::ZERO);
+    let next = Next::after(&chain, fresh.store, Seq(given.0.next_multiple_of(CEILING_STEP)));
     begin_segment(disk, layout, poison, fresh, chain, next, Some(visible))
 }
 

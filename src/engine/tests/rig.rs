@@ -24,6 +24,8 @@ pub(super) struct Rig {
     pub(super) lock_failures: LockFailures,
     pub(super) clock: ManualClock,
     pub(super) options: StoreOptions,
+    /// A new store's id is made of it.
+    pub(super) entropy: u128,
     store: Option<Arc<Store>>,
 }
 
@@ -73,6 +75,7 @@ impl Rig {
             lock_failures: LockFailures::default(),
             clock: ManualClock::new(1_700_000_000_000),
             options,
+            entropy: 42,
             store: None,
         }
     }
@@ -94,7 +97,7 @@ impl Rig {
             disk: Arc::new(self.disk.clone()),
             locks: Arc::new(self.lock_failures.of(self.locks.clone())),
             clock: Arc::new(self.clock.clone()),
-            entropy: 42,
+            entropy: self.entropy,
         };
         self.store = Some(Arc::new(Store::open(Path::new(DIR), self.options.clone(), around)?));
         Ok(())
