@@ -252,7 +252,7 @@ impl Check<'_> {
     }
 
     /// Reads a kept generation in a deep check, and compares it with what the journal knows of it.
-    pub(super) fn generation(&mut self, store: &Store, place: &Place, kept: &super::Kept) -> Result<(), Error> {
+    pub(super) fn generation(&mut self, store: &Store, place: &Place, kept: &super::Kept) {
         let bytes = match self.disk.read(&kept.path) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -261,7 +261,7 @@ impl Check<'_> {
                     .of(place)
                     .so("this kept file cannot be gone back to; the namespace's own file is another");
                 self.report.findings.push(finding);
-                return Ok(());
+                return;
             }
         };
         *self.report.generations.get_or_insert_default() += 1;
@@ -277,7 +277,7 @@ impl Check<'_> {
             finding.offset = Some(error.offset as u64);
             finding.line = Some((error.line, error.column));
             self.report.findings.push(finding);
-            return Ok(());
+            return;
         }
         let found = super::super::journal::Fingerprint::of(&bytes);
         let known = store.known(place);
@@ -293,7 +293,6 @@ impl Check<'_> {
             .so("it parses, but something in it was changed since");
             self.report.findings.push(finding);
         }
-        Ok(())
     }
 }
 

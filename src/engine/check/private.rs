@@ -27,7 +27,7 @@ impl Check<'_> {
                     self.report.findings.push(finding);
                 }
                 if self.deep {
-                    self.generation(store, &place, &kept)?;
+                    self.generation(store, &place, &kept);
                 }
             }
         }

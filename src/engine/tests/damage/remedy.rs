@@ -8,7 +8,7 @@ use commonhold_proto::Seq;
 use super::super::rig::{DIR, place};
 use super::blow::{Blow, file_of, take_over};
 use super::stores::{Lived, NAMES, private};
-use super::verdict::{Counts, all_of, around, cannot_be_told, checked, found, rig};
+use super::verdict::{Counts, all_found, all_of, around, cannot_be_told, checked, rig};
 use crate::engine::disk::{Disk, SimDisk};
 use crate::engine::{Finding, Repair, Report, Settle, Severity, plan, repair};
 
@@ -44,7 +44,7 @@ fn settles(lived: &Lived, blow: &Blow, disk: &SimDisk) {
             let next = rig(&disk.kill(), lived);
             let next = next.opened();
             assert!(next.store().opening().closed.is_empty(), "{:?}", next.store().opening().closed);
-            for (name, what) in found(next.store()) {
+            for (name, what) in all_found(next.store()) {
                 what.unwrap_or_else(|reason| panic!("{name} is still closed: {reason}"));
             }
             next.put("new", "k", "1");

@@ -76,7 +76,9 @@ impl Life {
             }
         });
         let seq = written.unwrap().seq;
-        names.into_iter().for_each(|name| self.note(name, seq));
+        for name in names {
+            self.note(name, seq);
+        }
     }
 
     fn delete(&mut self, name: &'static str, key: &str) {
@@ -170,7 +172,9 @@ fn waiting(stranger: &SimDisk) -> Lived {
 fn ended(stranger: &SimDisk) -> Lived {
     let mut life = Life::begin(Durability::Buffered, 1_400, 43).youth("1").kill().open().age();
     life.put("w/c", "last", "1");
-    ["a", "b", "w/c"].iter().for_each(|name| life.flush(name));
+    for name in ["a", "b", "w/c"] {
+        life.flush(name);
+    }
     life.second();
     life.rig.store().note_files();
     life.ends("ended", stranger)
@@ -179,7 +183,9 @@ fn ended(stranger: &SimDisk) -> Lived {
 /// Every file has all, and the owner was killed before it had noted or let go of anything.
 fn flushed(stranger: &SimDisk) -> Lived {
     let life = Life::begin(Durability::Synced, 1_600, 44).youth("1").age();
-    ["a", "b", "w/c"].iter().for_each(|name| life.flush(name));
+    for name in ["a", "b", "w/c"] {
+        life.flush(name);
+    }
     life.rig.commit().unwrap();
     life.kill().ends("flushed", stranger)
 }

@@ -15,7 +15,7 @@ use crate::engine::{Error, Finding, Report, Severity, Store, Surroundings, check
 use crate::lock::MemoryLocks;
 
 /// What became of the cases.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     /// The store did not start, and said why.
     refused: u64,
@@ -100,7 +100,7 @@ pub(super) fn checked(disk: &SimDisk, lived: &Lived, deep: bool) -> Result<Repor
 
 type Found = BTreeMap<&'static str, Result<Records, String>>;
 
-pub(super) fn found(store: &Store) -> Found {
+pub(super) fn all_found(store: &Store) -> Found {
     let of = |name| match store.namespace(&place(name)) {
         Ok(table) => Ok(contents(&table)),
         Err(error) => {
@@ -163,24 +163,21 @@ pub(super) fn judge(lived: &Lived, blow: &Blow) -> Counts {
     if let (Ok(shallow), Ok(deep)) = (&shallow, &report) {
         assert!(shallow.count(Severity::Error) <= deep.count(Severity::Error), "{shallow:#?} {deep:#?}");
     }
-    let read = Store::open_read_only(Path::new(DIR), around(&struck.kill(), lived)).map(|store| found(&store));
+    let read = Store::open_read_only(Path::new(DIR), around(&struck.kill(), lived)).map(|store| all_found(&store));
     let mut next = rig(&struck.kill(), lived);
-    match next.try_open() {
-        Err(error) => {
-            names_something(&error);
-            read.expect_err("what does not start is not exported either");
-            match &report {
-                Err(told) => names_something(told),
-                Ok(report) => assert!(report.count(Severity::Error) > 0, "a check finds nothing, and yet: {error}"),
-            }
-            counts.refused += 1;
+    if let Err(error) = next.try_open() {
+        names_something(&error);
+        read.expect_err("what does not start is not exported either");
+        match &report {
+            Err(told) => names_something(told),
+            Ok(report) => assert!(report.count(Severity::Error) > 0, "a check finds nothing, and yet: {error}"),
         }
-        Ok(()) => {
-            let report = report.as_ref().expect("what starts can be checked");
-            let found = started(&next, lived, blow, report, &mut counts);
-            assert_eq!(read.expect("what starts can be read"), found, "an export is what a start gives");
-            stays(next, lived, blow, found);
-        }
+        counts.refused += 1;
+    } else {
+        let report = report.as_ref().expect("what starts can be checked");
+        let found = started(&next, lived, blow, report, &mut counts);
+        assert_eq!(read.expect("what starts can be read"), found, "an export is what a start gives");
+        stays(next, lived, blow, &found);
     }
     match &report {
         Ok(report) => remedied(lived, blow, &struck, report, &mut counts),
@@ -193,7 +190,7 @@ pub(super) fn judge(lived: &Lived, blow: &Blow) -> Counts {
 fn started(next: &Rig, lived: &Lived, blow: &Blow, report: &Report, counts: &mut Counts) -> Found {
     // What is held is known at once; asking for a namespace may settle something.
     let store = next.store();
-    let found = found(store);
+    let found = all_found(store);
     let (mut by_start, mut by_check, mut untold, mut closed) = (0, 0, 0, 0);
     for (name, what) in &found {
         let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
@@ -235,7 +232,7 @@ fn started(next: &Rig, lived: &Lived, blow: &Blow, report: &Report, counts: &mut
 
 /// What an owner has found, the next one finds, too; a new write is above all that were answered; and a file that was out of
 /// place gives everything when it is back.
-fn stays(next: Rig, lived: &Lived, blow: &Blow, found: Found) {
+fn stays(next: Rig, lived: &Lived, blow: &Blow, found: &Found) {
     let seq = next.put("new", "k", "1");
     // Where the newest owners' segments are gone without a trace, so are the numbers that they gave.
     assert!(seq > lived.greatest || cannot_be_told(blow, lived), "{seq} was given before, up to {}", lived.greatest);
@@ -244,8 +241,8 @@ fn stays(next: Rig, lived: &Lived, blow: &Blow, found: Found) {
     next.store().tick().unwrap();
     let mut again = next.killed_and_closed();
     again.try_open().unwrap_or_else(|error| panic!("it has opened before: {error}"));
-    let later = super::verdict::found(again.store());
-    for (name, what) in &found {
+    let later = all_found(again.store());
+    for (name, what) in found {
         match (what, &later[name]) {
             (Ok(before), Ok(now)) => assert_eq!(before, now, "{name}"),
             (Err(_), Err(_)) => {}
