@@ -40,7 +40,7 @@ fn connected(store: &super::Store) -> Client {
 }
 
 fn status(client: &Client) -> Value {
-    serde_json::from_str(&client.status().expect("a status").to_string()).expect("JSON")
+    serde_json::from_str(&client.status().expect("a status")).expect("JSON")
 }
 
 #[test]

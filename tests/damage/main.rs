@@ -1,11 +1,10 @@
 //! Damage that is done to a real store on a real disk, under a real daemon: stores mixed, files replaced by things that are no
-//! files, `.commonhold` deleted, and copies made while it runs. The engine's own tests go through every byte
+//! files, and `.commonhold` deleted. The engine's own tests go through every byte
 //! (`src/engine/tests/damage`).
 #![cfg(feature = "daemon")]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod copied;
 mod deleted;
 mod mixed;
 mod strange;

@@ -115,7 +115,7 @@ fn a_file_that_may_not_be_read_is_named_and_read_when_it_may() {
         return;
     }
     let store = killed("1");
-    fs::set_permissions(store.file("n"), fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(store.file("n"), fs::Permissions::from_mode(0o000)).expect("set");
     let (code, findings) = checked(&store);
     assert_eq!((code, kinds(&findings)[0]), (5, "unreadable"), "{findings:#?}");
     fs::set_permissions(store.file("n"), fs::Permissions::from_mode(0o644)).expect("set");

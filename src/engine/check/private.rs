@@ -57,6 +57,14 @@ impl Check<'_> {
                 self.report.findings.push(finding);
             }
         }
+        for path in self.layout.inner_directories() {
+            if self.disk.lstat(&path).is_ok_and(|found| found.kind != Kind::Dir) {
+                let finding = Finding::new(Severity::Error, "not_a_directory", path, "it is no directory of its own")
+                    .so("the store does not start, and can be exported; nothing of it is changed")
+                    .remedy("move what is there out of the store, and put the directory back if you have it");
+                self.report.findings.push(finding);
+            }
+        }
         for entry in self.list(&self.layout.aside()) {
             let path = self.layout.aside().join(&entry.name);
             let finding = if let Some(what) = self.what_was_lost(&path) {

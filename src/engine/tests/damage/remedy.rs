@@ -109,6 +109,10 @@ fn by_hand(lived: &Lived, blow: &Blow, disk: &SimDisk, finding: &Finding) -> boo
             take_over(&lived.disk, disk, path);
             true
         }
+        "not_a_directory" => {
+            disk.remove_path(&finding.file);
+            true
+        }
         "unreadable" => {
             // A file stands where the workspace is to be, or nobody may read what is there.
             if let (Blow::File(path), true) = (blow, !blow.hits(&private(""))) {
