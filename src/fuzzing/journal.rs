@@ -36,7 +36,8 @@ pub fn journal(data: &[u8]) {
     match (&read, cut) {
         (Ok(read), Ok(cut)) => assert!(cut.starts_with(read) || sealed, "a repair keeps what a start reads"),
         (Err(error), _) => assert!(!error.to_string().is_empty()),
-        (Ok(_), Err(error)) => panic!("a start reads it, and a repair does not: {error}"),
+        // A repair also goes on from what lies behind the cut, where sealed numbers may be too high.
+        (Ok(_), Err(error)) => assert!(sealed, "a start reads it, and a repair does not: {error}"),
     }
     starts(&journal, read.is_ok(), sealed);
     if let Err(error) = check(Path::new(DIR), true, around(journal.disk().kill())) {

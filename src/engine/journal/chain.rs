@@ -166,6 +166,10 @@ pub(super) fn read(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result
         read.header.boot > MOST_BOOTS || read.header.ceiling.max(read.header.synced).max(read.end.seq) > MOST_SEQS
     };
     chain.segments.iter().find(is_too_high).map_or(Ok(()), |read| Err(too_high(&read.path)))?;
+    // A record may have raised it, or a header behind the cut.
+    if chain.ceiling.max(chain.synced) > MOST_SEQS {
+        return Err(chain.segments.last().map_or_else(|| too_high(&layout.journal()), |read| too_high(&read.path)));
+    }
     Ok(chain)
 }
 
