@@ -26,12 +26,16 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::client::launch::find_program_beside;
 use crate::client::{Error, blocking};
 
 /// How long a daemon outlives a process that ended without dropping its store, as one that is killed does.
 const IDLE_EXIT: &str = "60s";
+
+/// A daemon that answers no more is given so long to end by itself.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// How a test's store is made. [`TestStore::new`] takes the defaults.
 ///
@@ -187,9 +191,13 @@ impl TestStore {
         }
         let stopped = self.client().and_then(|client| client.stop());
         if stopped.is_err() {
-            // It may have been ending already.
-            if ended(&mut daemon) {
-                return Ok(());
+            // It may have been ending already: its socket goes before it does.
+            let until = Instant::now() + ENDING;
+            while Instant::now() < until {
+                if ended(&mut daemon) {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
             let _ = daemon.kill();
         }

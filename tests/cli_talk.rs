@@ -31,7 +31,10 @@ fn a_stop_names_the_namespaces_whose_files_it_left_alone() {
     fs::write(store.file("torn"), whole).expect("put back");
     let daemon = store.serve();
     assert_eq!(store.ok(&["get", "torn", "waits"]), "2\n", "what waited is there with the right file");
-    assert_eq!(store.ok(&["--json", "stop"]), format!("{{\"closed\":[],\"pid\":{},\"stopped\":true}}\n", daemon.pid()));
+    assert_eq!(
+        store.ok(&["--json", "stop"]),
+        format!("{{\"closed\":[],\"held\":[],\"pid\":{},\"stopped\":true}}\n", daemon.pid())
+    );
 }
 
 #[test]
@@ -255,7 +258,7 @@ fn json_answers_have_their_documented_members() {
     assert_eq!(members(&store.ok(&["--json", "scan", "n"])), ["key", "seq", "value"]);
     assert_eq!(store.ok(&["--json", "count", "n"]), "{\"records\":1}\n");
     assert_eq!(members(&store.ok(&["--json", "commit"])), ["seq"]);
-    assert_eq!(members(&store.ok(&["--json", "flush"])), ["rewritten", "seq"]);
+    assert_eq!(members(&store.ok(&["--json", "flush"])), ["closed", "held", "rewritten", "seq"]);
     assert_eq!(store.ok(&["--json", "flush", "--no-wait"]), "{\"begun\":true}\n");
     assert_eq!(
         members(&store.ok(&["--json", "namespaces"])),
