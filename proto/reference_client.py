@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import secrets
+import select
 import socket
 import struct
 import sys
@@ -300,12 +301,26 @@ class Session:
         """Sends a request and does not wait; returns its id."""
         self.last_id += 1
         body = encode("Request", {"deadline_ms": deadline_ms, "verb": Variant(verb, value)})
-        self.socket.sendall(frame(self.last_id, REQUEST, body))
+        self.transmit(frame(self.last_id, REQUEST, body))
         return self.last_id
 
     def cancel(self, number):
         """Wishes that a request is not begun; it is answered all the same."""
-        self.socket.sendall(frame(number, CANCEL))
+        self.transmit(frame(number, CANCEL))
+
+    def transmit(self, data):
+        """Reads while it writes: or, with many answers untaken, both sides may wait for each other."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN | select.POLLOUT)
+        timeout_s = self.socket.gettimeout()
+        while data:
+            events = poll.poll(timeout_s and timeout_s * 1000)
+            if not events:
+                raise TimeoutError("the daemon takes nothing")
+            if events[0][1] & select.POLLIN:
+                self.receive_some()
+            if events[0][1] & (select.POLLOUT | select.POLLERR):
+                data = data[self.socket.send(data) :]
 
     # What comes in.
 

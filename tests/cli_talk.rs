@@ -271,7 +271,7 @@ fn json_answers_have_their_documented_members() {
     assert_eq!(error["error"]["exit"], 1);
     assert_eq!(error["error"]["kind"], "not_found");
     assert!(error["error"]["message"].is_string());
-    assert_eq!(members(&store.ok(&["--json", "stop"])), ["closed", "pid", "stopped"]);
+    assert_eq!(members(&store.ok(&["--json", "stop"])), ["closed", "held", "pid", "stopped"]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Damage that is done to a real store on a real disk, under a real daemon: stores mixed, files replaced by things that are no
-//! files, and `.commonhold` deleted. The engine's own tests go through every byte
+//! files, `.commonhold` deleted, and copies made under load. The engine's own tests go through every byte
 //! (`src/engine/tests/damage`).
 #![cfg(feature = "daemon")]
 
 #[path = "../common/mod.rs"]
 mod common;
+mod copied;
 mod deleted;
 mod mixed;
 mod strange;
