@@ -85,8 +85,7 @@ fn a_copy_of_a_running_store_has_what_was_synced_before_or_says_what_it_has_not(
                     continue;
                 }
                 opened += 1;
-                let records: serde_json::Map<String, Value> =
-                    serde_json::from_str(&export.stdout).expect("one object");
+                let records: serde_json::Map<String, Value> = serde_json::from_str(&export.stdout).expect("one object");
                 for number in before.saturating_sub(499)..=before {
                     let found = records.get(&format!("k{}", number % 500)).and_then(|value| value[0].as_u64());
                     assert!(
