@@ -10,12 +10,13 @@
 //!   u128 client
 //!   u64 boot number of the daemon that last wrote for it, u64 Seq of its last write
 //!   u64 floor: of numbers up to this one nothing is known that is not below
-//!   u64 begin: numbers below this one may have been forgotten with the client, once
+//!   u64 since: outcomes of this client up to this Seq may have been forgotten with it, once
 //!   u32 outcomes; each, by number: u64 number, u64 Seq, u64 found, u32 new
 //! ```
 //!
 //! A number that is not there was provably not done if it is above its client's floor and nothing of that time was
-//! forgotten; [`Outcomes::look_up`] decides. Of one client at most [`MAX_OPEN_WRITES`] outcomes are kept, and of all
+//! forgotten; [`Outcomes::look_up`] decides. A number alone cannot tell what was forgotten: a write that waits for a
+//! load is passed by others, so numbers are not done in their order. Of one client at most [`MAX_OPEN_WRITES`] outcomes are kept, and of all
 //! together as many as the table's capacity in bytes of that section allows: the client that was least recently heard of
 //! goes first, whole. A write costs one look-up and one entry, and allocates nothing once its client is known.
 
@@ -100,7 +101,8 @@ struct Client {
     boot: u64,
     last: Seq,
     floor: u64,
-    begin: u64,
+    /// The greatest Seq of what had been forgotten when the client came to the table.
+    since: Seq,
     /// By number.
     outcomes: VecDeque<Outcome>,
     newer: u32,
@@ -171,21 +173,19 @@ impl Outcomes {
 
     /// What is known of a client's write; `earlier` if it says that it may have sent it before.
     pub(crate) fn look_up(&self, client: u128, number: u64, earlier: Option<Earlier>) -> Recall {
-        let mut may_be_forgotten = true;
+        let mut forgotten = self.forgotten.1;
         if let Some(at) = self.place(client) {
             let client = &self.clients[at as usize];
             match client.find(number) {
                 Ok(found) if client.outcomes[found].seq == Seq::ZERO => return Recall::Unknown(REFUSED),
                 Ok(found) => return Recall::Done(client.outcomes[found]),
                 Err(_) if number <= client.floor => return Recall::Unknown(FORGOTTEN),
-                Err(_) => may_be_forgotten = number < client.begin,
+                Err(_) => forgotten = client.since,
             }
         }
         match earlier {
             // Had it been done, its outcome would be of that boot or a later one, and of a greater Seq.
-            Some(earlier)
-                if may_be_forgotten && earlier.boot <= self.forgotten.0 && earlier.after < self.forgotten.1 =>
-            {
+            Some(earlier) if earlier.boot <= self.forgotten.0 && earlier.after < forgotten => {
                 Recall::Unknown(FORGOTTEN)
             }
             _ => Recall::Not,
@@ -199,7 +199,7 @@ impl Outcomes {
             return;
         }
         let settled = number.saturating_sub(u64::from(behind)).max(1);
-        let at = self.heard_of(client, number, settled);
+        let at = self.heard_of(client, settled);
         let known = &mut self.clients[at as usize];
         let before = known.bytes();
         known.boot = known.boot.max(boot);
@@ -240,7 +240,7 @@ impl Outcomes {
     }
 
     /// The client's place; it is the newest now.
-    fn heard_of(&mut self, id: u128, number: u64, settled: u64) -> u32 {
+    fn heard_of(&mut self, id: u128, settled: u64) -> u32 {
         if let Some(at) = self.place(id) {
             if at != self.newest {
                 self.unlink(at);
@@ -253,8 +253,7 @@ impl Outcomes {
             boot: 0,
             last: Seq::ZERO,
             floor: settled - 1,
-            // Where nothing was ever forgotten, nothing of this client was.
-            begin: if self.forgotten == (0, Seq::ZERO) { 0 } else { number },
+            since: self.forgotten.1,
             outcomes: VecDeque::new(),
             newer: NONE,
             older: NONE,
@@ -344,7 +343,7 @@ impl Outcomes {
         while at != NONE {
             let client = &self.clients[at as usize];
             out.extend_from_slice(&client.id.to_le_bytes());
-            for field in [client.boot, client.last.0, client.floor, client.begin] {
+            for field in [client.boot, client.last.0, client.floor, client.since.0] {
                 out.extend_from_slice(&field.to_le_bytes());
             }
             // That one was refused concerns only requests that are on their way in this daemon.
@@ -371,13 +370,13 @@ impl Outcomes {
         outcomes.forgotten = (fields.u64()?, Seq(fields.u64()?));
         for _ in 0..fields.u32()? {
             let id = fields.u128()?;
-            let (boot, last, floor, begin) = (fields.u64()?, Seq(fields.u64()?), fields.u64()?, fields.u64()?);
+            let (boot, last, floor, since) = (fields.u64()?, Seq(fields.u64()?), fields.u64()?, Seq(fields.u64()?));
             if outcomes.place(id).is_some() {
                 return None;
             }
-            let at = outcomes.heard_of(id, begin, floor.checked_add(1)?);
+            let at = outcomes.heard_of(id, floor.checked_add(1)?);
             let client = &mut outcomes.clients[at as usize];
-            (client.boot, client.last, client.begin) = (boot, last, begin);
+            (client.boot, client.last, client.since) = (boot, last, since);
             let mut before = 0;
             for _ in 0..fields.u32()? {
                 let outcome = Outcome {

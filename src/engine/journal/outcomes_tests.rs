@@ -64,7 +64,25 @@ fn who_was_forgotten_is_told_so_and_who_is_newer_than_all_that_was_forgotten_is_
     assert!(matches!(table.look_up(1, 4, earlier(4, 0)), Recall::Unknown(_)));
     assert!(matches!(table.look_up(1, 5, earlier(4, 0)), Recall::Unknown(_)));
     assert_eq!(seq_of(table.look_up(1, 6, NEW)), Some(Seq(200)));
-    assert_eq!(table.look_up(1, 7, NEW), Recall::Not);
+    assert_eq!(table.look_up(1, 7, earlier(4, 200)), Recall::Not, "first sent after its client came back");
+}
+
+#[test]
+fn a_write_that_waited_while_its_client_was_forgotten_says_nothing_of_those_that_passed_it() {
+    let mut table = Outcomes::default();
+    table.limit(HEAD_BYTES + 2 * (CLIENT_BYTES + OUTCOME_BYTES));
+    // 1 waits for a namespace that is being loaded, and 2 is done before it.
+    table.note(head(7, 2, 1), Seq(10), 1);
+    for client in 20..23 {
+        table.note(head(client, 1, 1), Seq(client as u64), 1);
+    }
+    table.note(head(7, 1, 1), Seq(30), 1);
+    assert_eq!(seq_of(table.look_up(7, 1, NEW)), Some(Seq(30)));
+    for table in [Outcomes::decode(&table.encode()).unwrap(), table] {
+        assert!(matches!(table.look_up(7, 2, NEW), Recall::Unknown(_)), "it was done");
+        let later = Some(Earlier { boot: 1, after: Seq(30) });
+        assert_eq!(table.look_up(7, 3, later), Recall::Not, "nothing of that time is forgotten");
+    }
 }
 
 #[test]
@@ -134,14 +152,21 @@ fn whatever_happens_nothing_that_was_done_is_called_not_done() {
         let mut next: HashMap<u128, u64> = HashMap::new();
         let (mut boot, mut seq) = (1, 0);
         let mut firsts: HashMap<(u128, u64), Earlier> = HashMap::new();
+        // First sendings that wait for a load; later ones of the same client pass them.
+        let mut waiting: HashMap<u128, Vec<(u64, u64)>> = HashMap::new();
         for _ in 0..600 {
             let client = random.u128(1..9);
             let open = open.entry(client).or_default();
-            match random.u32(..10) {
+            let waits = waiting.entry(client).or_default();
+            match random.u32(..12) {
                 // A new write, executed or lost; or one that is sent again.
                 0..7 => {
                     let again = (!open.is_empty() && random.bool())
                         .then(|| *open.iter().nth(random.usize(..open.len())).unwrap());
+                    if again.is_some() {
+                        // The connection was given up, and with it what waits there.
+                        waits.clear();
+                    }
                     let number = again.unwrap_or_else(|| {
                         let number = next.entry(client).or_insert(1);
                         *number += 1;
@@ -164,7 +189,25 @@ fn whatever_happens_nothing_that_was_done_is_called_not_done() {
                         done.insert((client, number), Seq(seq));
                     }
                 }
-                7..9 => {
+                7 => {
+                    let number = next.entry(client).or_insert(1);
+                    *number += 1;
+                    let number = *number - 1;
+                    firsts.insert((client, number), Earlier { boot, after: Seq(seq) });
+                    open.insert(number);
+                    waits.push((number, open.iter().min().copied().unwrap_or(number)));
+                }
+                8 => {
+                    if !waits.is_empty() {
+                        let (number, settled) = waits.remove(0);
+                        if open.contains(&number) && table.look_up(client, number, None) == Recall::Not {
+                            seq += 1;
+                            table.note(head(client, number, settled), Seq(seq), boot);
+                            done.insert((client, number), Seq(seq));
+                        }
+                    }
+                }
+                9..11 => {
                     // An answer arrives, or is given up.
                     if let Some(&number) = open.iter().next() {
                         open.remove(&number);
@@ -175,6 +218,7 @@ fn whatever_happens_nothing_that_was_done_is_called_not_done() {
                     table = Outcomes::decode(&table.encode()).unwrap_or_else(|| panic!("seed {seed}"));
                     table.limit(capacity);
                     boot += 1;
+                    waiting.clear();
                 }
             }
         }
