@@ -113,7 +113,8 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
         }))?;
     }
     let (new, replaced) = (number(done.new), number(done.found));
-    context.talk(format_args!("{}: {count} committed ({new} new, {replaced} replaced)", namespace.place()));
+    let how = if args.namespace.volatile { "stored in memory" } else { "committed" };
+    context.talk(format_args!("{}: {count} {how} ({new} new, {replaced} replaced)", namespace.place()));
     if surrogates > 0 {
         context.talk(human::surrogates_removed(surrogates));
     }

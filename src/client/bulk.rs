@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::names::check_key;
-use commonhold_proto::{Durability, Seq};
+use commonhold_proto::{Durability, Kind, Seq};
 
 use super::batch::Batch;
 use super::error::Error;
@@ -34,7 +34,8 @@ pub struct BulkOptions {
     pub request_records: usize,
     /// How many requests may be on their way at once; 4 by default. A load holds about so many requests in memory.
     pub in_flight: usize,
-    /// Commit when so many records were stored since the last commit; 100,000 by default.
+    /// Commit when so many records were stored since the last commit; 100,000 by default. A load's writes are `buffered` at
+    /// least, whatever the store's durability, so that a daemon that is killed between two commits takes none of them.
     pub commit_every_records: u64,
     /// Commit when so many bytes of keys and values were stored since the last commit; 64 MiB by default.
     pub commit_every_bytes: u64,
@@ -107,6 +108,8 @@ pub(super) struct Load {
     target: Target,
     durability: Option<Durability>,
     options: BulkOptions,
+    /// The boot number of the daemon that was sent the first request.
+    boot: Option<u64>,
     batch: Batch,
     mark: u64,
     /// What the requests that are on their way carry, the oldest first.
@@ -124,9 +127,14 @@ impl Load {
             in_flight: options.in_flight.max(1),
             ..options
         };
+        // A commit is asked of one daemon and may speak of what another one was told: that must have outlived it.
+        let durability = match target.kind() {
+            Kind::Persistent => durability.max(Some(Durability::Buffered)),
+            Kind::Volatile => durability,
+        };
         let (stored, committed) = (BulkProgress::default(), BulkProgress::default());
         let (batch, on_their_way) = (Batch::new(), VecDeque::new());
-        Self { target, durability, options, batch, mark: 0, on_their_way, stored, committed, failed: None }
+        Self { target, durability, options, boot: None, batch, mark: 0, on_their_way, stored, committed, failed: None }
     }
 
     pub(super) fn stored(&self) -> BulkProgress {
@@ -177,9 +185,25 @@ impl Load {
         Ok(())
     }
 
-    /// Notes what came of a commit that began when `stored` was stored.
-    pub(super) fn settle_commit(&mut self, stored: BulkProgress, outcome: Result<Seq, Error>) -> Result<(), Error> {
+    /// A request is about to be sent to the daemon with this boot number.
+    pub(super) fn sends_to(&mut self, boot: u64) {
+        self.boot.get_or_insert(boot);
+    }
+
+    /// Notes what came of a commit that began when `stored` was stored, with the boot number of who answered it.
+    pub(super) fn settle_commit(
+        &mut self,
+        stored: BulkProgress,
+        outcome: Result<Seq, Error>,
+        boot: u64,
+    ) -> Result<(), Error> {
         self.or_end(outcome)?;
+        if self.target.kind() == Kind::Volatile && self.boot.is_some_and(|first| first != boot) {
+            let place = self.target.place();
+            return self.or_end(Err(Error::unknown(format!(
+                "the daemon was restarted during the load, and the volatile namespace {place} ends with its daemon: load all of it again"
+            ))));
+        }
         self.committed = stored;
         Ok(())
     }
@@ -301,11 +325,11 @@ mod tests {
         // As many as a commit is due for, even where only room is wanted.
         let Todo::Commit(stored) = steps(&mut load, Towards::RoomFor(1)).1 else { panic!("a commit is due") };
         load.settle_oldest(Ok(WRITTEN)).unwrap();
-        load.settle_commit(stored, Ok(Seq(8))).unwrap();
+        load.settle_commit(stored, Ok(Seq(8)), 1).unwrap();
         assert_eq!((load.committed().records, load.committed().new, load.committed().mark), (4, 2, 40));
         assert!(matches!(steps(&mut load, Towards::RoomFor(1)).1, Todo::Nothing));
         let Todo::Commit(stored) = steps(&mut load, Towards::Platter).1 else { panic!("the fifth is not committed") };
-        load.settle_commit(stored, Ok(Seq(9))).unwrap();
+        load.settle_commit(stored, Ok(Seq(9)), 2).unwrap();
         assert!(load.committed() == load.stored() && load.committed().records == 5);
         assert!(matches!(steps(&mut load, Towards::Platter).1, Todo::Nothing));
     }
@@ -321,5 +345,24 @@ mod tests {
         assert!(matches!(load.check_record("k", "1"), Err(Error::Forked)));
         assert!(matches!(load.next_step(Towards::Platter), Err(Error::Forked)));
         assert_eq!(load.stored(), BulkProgress::default());
+    }
+
+    #[test]
+    fn what_a_load_commits_outlives_a_daemon_that_was_killed_before_or_the_load_fails() {
+        let target = |kind| Target::new(Place::new("", "n").unwrap(), kind);
+        let mut kept = Load::new(target(Kind::Persistent), Some(Durability::Memory), BulkOptions::default());
+        let mut fleeting = Load::new(target(Kind::Volatile), None, BulkOptions::default());
+        for (load, holds) in [(&mut kept, true), (&mut fleeting, false)] {
+            give(load, "k", "1");
+            load.sends_to(1);
+            let Todo::Send(batch) = load.next_step(Towards::Platter).unwrap() else { panic!("it is sent") };
+            let commonhold_proto::Verb::Write(write) = batch.to_verb() else { panic!("it is a write") };
+            assert_eq!(write.durability, holds.then_some(Durability::Buffered));
+            load.settle_oldest(Ok(WRITTEN)).unwrap();
+            let Todo::Commit(stored) = load.next_step(Towards::Platter).unwrap() else { panic!("it is committed") };
+            let outcome = load.settle_commit(stored, Ok(Seq(7)), 2);
+            assert_eq!(outcome.is_ok(), holds, "{outcome:?}");
+            assert_eq!(load.committed().records, u64::from(holds));
+        }
     }
 }

@@ -120,6 +120,7 @@ impl BulkWriter {
         loop {
             match self.load.next_step(towards)? {
                 Todo::Send(batch) => {
+                    self.load.sends_to(client.boot());
                     let begun = client.begin_now(&batch);
                     self.on_their_way.push_back(self.load.or_end(begun)?);
                 }
@@ -132,7 +133,7 @@ impl BulkWriter {
                 }
                 Todo::Commit(stored) => {
                     let outcome = client.commit().await;
-                    self.load.settle_commit(stored, outcome)?;
+                    self.load.settle_commit(stored, outcome, client.boot())?;
                 }
                 Todo::Nothing => return Ok(()),
             }
