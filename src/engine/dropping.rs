@@ -11,7 +11,7 @@ use commonhold_proto::{Place, Seq};
 
 use super::error::Error;
 use super::faultpoint::faultpoint;
-use super::journal::{Kind, Reach, Spare, encode_drop};
+use super::journal::{Kind, Reach, Spare, encode_drop, encode_write};
 use super::once::{Fence, First, Numbered};
 use super::store::Store;
 use super::table::{FileState, Table};
@@ -21,7 +21,8 @@ use crate::lock::FlushLock;
 /// What a drop did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Its number in the order of the store; of a namespace that was not there, the last write's.
+    /// Its number in the order of the store; of a namespace that was not there, and without a number of its client's, the last
+    /// write's.
     pub seq: Seq,
     /// How many records there were.
     pub records: u64,
@@ -63,8 +64,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             other => other.map(|_| true).map_err(Error::disk("look at", &path))?,
         };
-        if !has_file && table.is_empty() && !table.is_dirty() {
-            return Ok(Dropped { seq: self.applied(), records: 0, needs_flush: false });
+        if !has_file
+            && let Some(nothing) = self.turn.exclusive(|writer| writer.drop_nothing(&table, numbered, fence))?
+        {
+            return Ok(nothing);
         }
         // The drop builds on the file that was loaded, as any write does.
         self.announce(&table, &mut file, &self.via())?;
@@ -99,6 +102,30 @@ impl Store {
 }
 
 impl Writer {
+    /// Drops a namespace that has no file, if it has nothing to write to one either: only that it was asked for is journalled, if
+    /// its client numbers it. A repeat must not be done to what came later.
+    fn drop_nothing(&mut self, table: &Table, numbered: &Numbered, fence: &Fence) -> Result<Option<Dropped>, Error> {
+        if !table.is_empty() || table.is_dirty() {
+            return Ok(None);
+        }
+        if numbered.number == 0 {
+            return Ok(Some(Dropped { seq: self.shared.applied(), records: 0, needs_flush: false }));
+        }
+        fence.check()?;
+        if let Some(first) = self.appender.outcomes().first(numbered)? {
+            return Ok(Some(Dropped::first(first, true)));
+        }
+        self.check_poison()?;
+        self.appender.begin()?;
+        let head = numbered.head(0);
+        // A write of nothing to no namespace: that one need not be brought into its file.
+        let seq = self.appender.record(Kind::Write, |out| encode_write(out, head, &[], std::iter::empty()))?;
+        self.append_and_sync(Reach::System, Spare::Use)?;
+        self.appender.answered(head, seq);
+        self.shared.set_applied(seq);
+        Ok(Some(Dropped { seq, records: 0, needs_flush: false }))
+    }
+
     /// Journals a drop and makes it visible, in the order of every write: journal, sync, map.
     fn drop_records(&mut self, table: &Table, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
         fence.check()?;

@@ -139,10 +139,12 @@ impl Store {
         if let Some(first) = outcomes.first(numbered)? {
             return Ok(Dropped::first(first, false));
         }
-        let dropped = self.do_drop_volatile(place)?;
-        if dropped.seq > Seq::ZERO {
-            outcomes.note(numbered.head(dropped.records), dropped.seq, self.boot());
+        let mut dropped = self.do_drop_volatile(place)?;
+        if dropped.seq == Seq::ZERO {
+            // Nothing was ever written; it is noted all the same, so that it is not done to what will be.
+            dropped.seq = self.take_volatile_seq()?;
         }
+        outcomes.note(numbered.head(dropped.records), dropped.seq, self.boot());
         Ok(dropped)
     }
 

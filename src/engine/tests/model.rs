@@ -12,10 +12,10 @@ use commonhold_proto::{Durability, Seq};
 use fastrand::Rng;
 
 pub(super) use self::ops::{Change, Op, State, Wish, step};
-use self::repeats::Sent;
+use self::repeats::{Sent, answer_of};
 use super::rig::{Rig, contents, options, place};
 use crate::engine::disk::{Call, FailWith, Failure};
-use crate::engine::{Earlier, Error, FlushHow, Written};
+use crate::engine::{Earlier, Error, Fence, FlushHow, Numbered, Written};
 
 mod ops;
 mod owners;
@@ -99,7 +99,10 @@ impl Run {
         let count = if self.rng.u8(..4) == 0 { self.rng.usize(2..5) } else { 1 };
         let mut batch = Vec::new();
         let earlier = Earlier { boot: self.rig.store().boot(), after: self.greatest };
-        let settled = self.number + 1;
+        // The answer to a drop may be lost with those to what follows it.
+        let lone_drop = matches!(&self.sent[..], [sent] if sent.drops.is_some()) && self.rng.bool();
+        let mut before_it = if lone_drop { std::mem::take(&mut self.sent) } else { Vec::new() };
+        let settled = before_it.first().map_or(self.number + 1, |drop| drop.number);
         self.sent.clear();
         for _ in 0..count {
             let mut ops = self.random_ops();
@@ -114,7 +117,7 @@ impl Run {
                 }
             }
             self.number += 1;
-            let sent = Sent { ops, number: self.number, settled, earlier, answer: None, state: None };
+            let sent = Sent { ops, drops: None, number: self.number, settled, earlier, answer: None, state: None };
             match self.request(&sent, false) {
                 Ok(request) => batch.push(request),
                 Err(error) => {
@@ -174,7 +177,8 @@ impl Run {
             // What was in flight comes behind all that is known.
             sent.state = Some(self.states.len());
         }
-        self.sent = sent;
+        before_it.append(&mut sent);
+        self.sent = before_it;
         outcome
     }
 
@@ -267,21 +271,29 @@ impl Run {
         let name = PLACES[self.rng.usize(..PLACES.len())];
         let mut next = self.current().clone();
         let records = std::mem::take(next.get_mut(name).unwrap()).len() as u64;
-        match self.rig.drop_records(name) {
+        self.number += 1;
+        let number = self.number;
+        let earlier = Earlier { boot: self.rig.store().boot(), after: self.greatest };
+        let numbered = Numbered { client: 9, number, settled: number, earlier: None };
+        let mut sent =
+            Sent { ops: Vec::new(), drops: Some(name), number, settled: number, earlier, answer: None, state: None };
+        let outcome = match self.rig.store().drop_namespace_once(&place(name), &numbered, &Fence::default()) {
             Ok(dropped) => {
-                assert_eq!(dropped.records, records);
-                if dropped.needs_flush {
-                    assert!(dropped.seq > self.greatest, "a Seq was given twice, or out of order");
-                    self.greatest = dropped.seq;
-                    self.states.push(next);
-                    if self.durability == Durability::Synced {
-                        self.platter = self.states.len() - 1;
-                    }
+                self.acknowledged(answer_of(dropped), 0, records);
+                self.states.push(next);
+                if self.durability == Durability::Synced {
+                    self.platter = self.states.len() - 1;
                 }
+                (sent.answer, sent.state) = (Some(answer_of(dropped)), Some(self.states.len() - 1));
                 Outcome::Fine
             }
             Err(error) => self.failed(&error, &[next]),
+        };
+        if matches!(outcome, Outcome::Died(_)) {
+            sent.state = Some(self.states.len());
         }
+        self.sent = vec![sent];
+        outcome
     }
 
     fn check_reads(&self) {

@@ -178,6 +178,50 @@ fn a_drop_is_not_done_to_what_came_after_it() {
 }
 
 #[test]
+fn a_drop_of_nothing_is_not_done_to_what_came_after_it() {
+    for rig in [Rig::memory(), Rig::buffered(), Rig::synced()] {
+        let numbered = Numbered { client: CLIENT, number: 1, settled: 1, earlier: None };
+        let again = Numbered { earlier: AGAIN, ..numbered };
+        let drop = |rig: &Rig, numbered| rig.store().drop_namespace_once(&place("a"), numbered, &Fence::default());
+        let first = drop(&rig, &numbered).unwrap();
+        assert_eq!((first.records, first.needs_flush), (0, false));
+        let mut put = WriteRequest::new(CLIENT, 2);
+        put.once(1, None);
+        put.durability(Some(Durability::Synced));
+        put.put(&rig.table("a"), "k", "1", Condition::Always).unwrap();
+        assert!(rig.store().write(vec![put]).remove(0).unwrap().seq > first.seq);
+        let repeated = drop(&rig, &again).unwrap();
+        assert_eq!((repeated.seq, repeated.records), (first.seq, 0));
+        let rig = rig.killed();
+        let repeated = drop(&rig, &again).unwrap();
+        assert_eq!((repeated.seq, repeated.records), (first.seq, 0));
+        assert_eq!(rig.get("a", "k").unwrap(), "1");
+        // What its client has given up asks nothing any more, and nobody's number leaves nothing.
+        let fence = Fence::default();
+        fence.raise();
+        let late = Numbered { number: 3, settled: 3, ..numbered };
+        assert!(rig.store().drop_namespace_once(&place("none"), &late, &fence).is_err());
+        let last = rig.store().applied();
+        assert_eq!(rig.store().drop_namespace(&place("none")).unwrap().seq, last);
+        assert!(rig.flush("none").is_ok() && !rig.has_file("none"));
+    }
+}
+
+#[test]
+fn a_drop_of_no_volatile_namespace_is_not_done_to_the_one_that_came_after_it() {
+    let rig = Rig::buffered();
+    let numbered = Numbered { client: CLIENT, number: 1, settled: 1, earlier: None };
+    let drop = |numbered| rig.store().drop_volatile_once(&place("v"), numbered, &Fence::default()).unwrap();
+    let first = drop(&numbered);
+    let table = rig.store().volatile(&place("v")).unwrap();
+    let mut request = increment(&table, CLIENT, 2, None);
+    request.once(1, None);
+    rig.store().write(vec![request]).remove(0).unwrap();
+    assert_eq!(drop(&Numbered { earlier: AGAIN, ..numbered }), first);
+    assert!(!rig.store().volatile(&place("v")).unwrap().is_empty());
+}
+
+#[test]
 fn volatile_outcomes_live_as_long_as_the_daemon_as_the_namespaces_do() {
     let rig = Rig::buffered();
     let send = |rig: &Rig, number, earlier| {
