@@ -3,7 +3,8 @@
 //! The journal's table says which writes each file holds, as of its last flush. Whether the file still is the one that was
 //! flushed, nobody knows without looking: it can have been removed, torn by the file system, or replaced by another
 //! program. So before a segment goes, and before a flush calls a namespace up to date, the file is looked at. Device,
-//! inode, size and time are compared first, and the bytes are hashed only where these are not what was noted.
+//! inode, size and time are compared first, and the bytes are hashed only where these are not those of a file that was read or
+//! written in this life of the store: what an earlier one noted does not tell what the disk has done to the bytes since.
 //! A file that is not what was flushed **holds** the segments with its writes: they are the only copy.
 
 use std::io;
@@ -15,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::catalogue::State;
+use super::check::flush_command;
 use super::disk::{Disk, How, Kind, Stat};
 use super::error::Error;
 use super::journal::{Entry, Fingerprint, Known, Releasable};
@@ -28,6 +30,8 @@ pub(super) struct Files {
     pub(super) seen: HashMap<Place, Seen>,
     /// How a clean end has left them, however long ago that was.
     pub(super) noted: HashMap<Place, Seen>,
+    /// Those of the seen ones whose bytes were hashed since the start, not only noted before it.
+    pub(super) hashed: HashSet<Place>,
     pub(super) held: HashMap<Place, Held>,
 }
 
@@ -101,10 +105,10 @@ impl Store {
     fn way_out(&self, place: &Place) -> String {
         match self.loaded_or_busy(place) {
             Ok(Some(table)) if table.is_announced() => format!(
-                "Flush the namespace (`commonhold flush {}`): what is in memory is written, and the file that is found is kept",
-                place.namespace
+                "Flush the namespace (`{}`): what is in memory is written, and the file that is found is kept",
+                flush_command(place)
             ),
-            _ => "Put the right file back and start again, or go back to a kept one with these writes: stop the daemon, and `commonhold check` tells how. \
+            _ => "Put the right file back and start again, or go back to a kept one with these writes: stop the daemon, and `commonhold check --deep` tells how. \
                   If the file is right as it is, the next write to the namespace or a flush of it settles that, and what the journal has is set aside"
                 .to_owned(),
         }
@@ -142,8 +146,13 @@ impl Store {
         let found = stat_if_there(&*self.disk, &path)
             .map_err(|error| Mismatch::Is(format!("{} cannot be looked at ({error})", path.display())))?;
         let Some(table) = self.loaded_or_busy(place)? else {
-            let seen = self.files.lock().seen.get(place).copied();
-            if seen.is_some_and(|seen| is_same(seen.stat, found) && seen.cut >= through) {
+            let is_seen = {
+                let files = self.files.lock();
+                let seen = files.seen.get(place).filter(|seen| is_same(seen.stat, found) && seen.cut >= through);
+                // The last copy of the writes is about to go: once since the start, the bytes themselves are read.
+                seen.is_some_and(|seen| seen.stat.is_none() || files.hashed.contains(place))
+            };
+            if is_seen {
                 return Ok(());
             }
             return self.compare_bytes(place, &path, found, through).map(drop);
@@ -175,13 +184,16 @@ impl Store {
         let (stat, cut) = self.cut_of_file(path, found, &known).map_err(Mismatch::Is)?;
         match cut {
             Some(cut) if cut >= through => {
-                self.files.lock().seen.insert(place.clone(), Seen { stat, cut });
+                let mut files = self.files.lock();
+                files.seen.insert(place.clone(), Seen { stat, cut });
+                files.hashed.insert(place.clone());
                 Ok(cut)
             }
+            // That there was none once is no earlier file.
+            _ if found.is_none() => Err(Mismatch::Is(format!("{} is missing", path.display()))),
             Some(cut) => {
                 Err(Mismatch::Is(format!("{} is an earlier file, that of sequence number {cut}", path.display())))
             }
-            None if found.is_none() => Err(Mismatch::Is(format!("{} is missing", path.display()))),
             None => Err(Mismatch::Is(format!("{} is not what was flushed", path.display()))),
         }
     }

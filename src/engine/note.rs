@@ -5,8 +5,8 @@
 //! `boot` (the number of the start that ended so), and `files`, each with `workspace`, `namespace`, `cut` (every write up
 //! to it is in the file) and `file`: null where there is none, else `device`, `inode`, `bytes`, `mtime_ns` and, where the
 //! journal's table has it, `hash` (XXH3-128, in hexadecimal). It is a hint: it is not synced, and without it files are
-//! hashed. That a file need not be hashed is believed of the very last end alone; that a file with this hash, or this very
-//! inode, holds every write up to the cut stays true whatever came later.
+//! hashed. That a file need not be hashed is believed of the very last end alone, and never before a segment goes; that a
+//! file with this hash, or this very inode where none was noted, holds every write up to the cut stays true whatever came later.
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
@@ -143,9 +143,11 @@ impl Noted {
 
 impl Left {
     fn is(&self, stat: &Stat, print: Fingerprint) -> bool {
-        self.seen
-            .stat
-            .is_some_and(|left| is_same_file(&left, stat) || self.hash == Some(print.hash) && left.bytes == print.bytes)
+        self.seen.stat.is_some_and(|left| match self.hash {
+            // Inode, size and time stay as they were when the disk changes the bytes.
+            Some(hash) => hash == print.hash && left.bytes == print.bytes,
+            None => is_same_file(&left, stat),
+        })
     }
 }
 
@@ -211,14 +213,22 @@ impl Store {
     /// What this file, found in the namespace's place, is known to hold.
     pub(super) fn present(&self, place: &Place, stat: Option<&Stat>, print: Option<Fingerprint>) -> Present {
         let (Some(stat), Some(print)) = (stat, print) else { return Present::Absent };
-        if let Some(cut) = self.known(place).cut_of(Some(print)) {
+        let known = self.known(place);
+        if let Some(cut) = known.cut_of(Some(print)) {
             return Present::Known(cut);
+        }
+        if self.has_decayed(place, stat, &known) {
+            return Present::Unknown { is_foreign: false };
         }
         let noted = &self.traces.noted;
         let is_ours = noted.store == self.turn.exclusive(|writer| writer.appender.store());
         match noted.files.get(place).filter(|_| is_ours) {
             Some(left) if left.is(stat, print) => Present::Own(left.seen.cut),
-            left => Present::Unknown { is_foreign: left.is_some() && noted.boot + 1 == self.boot },
+            left => {
+                // By inode, size and time it may be the store's own, whose bytes the disk has changed.
+                let is_another = |left: &Left| left.seen.stat.is_none_or(|left| !is_same_file(&left, stat));
+                Present::Unknown { is_foreign: left.is_some_and(is_another) && noted.boot + 1 == self.boot }
+            }
         }
     }
 

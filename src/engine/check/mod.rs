@@ -23,7 +23,9 @@ use super::store::{Store, Surroundings};
 
 pub(super) use journal::{names as names_of_segments, what_a_cut_loses};
 pub use remedies::Remedy;
-pub(super) use remedies::{Kept, command, generations_of};
+pub(super) use remedies::{Kept, flush_command, generations_of, repair_command};
+
+use remedies::command;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

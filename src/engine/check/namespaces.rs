@@ -203,9 +203,9 @@ impl Check<'_> {
         let newest = kept.iter().find(|kept| !kept.foreign);
         Ok(match newest {
             Some(kept) => {
-                let rest = format!("repair {} --generation {}", place.namespace, kept.name());
+                let how = format!("--generation {}", kept.name());
                 let what = super::remedies::what_it_gives_back(store, place, kept.number, present)?;
-                finding.command(format!("go back: {what}"), super::command(store.dir(), Some(place), &rest))
+                finding.command(format!("go back: {what}"), super::repair_command(store.dir(), place, &how))
             }
             None => finding,
         })

@@ -62,10 +62,41 @@ pub(in crate::engine) fn generations_of(store: &Store, place: &Place) -> Result<
 /// A command line for the store at `dir`, and for the workspace of `place` if it has one.
 pub(in crate::engine) fn command(dir: &Path, place: Option<&Place>, rest: &str) -> String {
     let mut line = format!("commonhold --store {}", quoted(&dir.display().to_string()));
-    if let Some(place) = place.filter(|place| !place.workspace.is_root()) {
-        line = format!("{line} --workspace {}", quoted(place.workspace.as_str()));
+    if let Some(place) = place {
+        line += &workspace_option(place);
     }
     format!("{line} {rest}")
+}
+
+/// The command line that settles a namespace of the store at `dir` so.
+pub(in crate::engine) fn repair_command(dir: &Path, place: &Place, how: &str) -> String {
+    command(dir, Some(place), &of_namespace("repair", how, place))
+}
+
+/// The command line that flushes a namespace, where the reader knows which store is meant.
+pub(in crate::engine) fn flush_command(place: &Place) -> String {
+    format!("commonhold{} {}", workspace_option(place), of_namespace("flush", "", place))
+}
+
+/// With the blank before it; nothing for the root.
+fn workspace_option(place: &Place) -> String {
+    let name = place.workspace.as_str();
+    match name {
+        _ if place.workspace.is_root() => String::new(),
+        // Else it would be read as an option.
+        _ if name.starts_with('-') => format!(" --workspace={}", quoted(name)),
+        _ => format!(" --workspace {}", quoted(name)),
+    }
+}
+
+fn of_namespace(verb: &str, how: &str, place: &Place) -> String {
+    let name = quoted(place.namespace.as_str());
+    let (name, blank) = (name.as_str(), if how.is_empty() { "" } else { " " });
+    if place.namespace.as_str().starts_with('-') {
+        format!("{verb}{blank}{how} -- {name}")
+    } else {
+        format!("{verb} {name}{blank}{how}")
+    }
 }
 
 fn quoted(word: &str) -> String {
@@ -100,7 +131,7 @@ pub(super) fn add(store: &Store, place: &Place, closing: &Closing, finding: &mut
 }
 
 fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Finding) -> Result<Finding, Error> {
-    let repair = |how: &str| command(store.dir(), Some(place), &format!("repair {} {how}", place.namespace));
+    let repair = |how: &str| repair_command(store.dir(), place, how);
     if let Why::NoWorkspace { path } = &closing.why {
         return Ok(
             finding.remedy(format!("move {} out of the store, and put the directory itself there", path.display()))

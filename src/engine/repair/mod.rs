@@ -12,7 +12,7 @@ use std::path::Path;
 
 use commonhold_proto::{Place, Seq};
 
-use super::check::{command, names_of_segments};
+use super::check::{names_of_segments, repair_command};
 use super::closing::{Closing, Why};
 use super::error::Error;
 use super::journal::Reading;
@@ -133,10 +133,9 @@ fn plan_of_cut(store: &Store) -> Plan {
     );
     plan.losses.push(super::check::what_a_cut_loses(store));
     for (place, reason) in &store.opening().closed {
-        let rest = format!("repair {} …", place.namespace);
         plan.losses.push(format!(
             "namespace {place} is then still closed: {reason}; settle it with `{}`",
-            command(store.dir(), Some(place), &rest)
+            repair_command(store.dir(), place, "…")
         ));
     }
     plan

@@ -236,7 +236,7 @@ fn a_copy_of_the_same_file_is_as_good_as_the_file() {
 }
 
 #[test]
-fn a_start_after_a_clean_end_reads_no_namespace_file_and_after_a_kill_only_what_it_must_know() {
+fn a_start_reads_no_namespace_file_but_those_whose_writes_it_lets_go_from_the_journal() {
     let opened = |rig: &mut Rig| {
         rig.disk.trace();
         rig.try_open().unwrap();
@@ -268,8 +268,12 @@ fn a_start_after_a_clean_end_reads_no_namespace_file_and_after_a_kill_only_what_
     let ended = left();
     ended.store().note_files();
     let mut ended = ended.killed_and_closed();
-    assert_eq!(opened(&mut ended), Vec::<PathBuf>::new());
+    // Segments with its writes are about to go: what was noted does not tell what the disk has done to the bytes since.
+    assert_eq!(opened(&mut ended), [file("a")]);
     assert_eq!(ended.store().held(), []);
+    ended.store().note_files();
+    let mut ended = ended.killed_and_closed();
+    assert_eq!(opened(&mut ended), Vec::<PathBuf>::new(), "and nothing waits for it any more");
     ended.put("a", "k", "2");
     ended.flush("a").unwrap();
     // The note is of an end before this one, and is not believed any more, whatever the file is like.
@@ -347,4 +351,40 @@ fn a_link_in_the_place_of_a_file_is_named_with_its_target_and_not_replaced() {
         assert!(error.contains("symbolic link to /elsewhere.json"), "{error}");
         assert_eq!(rig.disk.stat_of(file("a")).unwrap().kind, Kind::Link);
     }
+}
+
+#[test]
+fn a_file_that_the_disk_has_changed_after_a_clean_end_holds_the_segments_with_its_writes() {
+    let rig = small();
+    for number in 0..10 {
+        rig.put("a", &format!("k{number}"), "1");
+    }
+    rig.flush("a").unwrap();
+    rig.commit().unwrap();
+    rig.store().note_files();
+    let mut rig = rig.killed_and_closed();
+    let segments = rig.segments();
+    rig.disk.flip_bit(file("a"), 9, 0);
+    rig.try_open().unwrap();
+    assert!(segments.iter().all(|path| rig.disk.exists(path)), "{:?}", rig.segments());
+    let held = rig.store().held();
+    assert!(held.len() == 1 && held[0].1.contains("is not what was flushed"), "{held:?}");
+}
+
+#[test]
+fn what_is_missing_is_not_called_an_earlier_file_and_the_way_out_names_the_workspace() {
+    let rig = small();
+    rig.put("w/a", "k", "1");
+    rig.drop_records("w/a").unwrap();
+    rig.flush("w/a").unwrap();
+    for number in 0..10 {
+        rig.put("w/a", &format!("k{number}"), "1");
+    }
+    rig.flush("w/a").unwrap();
+    rig.commit().unwrap();
+    rig.disk.remove_path(file("w/a"));
+    rig.store().tick().unwrap();
+    let held = rig.store().held();
+    assert!(held[0].1.contains("is missing") && !held[0].1.contains("earlier"), "{held:?}");
+    assert!(held[0].1.contains("`commonhold --workspace w flush a`"), "{held:?}");
 }

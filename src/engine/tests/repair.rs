@@ -174,3 +174,47 @@ fn a_repair_whose_last_write_is_a_drop_ends_as_the_drop_would() {
         assert!(rig.has_file("a"), "it is a namespace like any other");
     }
 }
+
+#[test]
+fn a_decayed_file_is_not_taken_for_the_stores_own() {
+    let mut rig = Rig::new(options(Durability::Synced));
+    rig.try_open().unwrap();
+    rig.put("a", "k", "1");
+    rig.flush("a").unwrap();
+    rig.put("a", "k", "2");
+    rig.flush("a").unwrap();
+    rig.commit().unwrap();
+    rig.store().note_files();
+    let rig = rig.killed_and_closed();
+    // The value 2 becomes a 6, in place: inode, size and time stay.
+    let at = rig.disk.read_file(file("a")).iter().position(|byte| *byte == b'2').unwrap();
+    rig.disk.flip_bit(file("a"), at as u64, 2);
+    let report = check(Path::new(DIR), true, around(&rig)).unwrap();
+    let decayed = report.findings.iter().find(|finding| finding.kind == "decayed_file").expect("it is found");
+    let commands: Vec<&str> = decayed.remedies.iter().filter_map(|remedy| remedy.command.as_deref()).collect();
+    assert!(commands[0].contains("--generation"), "{commands:?}");
+    assert!(commands.last().unwrap().contains("--keep file"), "{commands:?}");
+    assert!(decayed.remedies.iter().all(|remedy| !remedy.what.contains("the store itself left it")), "{decayed:?}");
+    let told = plan(Path::new(DIR), &Repair::Namespace(place("a"), Settle::KeepFile), around(&rig)).unwrap();
+    assert!(!told.losses.is_empty(), "it is said that nothing vouches for the file: {told:?}");
+}
+
+#[test]
+fn commands_that_are_suggested_for_names_with_a_dash_in_front_can_be_run() {
+    let mut rig = Rig::new(options(Durability::Synced));
+    rig.try_open().unwrap();
+    rig.put("-w/-x", "k", "1");
+    rig.flush("-w/-x").unwrap();
+    rig.put("-w/-x", "k", "2");
+    let rig = rig.killed_and_closed();
+    rig.disk.write_file(file("-w/-x"), b"{}");
+    let report = check(Path::new(DIR), true, around(&rig)).unwrap();
+    let commands: Vec<&str> = report
+        .findings
+        .iter()
+        .flat_map(|finding| &finding.remedies)
+        .filter_map(|remedy| remedy.command.as_deref())
+        .collect();
+    assert!(commands.iter().any(|line| line.ends_with(" --workspace=-w repair --keep file -- -x")), "{commands:?}");
+    assert!(commands.iter().all(|line| line.ends_with(" -- -x")), "{commands:?}");
+}
