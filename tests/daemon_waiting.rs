@@ -353,11 +353,19 @@ fn names_that_were_only_asked_for_are_forgotten() {
         assert_eq!(peer.call(get(&name, "a")).value(), None);
         peer_names.push(name);
     }
-    // The last one is still at hand for the session that asked; a name in other letter case is then free to use.
+    // A name in other letter case is then free to use.
     eventually("they are forgotten", || {
         let fault = place.connect().call(get("NEVER_7", "a"));
         matches!(fault.answer(), Answer::Got { found: None, .. })
     });
+    // A session that has asked and is idle keeps nobody from a name in other letter case, nor does one that has dropped it.
+    assert_eq!(peer.call(get("Asked", "a")).value(), None);
+    let mut other = place.connect();
+    eventually("that name is free", || matches!(other.call(put("asked", "a", "1")).answer(), Answer::Written { .. }));
+    peer.call(put("gone", "a", "1"));
+    peer.call(Verb::Drop { space: space("gone") });
+    eventually("its file is gone", || !place.file("gone").exists());
+    eventually("the name is free", || matches!(peer.call(put("GONE", "a", "1")).answer(), Answer::Written { .. }));
     assert_eq!(peer.call(get("kept", "a")).value().as_deref(), Some("1"));
     // One that was forgotten can be written as if it had never been asked for.
     peer.call(write("never_9", vec![Op::Put { space: 0, key: "k", value: "1", condition: Condition::IfAbsent }]));

@@ -25,6 +25,7 @@ pub(super) fn read(daemon: &Daemon, tables: &mut Tables, id: u64, verb: &Verb<'_
     if let Err(fault) = try_read(daemon, tables, id, verb, replies) {
         replies.refuse(id, fault);
     }
+    tables.let_go();
 }
 
 fn try_read(
@@ -221,6 +222,7 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
     for space in &write.spaces {
         spaces.push(tables.get(space)?.clone());
     }
+    tables.let_go();
     let table = |index: u32| {
         spaces.get(index as usize).ok_or_else(|| Fault::Malformed {
             reason: format!("an operation names namespace {index} of the {} that the request lists", spaces.len()),

@@ -13,7 +13,7 @@ const MOST_NOTED: usize = 64;
 pub(super) struct Tables {
     store: Arc<Store>,
     noted: Vec<Noted>,
-    /// The last one, where it had nothing in it.
+    /// The one of the request that is being served, where it has nothing in it.
     blank: Option<Arc<Table>>,
 }
 
@@ -42,6 +42,11 @@ impl Tables {
         space.place().is_err() || self.store.is_open(space.workspace, space.namespace)
     }
 
+    /// The request is served: what had nothing in it is not held any more.
+    pub(super) fn let_go(&mut self) {
+        self.blank = None;
+    }
+
     /// The namespace that a request means. Waits while it is being loaded.
     pub(super) fn get(&mut self, space: &Space<'_>) -> Result<&Arc<Table>, Fault> {
         self.noted.retain(|noted| !noted.table.is_gone());
@@ -62,6 +67,8 @@ impl Tables {
         }
         let place = space.place()?;
         self.blank = None;
+        // What was dropped is not held on to either, or its name in other letter case could not be had.
+        self.noted.retain(|noted| !noted.table.is_dropped_for_good());
         let found = match space.kind {
             Kind::Persistent => self.store.namespace(&place),
             Kind::Volatile => self.store.volatile(&place),
@@ -71,7 +78,8 @@ impl Tables {
             self.noted.pop();
         }
         if table.is_blank() && !table.is_volatile() {
-            // Not held on to: a name that was only asked for costs memory no longer than it must.
+            // Not held on to beyond the request: a name that was only asked for costs memory no longer than it must, and
+            // keeps nobody from one in other letter case.
             return Ok(self.blank.insert(table));
         }
         self.noted.push(Noted { workspace: space.workspace.into(), namespace: space.namespace.into(), table });

@@ -65,8 +65,17 @@ impl LoadProgress {
 impl Slot {
     /// Whether it is in memory with nothing in it, and nobody else holds its table.
     fn is_blank(&self) -> bool {
+        self.is_free(Table::is_blank)
+    }
+
+    /// The same of one that was dropped, too: it need not be forgotten, but its name can be had.
+    fn is_vacant(&self) -> bool {
+        self.is_free(|table| table.is_blank() || table.is_dropped_for_good())
+    }
+
+    fn is_free(&self, has_nothing: impl Fn(&Table) -> bool) -> bool {
         self.state.try_read().is_some_and(|state| match &*state {
-            State::Loaded(table) => Arc::strong_count(table) == 1 && table.is_blank(),
+            State::Loaded(table) => Arc::strong_count(table) == 1 && has_nothing(table),
             State::Unloaded | State::Closed(_) => false,
         })
     }
@@ -166,8 +175,14 @@ impl Store {
             state = State::Unloaded;
         }
         let mut namespaces = self.namespaces.write();
-        workspaces.refuse_clash(place, namespaces.keys())?;
         let mut folded = self.folded.lock();
+        // A name that was only asked for, or dropped, keeps nobody from another one.
+        let same_folded = folded.get(&fold(place)).filter(|known| **known != place.namespace);
+        let mut in_the_way: Vec<Place> =
+            namespaces.keys().filter(|known| workspaces.clashes(known, place)).cloned().collect();
+        in_the_way.extend(same_folded.map(|known| Place { namespace: known.clone(), ..place.clone() }));
+        self.forget(&mut namespaces, &mut folded, in_the_way, Slot::is_vacant);
+        workspaces.refuse_clash(place, namespaces.keys())?;
         let in_memory = folded.get(&fold(place)).map(Namespace::as_str);
         let on_disk = on_disk.iter().map(String::as_str);
         // Where each has a file, neither is opened: the load closes it and says why.
@@ -273,12 +288,21 @@ impl Store {
         if candidates.is_empty() {
             return 0;
         }
-        let mut namespaces = self.namespaces.write();
-        let mut folded = self.folded.lock();
+        self.forget(&mut self.namespaces.write(), &mut self.folded.lock(), candidates, Slot::is_blank)
+    }
+
+    /// Forgets those of these namespaces that nobody holds and of which this is so. Returns how many there were.
+    fn forget(
+        &self,
+        namespaces: &mut HashMap<Place, Arc<Slot>>,
+        folded: &mut HashMap<Place, Namespace>,
+        candidates: Vec<Place>,
+        has_nothing: impl Fn(&Slot) -> bool,
+    ) -> usize {
         // Whoever asks now waits for the lock; whoever has asked before holds the slot or the table.
         let mut forgotten = 0;
         for place in candidates {
-            if namespaces.get(&place).is_some_and(|slot| Arc::strong_count(slot) == 1 && slot.is_blank()) {
+            if namespaces.get(&place).is_some_and(|slot| Arc::strong_count(slot) == 1 && has_nothing(slot)) {
                 namespaces.remove(&place);
                 folded.remove(&fold(&place));
                 self.activities.lock().remove(&place);

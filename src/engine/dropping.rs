@@ -87,6 +87,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::disk("sync", &kept)(error)),
         }
+        // Below a link it would be another one's file.
+        self.look_at_workspace(place)?;
         match self.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::disk("remove", &path)(error)),
             _ => file.stat = None,

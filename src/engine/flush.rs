@@ -66,6 +66,10 @@ impl Store {
     /// Flushes one namespace. Callers that come while its file is being replaced wait, and share the next rewrite.
     pub(super) fn flush_table(&self, table: &Arc<Table>, how: FlushHow, via: &Via) -> Result<Flushed, Error> {
         let mut file = table.file.lock();
+        if table.is_dirty() || file.stat.is_some() {
+            // Before its file is looked at: below a link that would be another one's.
+            self.look_at_workspace(table.place())?;
+        }
         if !how.rewrite && !table.is_dirty() && self.is_as_left(table, &mut file)? {
             if self.is_held(table.place()) {
                 // Somebody wants the journal to count on the file that is there.
@@ -204,6 +208,8 @@ impl Store {
         self.keep_old_file(table, &path, file.stat, cut)?;
         faultpoint!("flush-linked");
         let stat = self.disk.lstat(&sibling.path).map_err(Error::disk("look at", &sibling.path))?;
+        // A large file takes its time: what stood there when it was begun may be a link by now.
+        self.look_at_workspace(place)?;
         self.disk.rename(&sibling.path, &path).map_err(Error::disk("replace", &path))?;
         sibling.replaced = true;
         faultpoint!("flush-renamed");

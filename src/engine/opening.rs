@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use commonhold_proto::{Place, Seq, StoreIdentity};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::catalogue::{Slot, State, fold};
@@ -216,7 +216,7 @@ impl Store {
             traces,
             tail,
             foreign_files: AtomicU64::new(0),
-            durable_workspaces: Mutex::new(HashSet::new()),
+            durable_workspaces: Mutex::new(HashMap::new()),
             namespaces: RwLock::new(HashMap::new()),
             folded: Mutex::new(HashMap::new()),
             activities: Mutex::new(HashMap::new()),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonhold_proto::{Durability, Namespace, Place, Seq, StoreIdentity, Workspace};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::activity::Activity;
@@ -162,8 +162,8 @@ pub struct Store {
     /// The end of the journal that a reader does not read and a start would set aside.
     pub(super) tail: Option<Tail>,
     pub(super) foreign_files: AtomicU64,
-    /// Workspaces whose directories are known to be on the platter.
-    pub(super) durable_workspaces: Mutex<HashSet<Workspace>>,
+    /// Workspaces whose directories' names are known to be on the platter, with the device and inode of each directory.
+    pub(super) durable_workspaces: Mutex<HashMap<Workspace, (u64, u64)>>,
     pub(super) namespaces: RwLock<HashMap<Place, Arc<Slot>>>,
     /// The name by which each of them is known, whatever the letter case it is asked for in.
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,

@@ -200,6 +200,14 @@ impl Table {
             && self.file.try_lock().is_some_and(|file| file.stat.is_none())
     }
 
+    /// Whether it was dropped and its file is gone, and the journal knows that: nothing of it is left but its name.
+    pub fn is_dropped_for_good(&self) -> bool {
+        self.is_dropped()
+            && self.is_empty()
+            && !self.is_dirty()
+            && self.file.try_lock().is_some_and(|file| file.stat.is_none())
+    }
+
     pub(super) fn is_announced(&self) -> bool {
         self.announced.load(Ordering::Acquire)
     }

@@ -44,6 +44,11 @@ pub(super) struct Beside {
 }
 
 impl Beside {
+    /// Whether these two are in workspaces whose names differ only in letter case, and the one of `place` has no directory yet.
+    pub(super) fn clashes(&self, known: &Place, place: &Place) -> bool {
+        !self.is_there && known.workspace != place.workspace && known.workspace.as_str().to_lowercase() == self.folded
+    }
+
     /// Refuses to make `place`, where its workspace has no directory yet and another one, on the disk or among the namespaces that
     /// are `known`, would be the same on a disk that makes no difference between letter cases.
     pub(super) fn refuse_clash<'a>(
@@ -54,10 +59,8 @@ impl Beside {
         if place.workspace.is_root() || self.is_there {
             return Ok(());
         }
-        let is_other = |known: &&Place| {
-            known.workspace != place.workspace && known.workspace.as_str().to_lowercase() == self.folded
-        };
-        let known = || known.into_iter().find(is_other).map(|known| known.workspace.to_string());
+        let known =
+            || known.into_iter().find(|known| self.clashes(known, place)).map(|known| known.workspace.to_string());
         match self.others.first().cloned().or_else(known) {
             None => Ok(()),
             Some(existing) => Err(Error::NameClash { namespace: place.to_string(), existing: format!("{existing}/") }),
@@ -118,26 +121,26 @@ impl Store {
         }
     }
 
-    /// Makes the directory of a workspace where it is missing, and sees once that its name is on the platter: whoever
-    /// made it may have died before that.
+    /// Makes the directory of a workspace where it is missing, and sees that its name is on the platter: whoever made it may
+    /// have died before that. Asked before each flush, for it can be removed, moved, or replaced by a link at any time.
     pub(super) fn make_workspace(&self, place: &Place) -> Result<(), Error> {
-        if place.workspace.is_root() || self.durable_workspaces.lock().contains(&place.workspace) {
+        if place.workspace.is_root() {
             return Ok(());
         }
         let path = self.layout.workspace(&place.workspace);
-        match self.workspace_at(&path)? {
-            WorkspaceFound::Directory => {}
-            WorkspaceFound::Nothing => match self.disk.create_dir(&path, 0o755) {
+        if !self.look_at_workspace(place)? {
+            match self.disk.create_dir(&path, 0o755) {
                 // Another namespace's flush may have made it in the meantime.
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::disk("create", &path)(error));
                 }
                 _ => {}
-            },
-            other => {
-                let (what, whose) = (other.to_string(), format!("workspace {}", place.workspace));
-                return Err(Error::InTheWay { path, what, whose, needed: "a directory" });
             }
+        }
+        let found = self.disk.lstat(&path).map_err(Error::disk("look at", &path))?;
+        let directory = (found.device, found.inode);
+        if self.durable_workspaces.lock().get(&place.workspace) == Some(&directory) {
+            return Ok(());
         }
         let root = self.layout.root();
         self.disk.sync_dir(root).map_err(|error| {
@@ -145,7 +148,20 @@ impl Store {
             self.poison.trip(format!("a sync of {} failed: {error}", root.display()));
             Error::disk("sync", root)(error)
         })?;
-        self.durable_workspaces.lock().insert(place.workspace.clone());
+        self.durable_workspaces.lock().insert(place.workspace.clone(), directory);
         Ok(())
+    }
+
+    /// Whether the namespace's workspace has its directory; refuses what else stands in its place.
+    pub(super) fn look_at_workspace(&self, place: &Place) -> Result<bool, Error> {
+        let path = self.layout.workspace(&place.workspace);
+        match self.workspace_at(&path)? {
+            WorkspaceFound::Directory => Ok(true),
+            WorkspaceFound::Nothing => Ok(false),
+            other => {
+                let (what, whose) = (other.to_string(), format!("workspace {}", place.workspace));
+                Err(Error::InTheWay { path, what, whose, needed: "a directory" })
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use commonhold_proto::{Condition, Durability, Seq};
 
-use super::rig::{DIR, Rig, file, options, pair};
+use super::rig::{DIR, Rig, file, options, pair, place};
 use crate::engine::Error;
 use crate::engine::disk::{Call, FailWith, Failure, Rules};
 
@@ -216,4 +216,35 @@ fn a_drop_has_its_number_in_the_order_of_the_store() {
     let refused = rig.write(|request, table| request.delete(&table("a"), "k", Condition::IfSeq(put)).unwrap());
     assert!(matches!(refused, Err(Error::ConditionFailed { found: Some(found), .. }) if found == back.seq));
     assert!(rig.killed().table("a").last() >= Seq(back.seq.0));
+}
+
+#[test]
+fn the_name_of_a_dropped_namespace_is_free_in_every_letter_case_once_its_file_is_gone() {
+    for (one, other) in [("foo", "FOO"), ("w/foo", "w/Foo")] {
+        let rig = Rig::buffered();
+        rig.put(one, "k", "1");
+        rig.drop_records(one).unwrap();
+        let clashes = || matches!(rig.store().namespace(&place(other)), Err(Error::NameClash { .. }));
+        assert!(clashes(), "its file may still be there");
+        rig.flush(one).unwrap();
+        rig.put(other, "k", "2");
+        assert!(matches!(rig.store().namespace(&place(one)), Err(Error::NameClash { .. })), "the first is gone");
+        rig.flush(other).unwrap();
+        let rig = rig.killed();
+        assert_eq!(rig.all(other), [pair("k", "2")]);
+        assert!(rig.store().opening().closed.is_empty());
+    }
+}
+
+#[test]
+fn a_name_that_was_only_asked_for_keeps_nobody_from_one_in_other_letter_case() {
+    for (one, other) in [("foo", "FOO"), ("w/foo", "w/Foo"), ("w/foo", "W/foo")] {
+        let rig = Rig::buffered();
+        let held = rig.table(one);
+        assert!(matches!(rig.store().namespace(&place(other)), Err(Error::NameClash { .. })), "a write may come of it");
+        drop(held);
+        rig.put(other, "k", "1");
+        assert!(matches!(rig.store().namespace(&place(one)), Err(Error::NameClash { .. })));
+        assert_eq!(rig.killed().all(other), [pair("k", "1")]);
+    }
 }

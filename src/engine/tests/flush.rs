@@ -1,6 +1,6 @@
 //! Flushes: what they replace, what they keep, whom they wait for, and what they leave alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use commonhold_proto::Durability;
@@ -301,4 +301,28 @@ fn what_a_start_finds_waiting_waits_from_that_start() {
     assert_eq!(rig.table("a").costs().waiting_for, Some(Duration::from_secs(3)));
     rig.flush("a").unwrap();
     assert_eq!(rig.table("a").costs().waiting_for, None);
+}
+
+#[test]
+fn a_workspace_that_was_removed_is_made_again_and_its_name_is_on_the_platter() {
+    for made_by_others in [false, true] {
+        let rig = Rig::buffered();
+        rig.put("w/a", "k", "1");
+        rig.flush("w/a").unwrap();
+        rig.disk.remove_path(file("w/a"));
+        rig.disk.remove_path(format!("{DIR}/w"));
+        if made_by_others {
+            rig.disk.make_dirs(format!("{DIR}/w"));
+        }
+        rig.put("w/a", "k", "2");
+        rig.disk.trace();
+        rig.flush("w/a").unwrap();
+        let synced = (Call::SyncDir, PathBuf::from(DIR));
+        assert!(rig.disk.take_trace().contains(&synced), "made by others: {made_by_others}");
+        assert_eq!(rig.in_file("w/a"), [pair("k", "2")]);
+        rig.put("w/a", "k", "3");
+        rig.disk.trace();
+        rig.flush("w/a").unwrap();
+        assert!(!rig.disk.take_trace().contains(&synced), "once is enough");
+    }
 }

@@ -150,3 +150,49 @@ fn a_workspace_that_became_a_link_is_refused_also_when_something_waits_for_it() 
     let store = open(directory.path());
     assert_eq!(contents(&store.namespace(&place).unwrap()), [pair("k", "1"), pair("l", "1")], "nothing was lost");
 }
+
+/// A store with a flushed namespace of workspace `w`, and the place of it.
+fn with_a_workspace(directory: &Path) -> (Store, Place) {
+    let place = Place::new("w", "a").unwrap();
+    let store = open(directory);
+    put_to(&store, &place, "1");
+    store.flush(&place, FlushHow::default()).unwrap();
+    (store, place)
+}
+
+fn put_to(store: &Store, place: &Place, value: &str) {
+    let mut request = WriteRequest::new(7, 1);
+    request.put(&store.namespace(place).unwrap(), "k", value, Condition::Always).unwrap();
+    store.write(vec![request]).pop().unwrap().unwrap();
+}
+
+#[test]
+fn a_workspace_that_becomes_a_link_under_the_store_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (workspace, other) = (directory.path().join("w"), directory.path().join("other"));
+    let theirs = other.join("kv_store_a.json");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(&theirs, r#"{"a":"of other"}"#).unwrap();
+    let (store, place) = with_a_workspace(directory.path());
+    std::fs::remove_dir_all(&workspace).unwrap();
+    std::os::unix::fs::symlink("other", &workspace).unwrap();
+    let flush = |rewrite| store.flush(&place, FlushHow { rewrite, lock_timeout: None });
+    for dirty in [false, true] {
+        if dirty {
+            put_to(&store, &place, "2");
+        }
+        let error = flush(true).unwrap_err().to_string();
+        assert!(error.contains("/w is a symbolic link to other"), "{error}");
+    }
+    // A drop leaves it, too.
+    store.drop_namespace(&place).unwrap();
+    assert!(matches!(flush(false), Err(Error::InTheWay { .. })));
+    put_to(&store, &place, "3");
+    assert!(matches!(flush(false), Err(Error::InTheWay { .. })));
+    assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1, "nothing is left there");
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), r#"{"a":"of other"}"#);
+    // The write is in the journal, and reaches its own file when the link is gone.
+    std::fs::remove_file(&workspace).unwrap();
+    flush(false).unwrap();
+    assert_eq!(std::fs::read_to_string(workspace.join("kv_store_a.json")).unwrap(), "{\n\"k\":3\n}\n");
+}
