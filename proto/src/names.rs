@@ -1,6 +1,6 @@
 //! The names that cross every room: checked once, at the edge. Holding one means that it is valid.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -195,7 +195,11 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.workspace.is_root() {
-            write!(f, "{}/", self.workspace)?;
+            // A line break in a name is not to break a message; whoever needs the names themselves takes them one by one.
+            for c in self.workspace.as_str().chars() {
+                if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+            }
+            f.write_char('/')?;
         }
         write!(f, "{}", self.namespace)
     }
@@ -215,6 +219,13 @@ pub fn check_key(key: &str) -> Result<(), NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_break_in_a_name_is_shown_as_an_escape() {
+        let place = Place::new("a\n\u{1b}é", "n").expect("valid");
+        assert_eq!(place.to_string(), "a\\n\\u{1b}é/n");
+        assert_eq!(place.workspace.as_str(), "a\n\u{1b}é", "the name itself stays");
+    }
 
     #[test]
     fn namespaces_are_plain_file_names_and_nothing_else() {

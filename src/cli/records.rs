@@ -244,8 +244,11 @@ impl<R: Read> Records<R> {
 
     /// The loader knows best what is wrong with a record whose end was not found.
     fn unfinished(&mut self, too_long: bool) -> Error {
-        self.buffer[self.start] = b'{';
-        match json::load_object(&self.buffer[self.start..], &mut |_, _| {}) {
+        // Only for the loader: what is shown of the text is to be the user's.
+        let opener = std::mem::replace(&mut self.buffer[self.start], b'{');
+        let loaded = json::load_object(&self.buffer[self.start..], &mut |_, _| {});
+        self.buffer[self.start] = opener;
+        match loaded {
             Err(error) if (self.start + error.offset) < self.buffer.len() => {
                 self.invalid(self.start + error.offset, error.reason)
             }
@@ -434,6 +437,18 @@ mod tests {
                     other => panic!("{text:?} gave {other:?}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_the_text_is_the_text_that_was_given() {
+        for step in [1, 1_000] {
+            let Err(Error::Invalid { excerpt, .. }) = read(b"{\"a\":1,\"b\":", Layout::Object, step) else {
+                panic!("refused")
+            };
+            // Of what was read before, not everything need be there any more.
+            let shown = excerpt.lines().next().expect("a line").trim_start();
+            assert!("{\"a\":1,\"b\":".ends_with(shown) && !shown.is_empty(), "{excerpt}");
         }
     }
 

@@ -288,7 +288,7 @@ impl Flusher {
     fn serve(self: &Arc<Self>, place: &Place, mut asks: Vec<Ask>, in_group: &mut bool) {
         let now = Instant::now();
         for ask in take_if(&mut asks, |ask| ask.wish.deadline.is_some_and(|deadline| deadline < now)) {
-            (ask.waiter)(Err(timed_out(now - ask.wish.since, "the flush before this one to end")));
+            (ask.waiter)(Err(timed_out(now - ask.wish.since, "its turn to flush")));
         }
         let mut slice = Duration::ZERO;
         loop {
