@@ -1,8 +1,10 @@
-//! A start on a disk that has no room for the next segment.
+//! A start on a disk that is short of room.
 //!
-//! First it makes room: what an earlier owner had set aside beyond its last record is only zeros, and what would be copied
-//! because nobody knows it to be on the platter is brought there instead, where it lies. Then a segment needs no more than its
-//! header, and what is left of the room goes on being kept for deletes and clears.
+//! What an earlier owner had set aside beyond its last record is only zeros, and each start gives it back: the next segment
+//! has room of its own. Where little is left besides, that is set aside at once, for deletes and clears.
+//!
+//! Where there is no room even for the next segment, this comes first, and what would be copied because nobody knows it to be
+//! on the platter is brought there instead, where it lies. Then a segment needs no more than its header.
 //!
 //! Where even that is too much, the store is opened all the same and its reads are served, and the segment is begun as soon as
 //! there is room. Until then nothing can be written, so nothing is appended, flushed or let go of: what an earlier owner left stays as it is, for
@@ -12,7 +14,7 @@ use std::sync::Arc;
 
 use commonhold_proto::Seq;
 
-use super::appender::Appender;
+use super::appender::{Appender, Spare};
 use super::chain::{self, Reading, Tail};
 use super::opening::{Fresh, OpenJournal, base_of, continue_journal};
 use super::reading::read_journal;
@@ -33,6 +35,11 @@ pub(crate) fn continue_journal_or_wait(
     match begin(Seq::ZERO) {
         // A damaged journal that is to be cut is left as it is.
         Err(Error::Full { .. } | Error::NoRoomToBegin { .. }) if fresh.reading != Reading::Cut => {}
+        Ok(mut begun) if fresh.reading == Reading::Strict => {
+            give_back_room(&**disk, &begun);
+            begun.appender.keep_room_where_it_is_short(fresh.room_bytes);
+            return Ok(begun);
+        }
         begun => return begun,
     }
     let settled = settle(&**disk, layout, fresh.reading)?;
@@ -77,8 +84,7 @@ fn settle(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result<Seq, Err
         let path = &read.path;
         let bytes = chain::read_file(disk, path)?;
         let file = disk.open(path, &How::WRITE).map_err(Error::disk("open", path))?;
-        let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        let used = last.max(read.end.byte).next_multiple_of(8);
+        let used = used(&bytes, read.end.byte);
         if used < bytes.len() as u64 {
             file.truncate(used).map_err(Error::disk("give back the room beyond the records of", path))?;
         }
@@ -98,6 +104,31 @@ fn settle(disk: &dyn Disk, layout: &Layout, reading: Reading) -> Result<Seq, Err
     Ok(settled)
 }
 
+/// Gives back the room that an earlier owner had set aside beyond its last record. Nothing counts on it: where it cannot be
+/// given back, it is left.
+fn give_back_room(disk: &dyn Disk, begun: &OpenJournal) {
+    for range in &begun.ranges[..begun.kept] {
+        let path = &range.path;
+        // The room reaches beyond the records; a segment that ends with them need not be read again.
+        if disk.stat(path).is_ok_and(|found| found.bytes <= range.end.next_multiple_of(8)) {
+            continue;
+        }
+        let Ok(bytes) = chain::read_file(disk, path) else { continue };
+        let used = used(&bytes, range.end);
+        if used < bytes.len() as u64
+            && let Err(error) = disk.open(path, &How::WRITE).and_then(|file| file.truncate(used))
+        {
+            tracing::debug!(segment = %path.display(), "its room stays set aside: {error}");
+        }
+    }
+}
+
+/// Through where a segment is in use: to its last record, and to whatever else is not zero.
+fn used(bytes: &[u8], records_end: u64) -> u64 {
+    let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    last.max(records_end).next_multiple_of(8)
+}
+
 impl Appender {
     /// Why nothing can be appended yet, if the journal still waits for room to begin.
     pub(crate) fn waits_for_room(&self) -> Option<&Error> {
@@ -107,6 +138,19 @@ impl Appender {
     /// Whether the journal was begun although the disk was full.
     pub(crate) fn has_begun_on_a_full_disk(&self) -> bool {
         self.unfounded.is_none() && self.room.is_tight()
+    }
+
+    /// Where the disk has little left, sets the first step of room aside before another program takes it; what there is of it.
+    fn keep_room_where_it_is_short(&mut self, step: u64) {
+        let is_short = self.disk.free_bytes(&self.layout.journal()).is_ok_and(|free| free < 2 * step);
+        if !is_short || !self.room.is_managed() {
+            return;
+        }
+        let end = self.current().bytes;
+        if self.room.make(&*self.file, end, Spare::Keep).is_err() {
+            self.room.take_what_there_is(&*self.file, end);
+        }
+        self.extent.is_short(self.room.is_tight());
     }
 
     /// Holds what the disk has left for what frees some.

@@ -228,6 +228,49 @@ fn who_was_killed_on_a_full_disk_starts_there_and_takes_deletes_and_clears() {
 }
 
 #[test]
+fn a_start_for_which_there_is_just_room_gives_back_what_was_set_aside_and_takes_deletes() {
+    let mut rig = Rig::new(options(Durability::Buffered));
+    rig.options.room_bytes = ROOM;
+    let rig = rig.opened();
+    for key in ["k1", "k2", "k3"] {
+        rig.put("a", key, "1");
+    }
+    rig.commit().unwrap();
+    rig.put("a", "dirty", "1");
+    rig.commit().unwrap();
+    let mut rig = rig.killed_and_closed();
+    let taken = |rig: &Rig| rig.files().iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+    let before = taken(&rig);
+    // As much as the next segment's header and the copied record need, and no record more.
+    let mut spare = 0;
+    loop {
+        let disk = rig.disk.kill();
+        disk.set_room(before + spare);
+        let mut tried = Rig::on(disk, rig.options.clone());
+        tried.options.room_bytes = 0;
+        tried.try_open().unwrap();
+        if tried.store().waits_for_room().is_none() && tried.store().opening().copied_records > 0 {
+            break;
+        }
+        spare += 8;
+        assert!(spare < ROOM, "a header needs less");
+    }
+    for more in [0, 8, 64] {
+        let mut rig = Rig::on(rig.disk.kill(), rig.options.clone());
+        rig.disk.set_room(before + spare + more);
+        rig.try_open().unwrap();
+        assert_eq!(rig.store().waits_for_room(), None);
+        assert_eq!(rig.delete("a", "k1").found, 1);
+        assert_eq!(rig.clear("a").found, 3);
+        rig.commit().unwrap();
+    }
+    // And where there is room, too: the next segment has its own.
+    rig.disk.set_room(u64::MAX);
+    rig.try_open().unwrap();
+    assert!(taken(&rig) < before + ROOM / 2, "{} of {before}", taken(&rig));
+}
+
+#[test]
 fn a_start_on_a_full_disk_may_be_crashed_at_every_call() {
     let expected = killed_on_a_full_disk().opened().all("a");
     let mut calls = 0;
