@@ -162,6 +162,78 @@ fn modes_are_those_of_the_text_whatever_the_umask() {
     }
 }
 
+#[test]
+fn a_user_whose_umask_takes_its_own_rights_away_is_served_and_what_such_a_start_left_is_mended() {
+    let user = if can_be_others("a daemon whose modes count") { STRANGER } else { commonhold::ipc::own_uid() };
+    for umask in ["277", "777"] {
+        let store = Store::new();
+        let_all_through(&store);
+        let binary = reachable_binary(&store);
+        chown(store.dir(), Some(user), None).unwrap();
+        let ok = |arguments: &[&str]| {
+            let ran = run_as(user, &binary, store.dir(), arguments);
+            assert_eq!(ran.code, 0, "umask {umask}, {arguments:?}: {ran:?}");
+        };
+        // As a start under such a umask once left it.
+        let own = store.dir().join(".commonhold");
+        fs::create_dir(&own).unwrap();
+        chown(&own, Some(user), None).unwrap();
+        set_mode(&own, 0);
+        for again in ["1", "2"] {
+            let script = format!("umask {umask}; exec \"$0\" --store \"$1\" serve --detach --allow-uid {ANOTHER}");
+            let mut command = Command::new("sh");
+            command.uid(user).current_dir("/").env_remove("COMMONHOLD_STORE");
+            command.arg("-c").arg(script).arg(&binary).arg(store.dir());
+            let started = ran(command, b"");
+            assert_eq!(started.code, 0, "umask {umask}: {started:?}");
+            ok(&["put", "n", "k", again]);
+            ok(&["--workspace", "w", "put", "n", "k", again]);
+            ok(&["flush"]);
+            ok(&["--workspace", "w", "flush", "n"]);
+            ok(&["stop"]);
+            fs::remove_dir_all(store.dir().join(".commonhold-shared")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn repair_by_root_of_another_users_store_is_refused_and_changes_nothing() {
+    if !can_be_others("a repair of another user's store") {
+        return;
+    }
+    let store = Store::new();
+    let_all_through(&store);
+    let binary = reachable_binary(&store);
+    fs::write(store.file("n"), "{broken").unwrap();
+    chown(store.dir(), Some(STRANGER), None).unwrap();
+    chown(store.file("n"), Some(STRANGER), None).unwrap();
+    assert_eq!(run_as(STRANGER, &binary, store.dir(), &["serve", "--detach"]).code, 0);
+    assert_eq!(run_as(STRANGER, &binary, store.dir(), &["stop"]).code, 0);
+    let owners = || -> Vec<_> {
+        let owner = |path: PathBuf| (fs::symlink_metadata(&path).unwrap().uid(), path);
+        all_below(store.dir()).into_iter().map(owner).collect()
+    };
+    let before = owners();
+    for how in [
+        &["repair", "n", "--set-aside", "--yes"][..],
+        &["repair", "n", "--keep", "file", "--yes"],
+        &["repair", "n", "--apply", "journal", "--yes"],
+        &["repair", "n", "--generation", "1", "--yes"],
+        &["repair", "--cut-journal", "--yes"],
+    ] {
+        let refused = run_as(0, &binary, store.dir(), how);
+        assert_eq!(refused.code, 4, "{how:?}: {refused:?}");
+        let words = format!("{refused:?}");
+        assert!(words.contains(&format!("it belongs to user {STRANGER}")) && words.contains("sudo -u"), "{words}");
+        assert_eq!(owners(), before, "{how:?}");
+    }
+    let repaired = run_as(STRANGER, &binary, store.dir(), &["repair", "n", "--set-aside", "--yes"]);
+    assert_eq!(repaired.code, 0, "{repaired:?}");
+    assert_eq!(run_as(STRANGER, &binary, store.dir(), &["serve", "--detach"]).code, 0);
+    assert_eq!(run_as(STRANGER, &binary, store.dir(), &["put", "n", "k", "1"]).code, 0);
+    assert_eq!(run_as(STRANGER, &binary, store.dir(), &["stop"]).code, 0);
+}
+
 /// Stops a daemon that went to the background.
 struct StopsAtLast(PathBuf);
 

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human::printable;
 use super::output::{FAINT, GOOD, NOTE, print_json, print_styled};
+use crate::daemon;
 use crate::engine::{self, Plan, Repair, Settle, Surroundings};
 use crate::proto::Seq;
 
@@ -55,6 +56,10 @@ enum Apply {
 pub(super) fn run(args: &RepairArgs, context: &Context) -> Result<(), Failure> {
     let what = what(args, context)?;
     context.check_directory()?;
+    if args.yes {
+        // What root makes in another user's store, that user's daemon could not use.
+        daemon::check_owner(context.store())?;
+    }
     let around = Surroundings::real()?;
     let run = if args.yes { engine::repair } else { engine::plan };
     let plan = run(context.store(), &what, around)?;

@@ -70,5 +70,6 @@ pub(crate) use fault::with_causes;
 pub(crate) use hostile::frames_in_pieces;
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
 pub use options::{OnDiskFailure, OnReady, Preload, ServeOptions};
+pub(crate) use premises::check_owner;
 pub use run::{Shutdown, Stopper, run};
 pub use running::{Daemon, Running};

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::engine::disk::{Disk as _, RealDisk};
 use crate::ipc::{OWN_DIRECTORY, SHARED_DIRECTORY, own_uid};
 use crate::proto::Workspace;
 
@@ -22,6 +23,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o002;
 const WRITABLE_BY_GROUP: u32 = 0o020;
 const STICKY: u32 = 0o1000;
 const OPEN_TO_OTHERS: u32 = 0o077;
+const OPEN_TO_US: u32 = 0o700;
 
 /// Checks the directory and everything above it; answers its canonical path.
 pub(super) fn check(dir: &Path, allow_network_fs: bool) -> Result<PathBuf, Error> {
@@ -57,6 +59,20 @@ pub(super) fn check(dir: &Path, allow_network_fs: bool) -> Result<PathBuf, Error
     Ok(canonical)
 }
 
+/// Checks that the store, and `.commonhold` in it, belong to this user: what another one writes there, its owner could not use.
+///
+/// # Errors
+/// [`Error::Unsafe`], also where they cannot be looked at.
+pub(crate) fn check_owner(dir: &Path) -> Result<(), Error> {
+    belongs_to_us(dir, &fs::metadata(dir).map_err(|error| cannot_look_at(dir, &error))?)?;
+    let own = dir.join(OWN_DIRECTORY);
+    match fs::symlink_metadata(&own) {
+        Ok(found) => belongs_to_us(&own, &found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(cannot_look_at(&own, &error)),
+    }
+}
+
 /// `.commonhold` must be ours and nobody else's. A copied store may have lost the mode, which is mended: what is inside
 /// has modes of its own.
 fn own_directory(path: &Path) -> Result<(), Error> {
@@ -76,6 +92,9 @@ fn own_directory(path: &Path) -> Result<(), Error> {
             found.mode() & 0o777
         );
         set_mode(path, 0o700)?;
+    } else if found.mode() & OPEN_TO_US != OPEN_TO_US {
+        tracing::warn!("{} was closed to its owner (mode {:o}): it is open now", path.display(), found.mode() & 0o777);
+        set_mode(path, 0o700)?;
     }
     Ok(())
 }
@@ -92,10 +111,19 @@ pub(super) fn make_shared_directory(dir: &Path) -> Result<(), Error> {
 
 /// Sets the mode of a directory that is ours, through a descriptor: what has its name may change at any time.
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    let directory = open_directory(path).map_err(|error| match error.raw_os_error() {
-        Some(errno) if errno == NOT_A_DIRECTORY || errno == A_LINK => no_directory(path),
-        _ => cannot_look_at(path, &error),
-    })?;
+    let directory = match open_directory(path) {
+        Ok(directory) => directory,
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(errno) if errno == NOT_A_DIRECTORY || errno == A_LINK => Err(no_directory(path)),
+                // By the mode that is to be set; only its owner can, whoever that is by now.
+                _ if error.kind() == io::ErrorKind::PermissionDenied => {
+                    RealDisk.set_mode(path, mode).map_err(|error| cannot_look_at(path, &error))
+                }
+                _ => Err(cannot_look_at(path, &error)),
+            };
+        }
+    };
     let found = directory.metadata().map_err(|error| cannot_look_at(path, &error))?;
     belongs_to_us(path, &found)?;
     directory.set_permissions(Permissions::from_mode(mode)).map_err(|error| cannot_look_at(path, &error))
@@ -148,8 +176,9 @@ fn belongs_to_us(path: &Path, found: &Metadata) -> Result<(), Error> {
     if owner == us {
         return Ok(());
     }
-    let reason =
-        format!("it belongs to user {owner}, and this is user {us}; run the daemon as its owner, or `chown` it");
+    let reason = format!(
+        "it belongs to user {owner}, and this is user {us}; run the command as its owner (`sudo -u '#{owner}' …`, or `setpriv --reuid={owner} --clear-groups -- …`), or `chown` it"
+    );
     Err(Error::Unsafe { path: path.to_owned(), reason })
 }
 

@@ -70,8 +70,15 @@ impl Disk for RealDisk {
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         // Through a descriptor, because chmod(2) by path would follow a link. Not blocking, in case it is a pipe.
-        let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(path)?;
-        file.set_permissions(Permissions::from_mode(mode & PERMISSION_BITS))
+        let mode = Permissions::from_mode(mode & PERMISSION_BITS);
+        match OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(path) {
+            Ok(file) => file.set_permissions(mode),
+            // Its owner may set the mode of what that mode keeps from being opened, as a strict umask makes it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                set_mode_unopened(path, mode).map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
@@ -82,6 +89,27 @@ impl Disk for RealDisk {
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         fs::read_link(path)
     }
+}
+
+/// Sets the mode of what may not be opened, through a descriptor that opens nothing; a link is not followed.
+#[cfg(target_os = "linux")]
+fn set_mode_unopened(path: &Path, mode: Permissions) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let at = OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::PATH)).open(path)?;
+    if at.metadata()?.is_symlink() {
+        return Err(Errno::LOOP.into());
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", at.as_raw_fd()), mode)
+}
+
+/// Nothing but a path leads there.
+#[cfg(not(target_os = "linux"))]
+fn set_mode_unopened(path: &Path, mode: Permissions) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(Errno::LOOP.into());
+    }
+    fs::set_permissions(path, mode)
 }
 
 impl DiskFile for RealFile {
