@@ -29,6 +29,7 @@ however_sessions_are_served! {
     late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit,
     cancels_of_what_is_not_there_are_passed_over,
     large_frames_that_never_end_give_their_places_to_those_that_do,
+    large_frames_without_progress_give_way_to_those_who_wait,
     a_client_of_a_copied_store_is_told_that_it_is_another_one,
 }
 
@@ -321,6 +322,29 @@ fn large_frames_that_never_end_give_their_places_to_those_that_do(place: &Place)
     }
 }
 
+/// Of a minute's patience, who waits for a place needs to wait some seconds.
+fn large_frames_without_progress_give_way_to_those_who_wait(place: &Place) {
+    let mut options = place.options();
+    options.stall_timeout = Duration::from_mins(1);
+    let daemon = commonhold::daemon::Daemon::start(options).unwrap();
+    let half = vec![0; 3 * 1024 * 1024];
+    let _unfinished: Vec<Peer> = (0..8)
+        .map(|_| {
+            let peer = place.connect();
+            peer.send(&header(60 * 1024 * 1024, 1, 1));
+            peer.send(&half);
+            peer
+        })
+        .collect();
+    let begun = Instant::now();
+    let mut peer = place.connect();
+    let value = format!("\"{}\"", "x".repeat(8_000_000));
+    assert!(matches!(peer.call(put("big", "a", &value)).answer(), Answer::Written { .. }));
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(30), "{waited:?} although eight others send nothing");
+    eventually("who gave way is gone", || daemon.daemon().session_count() < 9);
+}
+
 /// A daemon that does not outlive a test that fails.
 struct Killed(Child);
 
@@ -374,4 +398,50 @@ fn when_descriptors_are_used_up_new_connections_wait_and_old_ones_go_on() {
     assert!(daemon.0.wait().unwrap().success());
     let log = std::fs::read_to_string(place.path().join("log")).unwrap();
     assert!(log.contains("further connections wait") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_limit_of_open_files_that_is_lowered_is_seen_and_one_that_is_too_low_refuses_the_start() {
+    let place = Place::new();
+    let start = |limit: u32, log: &str| {
+        let script = format!("ulimit -n {limit}; exec {} serve \"$0\"", env!("CARGO_BIN_EXE_commonhold"));
+        let log = std::fs::File::create(place.path().join(log)).unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.arg("-c").arg(script).arg(place.path()).stdout(Stdio::null()).stderr(log);
+        Killed(command.spawn().unwrap())
+    };
+    assert_eq!(start(63, "low").0.wait().unwrap().code(), Some(7));
+    let words = std::fs::read_to_string(place.path().join("low")).unwrap();
+    assert!(words.contains("may open 63 files") && words.contains("64 at least"), "{words}");
+    let mut daemon = start(1_000, "log");
+    eventually("the daemon serves", || Stream::connect(place.path(), Instant::now()).is_ok());
+    let mut old = place.connect();
+    old.call(put("first", "a", "1"));
+    let set = |limit: u64| {
+        let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(1_000) };
+        let daemon = rustix::process::Pid::from_child(&daemon.0);
+        rustix::process::prlimit(Some(daemon), rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    set(48);
+    let mut waiting: Vec<Peer> = (0..70).map(|_| Peer::silent(place.path())).collect();
+    let hello = Hello::of_client(7, StoreIdentity::ANY).to_bytes();
+    for peer in &waiting {
+        peer.send(&hello);
+    }
+    for peer in &mut waiting[..12] {
+        peer.daemon_hello();
+    }
+    let value = format!("\"{}\"", "x".repeat(8_000_000));
+    for namespace in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {
+        assert!(matches!(old.call(put(namespace, "a", &value)).answer(), Answer::Written { .. }));
+    }
+    let all = Verb::Flush { space: None, rewrite: false, wait: true };
+    assert!(matches!(old.call(all).answer(), Answer::Flushed { rewritten: 13, .. }));
+    // Raised again, it lets those in who wait, although nobody has left.
+    set(1_000);
+    for peer in &mut waiting[12..] {
+        peer.daemon_hello();
+    }
+    assert_eq!(old.call(Verb::Stop).answer(), Answer::Done);
+    assert!(daemon.0.wait().unwrap().success());
 }

@@ -228,6 +228,7 @@ impl From<daemon::Error> for Failure {
             daemon::Error::Store(error) => exit_of_engine(error),
             daemon::Error::System { source, .. } => exit_of_disk(source),
             daemon::Error::Socket(_)
+            | daemon::Error::TooFewDescriptors { .. }
             | daemon::Error::FlushFailed { .. }
             | daemon::Error::FlushSkipped
             | daemon::Error::Unavailable { .. } => Exit::Unavailable,

@@ -1,6 +1,7 @@
 //! Taking connections: who gets a thread, who waits, who is shown out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ipc::{Listener, Stream};
 use crate::proto::Fault;
@@ -9,11 +10,14 @@ use super::fault::with_causes;
 use super::handshake::{Agreed, check_user};
 use super::outbox::{Outbox, STACK_BYTES};
 use super::registry::Guest;
-use super::running::{Daemon, unix_ms};
+use super::running::{Daemon, most_sessions, unix_ms};
 use super::{on_task, on_thread};
 
 /// Most connections of users who may not come in that are being told so.
 const MOST_STRANGERS: usize = 16;
+
+/// How often it is seen whether the limit of open files was raised.
+const LIMIT_LOOK: Duration = Duration::from_secs(1);
 
 /// Counts one of them, for as long as it is kept.
 pub(super) type Stranger = Arc<()>;
@@ -40,11 +44,13 @@ impl Daemon {
     /// Waits until there may be one more session; false when there will be none.
     fn wait_for_room(&self) -> bool {
         let mut sessions = self.sessions.lock();
-        if sessions.count() >= self.most_sessions && !std::mem::replace(&mut sessions.told_full, true) {
-            tracing::warn!(sessions = self.most_sessions, "further connections wait: raise the limit of open files");
-        }
-        while sessions.count() >= self.most_sessions && !sessions.closed {
-            self.session_ended.wait(&mut sessions);
+        while sessions.count() >= most_sessions() && !sessions.closed {
+            if !std::mem::replace(&mut sessions.told_full, true) {
+                let most = most_sessions();
+                tracing::warn!(sessions = most, "further connections wait: raise the limit of open files");
+            }
+            // For a time: the limit may be raised, and no session end.
+            self.session_ended.wait_for(&mut sessions, LIMIT_LOOK);
         }
         !sessions.closed
     }

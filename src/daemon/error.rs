@@ -40,6 +40,16 @@ pub enum Error {
         /// Which one.
         kind: &'static str,
     },
+    /// The limit of open files is too low for a daemon and its connections.
+    #[error(
+        "this process may open {limit} files at once, and a daemon needs {least} at least: raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+    )]
+    TooFewDescriptors {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        least: u64,
+    },
     /// The engine did not open the store: another owner, damage, a newer format, the disk.
     #[error(transparent)]
     Store(#[from] engine::Error),

@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::proto::frame::{self, FrameError, FrameHeader};
 
@@ -66,9 +66,27 @@ impl Inbox {
         Self { bytes: Vec::new(), start: 0, end: 0, initial, large, place: None }
     }
 
-    /// When the frame that is being received must have arrived, if it is a large one.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.place.as_ref().map(|place| place.due)
+    /// Until when to wait for more of the frame that is being received, if it is a large one: then to see whether its
+    /// [time is over](Self::is_over).
+    pub(super) fn look(&self) -> Option<Instant> {
+        self.place.as_ref().map(LargeFramePlace::look)
+    }
+
+    /// So long bytes were waited for.
+    pub(super) fn waited(&mut self, time: Duration) {
+        if let Some(place) = &mut self.place {
+            place.waited(time);
+        }
+    }
+
+    /// How long the large frame that is being received has been on its way.
+    pub(super) fn large_for(&self) -> Duration {
+        self.place.as_ref().map_or(Duration::ZERO, LargeFramePlace::held)
+    }
+
+    /// Whether the large frame that is being received has had its time.
+    pub(super) fn is_over(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.is_over(self.end - self.start))
     }
 
     /// Waits for bytes and takes what is there, with one `read`. `Ok(0)` is the end of the stream. May wait for a place.
@@ -190,8 +208,6 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::proto::codec::encode_cancel;
     use crate::proto::frame::FrameKind;
@@ -282,7 +298,7 @@ mod tests {
         let (mut rest, mut ids, mut waited) = (&sent[..], Vec::new(), 0);
         while !rest.is_empty() {
             inbox.fill(&mut rest).expect("a slice can be read");
-            waited += usize::from(inbox.due().is_some());
+            waited += usize::from(inbox.look().is_some());
             while let Some((header, body)) = inbox.next().expect("the frames are good") {
                 // Served here or elsewhere: it is the same to those that follow.
                 if header.id % 2 == 0 {
@@ -295,7 +311,7 @@ mod tests {
         }
         assert_eq!(ids, (1..=20).flat_map(|id| [id, 100 + id]).collect::<Vec<_>>());
         assert!(waited > 20);
-        assert!(inbox.due().is_none(), "what follows a large frame is small");
+        assert!(inbox.look().is_none(), "what follows a large frame is small");
     }
 
     #[test]
@@ -314,7 +330,7 @@ mod tests {
             let (_, range) = inbox.next().expect("a good frame").expect("a whole frame");
             assert_eq!(inbox.take(range).bytes(), &sent[13..], "{size}");
             inbox.rest();
-            assert_eq!((inbox.bytes.capacity(), inbox.due()), (0, None), "{size}");
+            assert_eq!((inbox.bytes.capacity(), inbox.look()), (0, None), "{size}");
         }
     }
 }

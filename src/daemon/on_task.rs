@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::select;
 use tokio::time::{sleep, timeout, timeout_at};
@@ -60,8 +60,7 @@ impl<'a> Task<'a> {
                     Ok(0) => break,
                     Ok(_) => self.session.has_read(),
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                        let patience = self.daemon.options().stall_timeout;
-                        self.session.close(timed_out(patience, "the rest of a large frame"));
+                        self.session.close(timed_out(self.inbox.large_for(), "the rest of a large frame"));
                         let _ = self.send().await;
                         break;
                     }
@@ -128,21 +127,31 @@ impl<'a> Task<'a> {
         if self.outbox.is_closed() {
             return Ok(0);
         }
-        let due = self.inbox.due();
         loop {
+            if self.inbox.is_over() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let look = self.inbox.look();
+            let begun = look.map(|_| Instant::now());
             let Self { stream, inbox, outbox, .. } = &mut *self;
             let read = async {
-                match due {
-                    None => read_some(stream, inbox).await,
+                match look {
+                    None => read_some(stream, inbox).await.map(Some),
                     // Large, and rare: its timer is not part of every idle session.
-                    Some(due) => Box::pin(timeout_at(due.into(), read_some(stream, inbox)))
-                        .await
-                        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                    Some(look) => Box::pin(timeout_at(look.into(), read_some(stream, inbox))).await.ok().transpose(),
                 }
             };
-            select! {
-                read = read => return read,
-                () = outbox.woken() => {}
+            let read = select! {
+                read = read => read,
+                () = outbox.woken() => Ok(None),
+            };
+            if let Some(begun) = begun {
+                self.inbox.waited(begun.elapsed());
+            }
+            match read {
+                Ok(None) => {}
+                Ok(Some(read)) => return Ok(read),
+                Err(error) => return Err(error),
             }
             if self.outbox.is_closed() {
                 return Ok(0);

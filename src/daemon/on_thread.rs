@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ipc::Stream;
 
@@ -35,8 +35,8 @@ pub(super) fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
 }
 
 /// The client is told why its session ends.
-fn give_up_large_frame(daemon: &Daemon, session: &mut Session, outbox: &super::outbox::Outbox) {
-    session.close(timed_out(daemon.options().stall_timeout, "the rest of a large frame"));
+fn give_up_large_frame(inbox: &Inbox, session: &mut Session, outbox: &super::outbox::Outbox) {
+    session.close(timed_out(inbox.large_for(), "the rest of a large frame"));
     // The session ends in any case.
     let _ = outbox.write(&session.replies.bytes);
 }
@@ -45,28 +45,32 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
     let outbox = &guest.outbox;
     let mut session = Session::new(daemon, guest, false);
     let mut inbox = Inbox::new(Arc::clone(daemon.large_frames()), THREAD_BYTES);
-    // When a read ends without a byte: only a large frame is due at a time.
+    // When a read ends without a byte: only a large frame is looked at again.
     let mut limit = None;
     while !outbox.is_closed() {
         match session.step(&mut inbox) {
             Want::Read => {
                 inbox.make_room_or_wait();
-                if inbox.due().is_some_and(|due| due <= Instant::now()) {
+                if inbox.is_over() {
                     // Also for one that sends a byte now and then: the limit below counts from each read.
-                    give_up_large_frame(daemon, &mut session, outbox);
+                    give_up_large_frame(&inbox, &mut session, outbox);
                     break;
                 }
-                if (limit.is_some() || inbox.due().is_some()) && limit_reading(stream, inbox.due()).is_err() {
+                let look = inbox.look();
+                if (limit.is_some() || look.is_some()) && limit_reading(stream, look).is_err() {
                     break;
                 }
-                limit = inbox.due();
-                match inbox.fill(stream) {
+                limit = look;
+                let begun = look.map(|_| Instant::now());
+                let read = inbox.fill(stream);
+                if let Some(begun) = begun {
+                    inbox.waited(begun.elapsed());
+                }
+                match read {
                     Ok(0) => break,
                     Ok(_) => session.has_read(),
-                    Err(error) if limit.is_some() && error.kind() == ErrorKind::WouldBlock => {
-                        give_up_large_frame(daemon, &mut session, outbox);
-                        break;
-                    }
+                    // Nothing came until it was to be looked at again.
+                    Err(error) if limit.is_some() && error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => {
                         tracing::debug!("the connection broke: {error}");
                         break;
@@ -103,7 +107,9 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
     outbox.wait_for_late_writer();
 }
 
-/// Makes a read end when the frame that is being received is due.
-fn limit_reading(stream: &Stream, due: Option<Instant>) -> io::Result<()> {
-    stream.set_read_timeout(due.map(|due| due.saturating_duration_since(Instant::now())))
+/// Makes a read end when the frame that is being received is to be looked at.
+fn limit_reading(stream: &Stream, look: Option<Instant>) -> io::Result<()> {
+    // Not 0, which would be no limit.
+    let least = Duration::from_millis(1);
+    stream.set_read_timeout(look.map(|look| look.saturating_duration_since(Instant::now()).max(least)))
 }

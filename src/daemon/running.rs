@@ -49,8 +49,14 @@ use super::{Error, premises};
 const TICK: Duration = Duration::from_secs(1);
 
 /// Descriptors that connections leave to the journal, to namespaces' files and to their locks; of fewer than twice as
-/// many, half.
+/// many, half, ...
 const OWN_DESCRIPTORS: u64 = 128;
+
+/// ... but not fewer than these.
+const LEAST_OWN_DESCRIPTORS: u64 = 32;
+
+/// With a lower limit of open files no daemon starts: it needs its own ones, and connections theirs.
+const LEAST_DESCRIPTORS: u64 = 2 * LEAST_OWN_DESCRIPTORS;
 
 /// How long a session waits before it looks again whether clients have taken what is too much.
 pub(super) const RELIEF: Duration = Duration::from_millis(10);
@@ -100,8 +106,6 @@ pub struct Daemon {
     pub(super) strangers: Arc<()>,
     /// A session has ended, or no more are taken.
     pub(super) session_ended: Condvar,
-    /// More connections wait in the socket's backlog, so that those that are served can go on opening files.
-    pub(super) most_sessions: usize,
     /// The sessions: their threads, and their tasks.
     pub(super) crew: Crew,
     pub(super) stop_requests: UnboundedSender<Option<LateAnswer>>,
@@ -136,6 +140,7 @@ impl Daemon {
     /// As for [`start`](Self::start).
     pub fn start_in(options: ServeOptions, around: Surroundings) -> Result<Running, Error> {
         let dir = premises::check(&options.dir, options.allow_network_fs)?;
+        check_descriptor_limit()?;
         let store = Arc::new(Store::open(&dir, options.store.clone(), around)?);
         let mut listeners = vec![Arc::new(Listener::bind(&dir)?)];
         if !options.allow_uids.is_empty() {
@@ -182,7 +187,6 @@ impl Daemon {
             sessions: Mutex::new(Sessions::new()),
             strangers: Arc::default(),
             session_ended: Condvar::new(),
-            most_sessions: most_sessions(),
             crew: Crew::default(),
             stop_requests: stop_sender,
         });
@@ -432,10 +436,24 @@ impl fmt::Debug for Running {
     }
 }
 
-/// How many connections leave enough of this process's descriptors for everything else.
-fn most_sessions() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit - OWN_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
+/// How many connections leave enough of this process's descriptors for everything else. More wait in the socket's backlog, so
+/// that those that are served can go on opening files. Asked for each connection: the limit of a running process may be changed.
+pub(super) fn most_sessions() -> usize {
+    let limit = descriptor_limit();
+    let own = OWN_DESCRIPTORS.min(limit / 2).max(LEAST_OWN_DESCRIPTORS);
+    usize::try_from(limit.saturating_sub(own)).unwrap_or(usize::MAX)
+}
+
+fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+fn check_descriptor_limit() -> Result<(), Error> {
+    let limit = descriptor_limit();
+    if limit >= LEAST_DESCRIPTORS {
+        return Ok(());
+    }
+    Err(Error::TooFewDescriptors { limit, least: LEAST_DESCRIPTORS })
 }
 
 pub(super) fn unix_ms() -> u64 {
