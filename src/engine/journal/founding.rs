@@ -113,7 +113,8 @@ fn give_back_room(disk: &dyn Disk, begun: &OpenJournal) {
         if disk.stat(path).is_ok_and(|found| found.bytes <= range.end.next_multiple_of(8)) {
             continue;
         }
-        let Ok(bytes) = chain::read_file(disk, path) else { continue };
+        let read = || chain::read_file(disk, path).map(Arc::from);
+        let Ok(bytes) = range.bytes.clone().map_or_else(read, Ok) else { continue };
         let used = used(&bytes, range.end);
         if used < bytes.len() as u64
             && let Err(error) = disk.open(path, &How::WRITE).and_then(|file| file.truncate(used))
