@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 mod memory;
@@ -252,13 +253,18 @@ impl Locks for FileLocks {
 fn lock_waiting(path: &Path, how: How, timeout: Duration) -> Result<Locked, LockError> {
     let begun = Instant::now();
     let directory = parent_of(path);
+    let making = MAKING.lock();
     make_directories(directory)
         .map_err(|source| LockError::from_io("create the directory of the lock file", path, source))?;
+    drop(making);
     lock_until(path, how, timeout)?
         .ok_or_else(|| LockError::TimedOut { path: path.to_owned(), waited: begun.elapsed() })
 }
 
-/// Makes a directory and those above it that are missing, each with mode 0700 whatever the umask.
+/// A directory has its mode only a moment after it is made; nobody else of this process looks into it before.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// Makes a directory and those above it that are missing, each with mode 0700 whatever the umask. With [`MAKING`] held.
 fn make_directories(directory: &Path) -> io::Result<()> {
     // The current one, as the parent of a bare name.
     if directory.as_os_str().is_empty() {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
@@ -22,6 +23,9 @@ const PERMISSION_BITS: u32 = 0o7777;
 
 /// How often an open that may find or make the file starts over because others made and removed it meanwhile.
 const CREATE_ATTEMPTS: usize = 16;
+
+/// A directory has its mode only a moment after it is made; nobody makes another one in it before.
+static MAKING: Mutex<()> = Mutex::new(());
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: &How) -> io::Result<Box<dyn DiskFile>> {
@@ -42,6 +46,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let _making = MAKING.lock();
         fs::DirBuilder::new().mode(mode).create(path)?;
         self.set_mode(path, mode)
     }
