@@ -181,10 +181,13 @@ fn a_user_whose_umask_takes_its_own_rights_away_is_served_and_what_such_a_start_
         set_mode(&own, 0);
         for again in ["1", "2"] {
             let script = format!("umask {umask}; exec \"$0\" --store \"$1\" serve --detach --allow-uid {ANOTHER}");
-            let mut command = Command::new("sh");
-            command.uid(user).current_dir("/").env_remove("COMMONHOLD_STORE");
-            command.arg("-c").arg(script).arg(&binary).arg(store.dir());
-            let started = ran(command, b"");
+            // 126: another test's child, forked meanwhile, has the binary open that was just copied.
+            let started = wait_for("the binary to be free", || {
+                let mut command = Command::new("sh");
+                command.uid(user).current_dir("/").env_remove("COMMONHOLD_STORE");
+                command.arg("-c").arg(&script).arg(&binary).arg(store.dir());
+                Some(ran(command, b"")).filter(|started| started.code != 126)
+            });
             assert_eq!(started.code, 0, "umask {umask}: {started:?}");
             ok(&["put", "n", "k", again]);
             ok(&["--workspace", "w", "put", "n", "k", again]);
