@@ -200,7 +200,10 @@ fn started(next: &Rig, lived: &Lived, blow: &Blow, report: &Report, counts: &mut
         let is_named = errors.filter_map(|finding| finding.place.as_ref()).any(|told| *told == place(name));
         match what {
             Err(reason) => {
-                assert!(is_named || report.findings.iter().any(|f| f.kind == "workspace_link"), "{name}: {reason}");
+                // Where the workspace itself is not what it should be, that is told instead.
+                let is_of_workspace =
+                    report.findings.iter().any(|f| matches!(f.kind, "workspace_link" | "workspace_file"));
+                assert!(is_named || is_of_workspace, "{name}: {reason}: {report:#?}");
                 closed += 1;
             }
             Ok(records) => {
