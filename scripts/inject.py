@@ -71,6 +71,8 @@ REMEDIES = [
     "Make the directory",
 ]
 INJECTED = re.compile(r"^\d+ +(\w+)\((.*)\) += -1 (E\w+).*\(INJECTED\)$", re.MULTILINE)
+UNFINISHED = re.compile(r"^(\d+) +(\w+)(\(.*) <unfinished \.\.\.>$")
+RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$")
 SEGMENT = re.compile(r"/journal/\d+\.log>")
 
 
@@ -359,6 +361,19 @@ def let_go(store):
             time.sleep(0.005)
 
 
+def injected(output):
+    """(call, arguments, error) of each that failed. strace writes a call in two lines where another thread's comes between."""
+    begun, lines = {}, []
+    for line in output.read_text().splitlines():
+        if found := UNFINISHED.match(line):
+            begun[found[1]] = found[3]
+        elif (found := RESUMED.match(line)) and found[1] in begun:
+            lines.append(f"{found[1]} {found[2]}{begun.pop(found[1])}{found[3]}")
+        else:
+            lines.append(line)
+    return INJECTED.findall("\n".join(lines))
+
+
 @contextlib.contextmanager
 def with_small_files(store, case):
     """No file may grow beyond a little more than the journal's end, or what a new file's first bytes are."""
@@ -413,7 +428,7 @@ def run(case, binary, template, states, scratch, then_kill):
         if case.error == COUNT:
             store.end()
             return output.read_text()
-        failed = INJECTED.findall(output.read_text())
+        failed = injected(output)
         hits = len(failed) if case.error != "SHORT" else store.answers.total() - store.answers["done"]
         # A start that has failed has left nothing behind that the next one would know of.
         is_poisoned = after(store, case, [] if restarted else failed)
