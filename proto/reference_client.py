@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 PROTOCOL = pathlib.Path(__file__).with_name("PROTOCOL.md")
 
 MAGIC = b"COMNHOLD"
-VERSIONS = (1, 3)
+VERSIONS = (1, 4)
 HELLO = struct.Struct("<8sHHIQQ16sQQ")
 HEADER = struct.Struct("<IQB")
 REQUEST, ANSWER, PART, EVENT, CANCEL = 1, 2, 3, 4, 5

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::list;
+use crate::coord::{ChangeSet, Election, FlagInfo, LockInfo, SlotInfo};
 use crate::fault::Fault;
 #[cfg(doc)]
 use crate::message::Verb;
@@ -221,6 +222,61 @@ pub enum Answer<'a> {
         /// Oldest first.
         #[serde(deserialize_with = "list::any")]
         list: Vec<SessionInfo>,
+    },
+    /// To [`Verb::Flag`].
+    Flag {
+        /// Whether the flag of this session is set now.
+        set: bool,
+        /// The flag word: a count whose lowest bit says set (1) or cleared (0).
+        word: u64,
+    },
+    /// To [`Verb::Flags`]. A long one comes in parts, each the next piece of the list.
+    Flags {
+        /// Workspace by workspace, in order of name.
+        #[serde(deserialize_with = "list::any")]
+        list: Vec<FlagInfo>,
+    },
+    /// To [`Verb::Elect`].
+    Elected {
+        /// How far it is.
+        state: Election,
+    },
+    /// To [`Verb::Lock`].
+    Locked {
+        /// The grant's fencing token, greater than that of every earlier grant and than the Seq of every earlier write.
+        token: u64,
+    },
+    /// To [`Verb::Locks`]. A long one comes in parts, each the next piece of the list.
+    Locks {
+        /// In order of key.
+        #[serde(deserialize_with = "list::any")]
+        list: Vec<LockInfo>,
+    },
+    /// To [`Verb::Acquire`].
+    Acquired {
+        /// What to give back.
+        lease: u64,
+    },
+    /// To [`Verb::Slots`]. A long one comes in parts, each the next piece of the list.
+    Slots {
+        /// In order of name.
+        #[serde(deserialize_with = "list::any")]
+        list: Vec<SlotInfo>,
+    },
+    /// To [`Verb::Watch`]. The first comes at once and may be empty: it says from where on changes are told.
+    Changes {
+        /// What changed, write by write.
+        #[serde(borrow, deserialize_with = "list::whole")]
+        list: Vec<ChangeSet<'a>>,
+        /// Everything up to this write has been told: where to go on after a connection was lost.
+        through: Seq,
+    },
+    /// To [`Verb::Watch`]: changes were missed, for the watcher fell behind farther than they are kept. It goes on.
+    Lagged {
+        /// The first write of which nothing is told.
+        lost_from: Seq,
+        /// The first one that is told again.
+        next: Seq,
     },
 }
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::list;
+use crate::coord::CycleStep;
 use crate::limits::MAX_KEY_BYTES;
 use crate::message::Kind;
 use crate::names::{NameError, Seq};
@@ -301,6 +302,107 @@ pub enum Fault {
         /// The limit.
         limit: u64,
     },
+    /// Something about the request makes no sense. Nothing was done. Since version 4, as all that follow.
+    #[error("{what} is not possible: {rule}. Nothing was done")]
+    Invalid {
+        /// What was asked, as `a lock of no keys`.
+        what: String,
+        /// What may be asked instead.
+        rule: String,
+    },
+    /// It is not free, and the request was not to wait.
+    #[error("{what} is not free: {held_by} has it. Ask again later, or wait for it")]
+    WouldWait {
+        /// What, as `lock "a"` or `a slot of "llm"`.
+        what: String,
+        /// Who holds it, or waits before, as `session 7 (gunicorn, process 4711)`.
+        held_by: String,
+    },
+    /// Whoever asks for this key has it already, and would wait for itself.
+    #[error(
+        "key {key:?} is locked already by the same owner, under token {token}: give that back first, or ask for all keys at once"
+    )]
+    AlreadyHeld {
+        /// The key, shortened when long.
+        key: String,
+        /// The token of the grant that has it.
+        token: u64,
+    },
+    /// The request would close a cycle of those who wait for each other, and none of them would ever be served.
+    #[error(
+        "waiting for this lock would never end: {}. Nothing was done; give back what you hold and ask for all keys at once",
+        cycle_words(cycle)
+    )]
+    Deadlock {
+        /// Who waits for whom, beginning with the request that was refused.
+        #[serde(deserialize_with = "list::any")]
+        cycle: Vec<CycleStep>,
+    },
+    /// What is to be given back or gone on with is not this session's, or not any more.
+    #[error(
+        "this session does not hold {what}: it was given back, is another session's, or ended with an earlier connection or daemon. Nothing was done"
+    )]
+    NotHeld {
+        /// What, as `the lock of token 7`.
+        what: String,
+    },
+    /// The write was to be done only if this grant is live, and it is not.
+    #[error(
+        "the lock of token {token} is not held any more: nothing of the write was done; lock anew, and read before you write"
+    )]
+    TokenNotLive {
+        /// The token.
+        token: u64,
+    },
+    /// The group has another number of slots than the request says.
+    #[error(
+        "group {group:?} has {limit} slots and not {asked}: the first who used it has decided. Use that number, or change it with set_limit"
+    )]
+    LimitMismatch {
+        /// The group, shortened when long.
+        group: String,
+        /// How many slots it has.
+        limit: u32,
+        /// How many the request says that it has.
+        asked: u32,
+    },
+    /// The changes after the write that was named are not kept any more.
+    #[error(
+        "changes are told from sequence number {oldest} on, those before it are gone: read all records, and watch from there"
+    )]
+    Gone {
+        /// The oldest write that can be told.
+        oldest: Seq,
+    },
+    /// The write that was named was lost in a crash, and so were all from this one on that came before the restart.
+    #[error(
+        "a crash took the writes after sequence number {to}: what was seen of them is not in the store. Read all records, and watch from there"
+    )]
+    Rewound {
+        /// The last write that was recovered.
+        to: Seq,
+    },
+    /// The write that was named has not been done yet.
+    #[error(
+        "sequence number {asked} is in the future, {latest} is the latest: watch from one that the store has given"
+    )]
+    NotYet {
+        /// The Seq that was named.
+        asked: Seq,
+        /// The latest one.
+        latest: Seq,
+    },
+}
+
+fn cycle_words(cycle: &[CycleStep]) -> String {
+    let step = |step: &CycleStep| {
+        let pid = step.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+        format!(
+            "owner {} of session {}{pid} holds token {} and waits for {:?}",
+            step.owner, step.session, step.holds, step.waits_for
+        )
+    };
+    cycle.iter().map(step).collect::<Vec<_>>().join("; ")
 }
 
 impl From<NameError> for Fault {

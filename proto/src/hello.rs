@@ -26,7 +26,8 @@ use crate::fault::Fault;
 /// | 1 | reads, writes of put, delete and clear, commit, flush, status, stop |
 /// | 2 | `get_all`, drop, workspaces, sessions; merge, increment, append and stamped puts; volatile namespaces |
 /// | 3 | writes and drops that are sent again are done once |
-pub const PROTOCOL_VERSION: u16 = 3;
+/// | 4 | update flags, elections, locks, slots, watches |
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// The oldest version of the wire that this crate still speaks.
 pub const LOWEST_VERSION: u16 = 1;

@@ -14,6 +14,7 @@ extern crate self as commonhold_proto;
 
 mod answer;
 pub mod codec;
+mod coord;
 pub mod fault;
 pub mod frame;
 pub mod hello;
@@ -29,7 +30,8 @@ pub use fault::Fault;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
 pub use hello::{HELLO_BYTES, Hello, HelloError, LOWEST_VERSION, PROTOCOL_VERSION, StoreIdentity};
 pub use message::{
-    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, Found, Kind, NamespaceInfo, Number, Op, Request,
-    SessionInfo, Space, Tag, Verb, WorkspaceInfo, Write,
+    Answer, Change, ChangeSet, Condition, Cursor, CycleStep, Durability, Earlier, Election, Entry, Event, FlagAction,
+    FlagInfo, FlagOf, Found, Kind, LockInfo, LockWish, NamespaceInfo, Number, Op, Party, Request, SessionInfo,
+    SlotInfo, Space, Tag, Verb, WorkspaceInfo, Write,
 };
 pub use names::{NameError, Namespace, Place, Seq, Workspace};

@@ -63,3 +63,15 @@ pub const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long a new connection may take to send its hello, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 5_000;
+
+/// Longest name of a lock's key, a group of slots or an election, in bytes of UTF-8: 4 KiB. The empty text is none.
+pub const MAX_NAME_BYTES: usize = 4 * 1024;
+
+/// Most keys of one lock.
+pub const MAX_LOCK_KEYS: usize = 256;
+
+/// Most grants that a request for a lock may name as held meanwhile.
+pub const MAX_LOCK_HOLDS: usize = 256;
+
+/// Most locks, leases of slots, elections, update flags and watches, each, that one session may have or wait for.
+pub const MAX_HOLDINGS: usize = 10_000;

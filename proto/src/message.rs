@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::answer::{Answer, Entry, Event, Found, NamespaceInfo, SessionInfo, Tag, WorkspaceInfo};
 use crate::codec::list;
+pub use crate::coord::{
+    Change, ChangeSet, CycleStep, Election, FlagAction, FlagInfo, FlagOf, LockInfo, LockWish, Party, SlotInfo,
+};
 #[cfg(doc)]
 use crate::fault::Fault;
 use crate::names::{NameError, Place, Seq};
@@ -192,6 +195,79 @@ pub enum Verb<'a> {
         /// What is known of an earlier sending, if there was one.
         earlier: Option<Earlier>,
     },
+    /// Something about an update flag; answered [`Answer::Flag`]. Since version 4.
+    Flag {
+        /// Of which namespace: any name that a namespace may have, whether there is one or not. Its kind is not looked at.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// What.
+        action: FlagAction,
+    },
+    /// The update flags of all sessions; answered [`Answer::Flags`]. Since version 4.
+    Flags,
+    /// Asks to be the one who initialises something for all; answered [`Answer::Elected`]. Since version 4.
+    Elect {
+        /// What, of 1 to [`MAX_NAME_BYTES`](crate::limits::MAX_NAME_BYTES).
+        name: &'a str,
+        /// Whether to wait while another session is at it, until that is done or this session is elected.
+        wait: bool,
+    },
+    /// The elected session has initialised it, or gives it up; answered [`Answer::Done`]. Since version 4.
+    Initialized {
+        /// What.
+        name: &'a str,
+        /// Whether it is done; else the next one is elected.
+        done: bool,
+    },
+    /// Locks keys; answered [`Answer::Locked`] when this session has them all. Since version 4.
+    #[serde(borrow)]
+    Lock(LockWish<'a>),
+    /// Gives a lock back; answered [`Answer::Done`]. Since version 4.
+    Unlock {
+        /// The grant's token.
+        token: u64,
+    },
+    /// The locks that are held or waited for; answered [`Answer::Locks`]. Since version 4.
+    Locks,
+    /// Takes slots of a group; answered [`Answer::Acquired`] when this session has them all. Since version 4.
+    Acquire {
+        /// The group, of 1 to [`MAX_NAME_BYTES`](crate::limits::MAX_NAME_BYTES).
+        group: &'a str,
+        /// How many slots the group has; the first who names the group decides.
+        limit: u32,
+        /// How many of them to take, at least 1.
+        slots: u32,
+        /// Whether to wait until they are free; else [`Fault::WouldWait`].
+        wait: bool,
+    },
+    /// Gives slots back; answered [`Answer::Done`]. Since version 4.
+    Release {
+        /// The lease that they were taken under.
+        lease: u64,
+    },
+    /// Changes how many slots a group has; answered [`Answer::Done`]. Who has some keeps them. Since version 4.
+    SetLimit {
+        /// The group.
+        group: &'a str,
+        /// How many, at least 1.
+        limit: u32,
+    },
+    /// The groups of slots; answered [`Answer::Slots`]. Since version 4.
+    Slots,
+    /// Tells what changes from here on; answered [`Answer::Changes`] and [`Answer::Lagged`], in parts that do not end
+    /// until the request is cancelled or cannot go on. Since version 4.
+    Watch {
+        /// Where.
+        #[serde(borrow)]
+        space: Space<'a>,
+        /// Only keys that begin so; empty for all.
+        prefix: &'a str,
+        /// What comes after this write; none is what comes after now.
+        after: Option<Seq>,
+    },
+    /// The daemon answers this with [`Answer::Done`] and then says nothing more to this session, which only holds what it
+    /// has: for a process that becomes another program. Since version 4.
+    Hold,
 }
 
 /// What a client knows of the first sending of a request that it sends again. If the daemon has forgotten the client, it

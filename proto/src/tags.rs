@@ -2,7 +2,7 @@
 //! for the tables of `PROTOCOL.md`, which tests compare with these.
 
 use crate::fault::Fault;
-use crate::message::{Answer, Condition, Durability, Event, Kind, Number, Op, Verb};
+use crate::message::{Answer, Change, Condition, Durability, Election, Event, FlagAction, Kind, Number, Op, Verb};
 
 /// Gives an enum `NAMES`, its variants in the order of their numbers, and `name()`. A variant that is missing here does
 /// not compile; one in the wrong place fails the test of the golden frames.
@@ -43,7 +43,23 @@ tags!(Verb<'_> {
     EndSession,
     WriteAgain,
     DropOnce,
+    Flag,
+    Flags,
+    Elect,
+    Initialized,
+    Lock,
+    Unlock,
+    Locks,
+    Acquire,
+    Release,
+    SetLimit,
+    Slots,
+    Watch,
+    Hold,
 });
+tags!(FlagAction { Register, Look, Clear, SetAll, ClearAll, Forget });
+tags!(Election { Won, Running, Done });
+tags!(Change<'_> { Put, Delete, Clear, Drop });
 tags!(Op<'_> {
     Put,
     Delete,
@@ -75,6 +91,15 @@ tags!(Answer<'_> {
     Dropped,
     Workspaces,
     Sessions,
+    Flag,
+    Flags,
+    Elected,
+    Locked,
+    Locks,
+    Acquired,
+    Slots,
+    Changes,
+    Lagged,
 });
 tags!(Event { Closing });
 tags!(Fault {
@@ -111,4 +136,14 @@ tags!(Fault {
     NoSuchSession,
     SessionEnded,
     Flooded,
+    Invalid,
+    WouldWait,
+    AlreadyHeld,
+    Deadlock,
+    NotHeld,
+    TokenNotLive,
+    LimitMismatch,
+    Gone,
+    Rewound,
+    NotYet,
 });

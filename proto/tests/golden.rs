@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, FrameKind, Hello, Kind, Number, Op, Request,
-    Space, Verb, codec, frame,
+    Answer, Change, Condition, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, FrameKind, Hello,
+    Kind, Number, Op, Request, Space, Verb, codec, frame,
 };
 
 fn folder() -> PathBuf {
@@ -146,6 +146,7 @@ impl Met {
                 }
             }
             Verb::Get { space, .. } => self.space(space),
+            Verb::Flag { action, .. } => self.note("FlagAction", action.name()),
             _ => {}
         }
     }
@@ -179,6 +180,12 @@ fn every_variant_of_every_enum_has_a_golden_frame_and_its_own_number() {
             Message::Answer(_, answer) | Message::Part(_, answer) => {
                 assert_eq!(Answer::NAMES[number_at(body, 0)], answer.name(), "{name}");
                 met.note("Answer", answer.name());
+                if let Answer::Elected { state } = &answer {
+                    met.note("Election", state.name());
+                }
+                if let Answer::Changes { list, .. } = &answer {
+                    list.iter().flat_map(|set| &set.changes).for_each(|change| met.note("Change", change.name()));
+                }
                 if let Answer::Fault(fault) = answer {
                     assert_eq!(Fault::NAMES[number_at(body, 4)], fault.name(), "{name}");
                     met.note("Fault", fault.name());
@@ -200,4 +207,7 @@ fn every_variant_of_every_enum_has_a_golden_frame_and_its_own_number() {
     met.all("Answer", Answer::NAMES);
     met.all("Event", Event::NAMES);
     met.all("Fault", Fault::NAMES);
+    met.all("FlagAction", FlagAction::NAMES);
+    met.all("Election", Election::NAMES);
+    met.all("Change", Change::NAMES);
 }

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Condition, Durability, Event, FRAME_HEADER_BYTES, Fault, Found, Hello, Kind, Number, Op, Request, Seq,
-    Space, StoreIdentity, Verb, Write, limits,
+    Answer, Change, Condition, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, Found, Hello, Kind,
+    Number, Op, Request, Seq, Space, StoreIdentity, Verb, Write, limits,
 };
 
 const TEXT: &str = include_str!("../PROTOCOL.md");
@@ -213,6 +213,9 @@ fn the_tables_list_every_variant_and_no_other() {
         ("Answer", Answer::NAMES),
         ("Event", Event::NAMES),
         ("Fault", Fault::NAMES),
+        ("FlagAction", FlagAction::NAMES),
+        ("Election", Election::NAMES),
+        ("Change", Change::NAMES),
     ] {
         let Some(Shape::Enum(variants)) = schema.get(name) else { panic!("PROTOCOL.md has no table of {name}") };
         let listed: Vec<_> = variants.iter().map(|(variant, _)| variant.as_str()).collect();
@@ -239,6 +242,10 @@ fn the_limits_are_those_of_the_code() {
         ("MAX_WORKSPACE_BYTES", limits::MAX_WORKSPACE_BYTES as u64),
         ("MAX_NESTING", limits::MAX_NESTING as u64),
         ("MAX_SCAN_VISITS", limits::MAX_SCAN_VISITS as u64),
+        ("MAX_NAME_BYTES", limits::MAX_NAME_BYTES as u64),
+        ("MAX_LOCK_KEYS", limits::MAX_LOCK_KEYS as u64),
+        ("MAX_LOCK_HOLDS", limits::MAX_LOCK_HOLDS as u64),
+        ("MAX_HOLDINGS", limits::MAX_HOLDINGS as u64),
         ("MAX_RECORD_BYTES", limits::MAX_RECORD_BYTES as u64),
         ("MAX_IN_FLIGHT", limits::MAX_IN_FLIGHT as u64),
         ("MAX_OPEN_WRITES", limits::MAX_OPEN_WRITES as u64),

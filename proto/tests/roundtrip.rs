@@ -2,9 +2,10 @@
 //! so that proptest, which makes numbers smaller and lists shorter, ends at the simplest message that fails.
 
 use commonhold_proto::{
-    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, FRAME_HEADER_BYTES, Fault, Found, FrameKind, Hello,
-    Kind, NamespaceInfo, Number, Op, Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
-    codec, frame,
+    Answer, Change, ChangeSet, Condition, Cursor, CycleStep, Durability, Earlier, Election, Entry, Event,
+    FRAME_HEADER_BYTES, Fault, FlagAction, FlagInfo, FlagOf, Found, FrameKind, Hello, Kind, LockInfo, LockWish,
+    NamespaceInfo, Number, Op, Party, Request, Seq, SessionInfo, SlotInfo, Space, StoreIdentity, Tag, Verb,
+    WorkspaceInfo, Write, codec, frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -151,9 +152,84 @@ impl<'a> Draw<'a> {
                 settled: self.u64(),
                 earlier: self.some(Self::earlier),
             },
+            20 => Verb::Flag { space: self.space(), action: self.flag_action() },
+            21 => Verb::Flags,
+            22 => Verb::Elect { name: self.text(), wait: self.bool() },
+            23 => Verb::Initialized { name: self.text(), done: self.bool() },
+            24 => Verb::Lock(LockWish {
+                keys: self.list(Self::text),
+                shared: self.bool(),
+                owner: self.u64(),
+                holds: self.list(Self::u64),
+                wait: self.bool(),
+            }),
+            25 => Verb::Unlock { token: self.u64() },
+            26 => Verb::Locks,
+            27 => Verb::Acquire { group: self.text(), limit: self.u32(), slots: self.u32(), wait: self.bool() },
+            28 => Verb::Release { lease: self.u64() },
+            29 => Verb::SetLimit { group: self.text(), limit: self.u32() },
+            30 => Verb::Slots,
+            31 => Verb::Watch { space: self.space(), prefix: self.text(), after: self.some(Self::seq) },
+            32 => Verb::Hold,
             verb => panic!("verb {verb} is never drawn: add it here"),
         };
         Request { deadline_ms: self.u32(), verb }
+    }
+
+    fn flag_action(&mut self) -> FlagAction {
+        match self.one_of(FlagAction::NAMES.len()) {
+            0 => FlagAction::Register { set: self.bool() },
+            1 => FlagAction::Look,
+            2 => FlagAction::Clear,
+            3 => FlagAction::SetAll,
+            4 => FlagAction::ClearAll,
+            _ => FlagAction::Forget,
+        }
+    }
+
+    fn party(&mut self) -> Party {
+        Party {
+            session: self.u64(),
+            pid: self.some(Self::u32),
+            command: self.string(),
+            owner: self.u64(),
+            token: self.u64(),
+            shared: self.bool(),
+            slots: self.u32(),
+            since_unix_ms: self.u64(),
+        }
+    }
+
+    fn lock_info(&mut self) -> LockInfo {
+        LockInfo { key: self.string(), holders: self.list(Self::party), waiters: self.list(Self::party) }
+    }
+
+    fn slot_info(&mut self) -> SlotInfo {
+        SlotInfo {
+            group: self.string(),
+            limit: self.u32(),
+            taken: self.u32(),
+            holders: self.list(Self::party),
+            waiters: self.list(Self::party),
+        }
+    }
+
+    fn flag_info(&mut self) -> FlagInfo {
+        let flag_of = |draw: &mut Self| FlagOf { session: draw.u64(), pid: draw.some(Self::u32), set: draw.bool() };
+        FlagInfo { workspace: self.string(), namespace: self.string(), word: self.u64(), sessions: self.list(flag_of) }
+    }
+
+    fn change_set(&mut self) -> ChangeSet<'a> {
+        ChangeSet { seq: self.seq(), more: self.bool(), changes: self.list(Self::change) }
+    }
+
+    fn change(&mut self) -> Change<'a> {
+        match self.one_of(Change::NAMES.len()) {
+            0 => Change::Put { key: self.text(), value: self.text() },
+            1 => Change::Delete { key: self.text() },
+            2 => Change::Clear,
+            _ => Change::Drop,
+        }
     }
 
     fn found(&mut self) -> Found<'a> {
@@ -228,6 +304,15 @@ impl<'a> Draw<'a> {
             14 => Answer::Dropped { seq: self.seq(), records: self.u64() },
             15 => Answer::Workspaces { list: self.list(Self::workspace_info) },
             16 => Answer::Sessions { list: self.list(Self::session_info) },
+            17 => Answer::Flag { set: self.bool(), word: self.u64() },
+            18 => Answer::Flags { list: self.list(Self::flag_info) },
+            19 => Answer::Elected { state: [Election::Won, Election::Running, Election::Done][self.one_of(3)] },
+            20 => Answer::Locked { token: self.u64() },
+            21 => Answer::Locks { list: self.list(Self::lock_info) },
+            22 => Answer::Acquired { lease: self.u64() },
+            23 => Answer::Slots { list: self.list(Self::slot_info) },
+            24 => Answer::Changes { list: self.list(Self::change_set), through: self.seq() },
+            25 => Answer::Lagged { lost_from: self.seq(), next: self.seq() },
             answer => panic!("answer {answer} is never drawn: add it here"),
         }
     }
@@ -279,6 +364,24 @@ impl<'a> Draw<'a> {
             30 => Fault::NoSuchSession { id: self.u64() },
             31 => Fault::SessionEnded,
             32 => Fault::Flooded { what: s(self), got: self.u64(), limit: self.u64() },
+            33 => Fault::Invalid { what: s(self), rule: s(self) },
+            34 => Fault::WouldWait { what: s(self), held_by: s(self) },
+            35 => Fault::AlreadyHeld { key: s(self), token: self.u64() },
+            36 => Fault::Deadlock {
+                cycle: self.list(|draw| CycleStep {
+                    session: draw.u64(),
+                    pid: draw.some(Self::u32),
+                    owner: draw.u64(),
+                    waits_for: draw.string(),
+                    holds: draw.u64(),
+                }),
+            },
+            37 => Fault::NotHeld { what: s(self) },
+            38 => Fault::TokenNotLive { token: self.u64() },
+            39 => Fault::LimitMismatch { group: s(self), limit: self.u32(), asked: self.u32() },
+            40 => Fault::Gone { oldest: self.seq() },
+            41 => Fault::Rewound { to: self.seq() },
+            42 => Fault::NotYet { asked: self.seq(), latest: self.seq() },
             fault => panic!("fault {fault} is never drawn: add it here"),
         }
     }

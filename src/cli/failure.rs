@@ -136,7 +136,10 @@ fn exit_of_name(error: &NameError) -> Exit {
 /// What the daemon's answer means for the exit code.
 fn exit_of_fault(fault: &Fault) -> Exit {
     match fault {
-        Fault::InvalidNamespace { .. } | Fault::InvalidWorkspace { .. } | Fault::InvalidJson { .. } => Exit::Usage,
+        Fault::InvalidNamespace { .. }
+        | Fault::InvalidWorkspace { .. }
+        | Fault::InvalidJson { .. }
+        | Fault::Invalid { .. } => Exit::Usage,
         Fault::OtherStore { .. } => Exit::NoDaemon,
         Fault::NameClash { .. }
         | Fault::TooLarge { .. }
@@ -151,6 +154,15 @@ fn exit_of_fault(fault: &Fault) -> Exit {
         | Fault::SnapshotExpired
         | Fault::Flooded { .. }
         | Fault::SessionEnded
+        | Fault::WouldWait { .. }
+        | Fault::AlreadyHeld { .. }
+        | Fault::Deadlock { .. }
+        | Fault::NotHeld { .. }
+        | Fault::TokenNotLive { .. }
+        | Fault::LimitMismatch { .. }
+        | Fault::Gone { .. }
+        | Fault::Rewound { .. }
+        | Fault::NotYet { .. }
         | Fault::Forbidden { .. } => Exit::Refused,
         Fault::DiskError { reason, .. } => exit_of_os_words(reason),
         Fault::NoSuchSession { .. } => Exit::NotFound,

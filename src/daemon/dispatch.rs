@@ -85,6 +85,22 @@ fn try_read(
             let snapshot = tables.get(space)?.snapshot(daemon.store().options().snapshot_bytes);
             replies.stream(id, Box::new(All { snapshot, values: *values, records: Vec::new() }));
         }
+        Verb::Flag { .. }
+        | Verb::Flags
+        | Verb::Elect { .. }
+        | Verb::Initialized { .. }
+        | Verb::Lock(_)
+        | Verb::Unlock { .. }
+        | Verb::Locks
+        | Verb::Acquire { .. }
+        | Verb::Release { .. }
+        | Verb::SetLimit { .. }
+        | Verb::Slots
+        | Verb::Watch { .. }
+        | Verb::Hold => {
+            let tag = Verb::NAMES.iter().position(|name| *name == verb.name()).unwrap_or_default();
+            return Err(Fault::Unsupported { what: "verb".to_owned(), tag: u32::try_from(tag).unwrap_or(u32::MAX) });
+        }
         Verb::Workspaces => {
             let list = daemon.store().workspaces().map_err(|error| Fault::from(&error))?;
             replies.stream(id, Box::new(Workspaces(list)));
@@ -275,7 +291,21 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
         | Verb::Drop { space }
         | Verb::DropOnce { space, .. } => std::slice::from_ref(space),
         Verb::Write(write) | Verb::WriteAgain { write, .. } => &write.spaces,
-        Verb::Ping
+        // A flag and a watch need no records.
+        Verb::Flag { .. }
+        | Verb::Flags
+        | Verb::Elect { .. }
+        | Verb::Initialized { .. }
+        | Verb::Lock(_)
+        | Verb::Unlock { .. }
+        | Verb::Locks
+        | Verb::Acquire { .. }
+        | Verb::Release { .. }
+        | Verb::SetLimit { .. }
+        | Verb::Slots
+        | Verb::Watch { .. }
+        | Verb::Hold
+        | Verb::Ping
         | Verb::Commit
         | Verb::Flush { .. }
         | Verb::Namespaces
@@ -290,8 +320,14 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
 /// What a request must not overtake, nor be overtaken by, where others of its session wait.
 pub(super) fn touches(verb: &Verb<'_>) -> Touches {
     match verb {
-        Verb::Commit | Verb::Flush { space: None, .. } => Touches::Everything,
-        Verb::Flush { space: Some(space), .. } => places(std::slice::from_ref(space)),
+        Verb::Commit
+        | Verb::Flush { space: None, .. }
+        // What was sent before it was meant to be done under what is given back here.
+        | Verb::Unlock { .. }
+        | Verb::Release { .. }
+        | Verb::Initialized { .. }
+        | Verb::Hold => Touches::Everything,
+        Verb::Flag { space, .. } | Verb::Flush { space: Some(space), .. } => places(std::slice::from_ref(space)),
         _ => match spaces(verb) {
             [] => Touches::Nothing,
             spaces => places(spaces),
@@ -327,6 +363,9 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Workspaces
         | Verb::Status
         | Verb::Sessions
+        | Verb::Flags
+        | Verb::Locks
+        | Verb::Slots
         // It may wait a moment for the other session's turn.
         | Verb::EndSession { .. } => true,
         Verb::Ping
@@ -335,6 +374,16 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Len { .. }
         | Verb::Scan { .. }
         | Verb::Commit
+        | Verb::Flag { .. }
+        | Verb::Elect { .. }
+        | Verb::Initialized { .. }
+        | Verb::Lock(_)
+        | Verb::Unlock { .. }
+        | Verb::Acquire { .. }
+        | Verb::Release { .. }
+        | Verb::SetLimit { .. }
+        | Verb::Watch { .. }
+        | Verb::Hold
         | Verb::Stop => false,
     }
 }

@@ -2,8 +2,9 @@
 //! do not go unnoticed. The frames of these are kept in `golden/` for ever: samples are only ever added.
 
 use commonhold_proto::{
-    Answer, Condition, Cursor, Durability, Earlier, Entry, Event, Fault, Found, Hello, Kind, NamespaceInfo, Number, Op,
-    Request, Seq, SessionInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
+    Answer, Change, ChangeSet, Condition, Cursor, CycleStep, Durability, Earlier, Election, Entry, Event, Fault,
+    FlagAction, FlagInfo, FlagOf, Found, Hello, Kind, LockInfo, LockWish, NamespaceInfo, Number, Op, Party, Request,
+    Seq, SessionInfo, SlotInfo, Space, StoreIdentity, Tag, Verb, WorkspaceInfo, Write,
 };
 
 use super::Message;
@@ -15,7 +16,7 @@ const CLIENT: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
 const HERE: StoreIdentity = StoreIdentity { device: 0x0000_fd01, inode: 0x0012_3456 };
 
 /// The hellos of the client and of the daemon, with the names of their golden files.
-pub fn hellos() -> [(&'static str, Hello); 6] {
+pub fn hellos() -> [(&'static str, Hello); 8] {
     let of = |highest, hello| Hello { highest, ..hello };
     let (client, daemon) = (Hello::of_client(CLIENT, HERE), Hello::of_daemon(CLIENT, HERE, 0x7ab1e, 3));
     [
@@ -23,8 +24,10 @@ pub fn hellos() -> [(&'static str, Hello); 6] {
         ("hello-daemon", of(1, daemon)),
         ("hello-client-2", of(2, client)),
         ("hello-daemon-2", of(2, daemon)),
-        ("hello-client-3", client),
-        ("hello-daemon-3", daemon),
+        ("hello-client-3", of(3, client)),
+        ("hello-daemon-3", of(3, daemon)),
+        ("hello-client-4", client),
+        ("hello-daemon-4", daemon),
     ]
 }
 
@@ -157,7 +160,35 @@ fn requests() -> Vec<(&'static str, Message)> {
             },
         ),
     ];
-    verbs.map(|(name, verb)| (name, Message::Request(17, Request { deadline_ms: 30_000, verb }))).into()
+    let all = verbs.into_iter().chain(coordination());
+    all.map(|(name, verb)| (name, Message::Request(17, Request { deadline_ms: 30_000, verb }))).collect()
+}
+
+fn coordination() -> Vec<(&'static str, Verb<'static>)> {
+    vec![
+        ("request-flag-register", Verb::Flag { space: DOCS, action: FlagAction::Register { set: true } }),
+        ("request-flag-look", Verb::Flag { space: DOCS, action: FlagAction::Look }),
+        ("request-flag-clear", Verb::Flag { space: DOCS, action: FlagAction::Clear }),
+        ("request-flag-set-all", Verb::Flag { space: DOCS, action: FlagAction::SetAll }),
+        ("request-flag-clear-all", Verb::Flag { space: DOCS, action: FlagAction::ClearAll }),
+        ("request-flag-forget", Verb::Flag { space: DOCS, action: FlagAction::Forget }),
+        ("request-flags", Verb::Flags),
+        ("request-elect", Verb::Elect { name: "load", wait: true }),
+        ("request-initialized", Verb::Initialized { name: "load", done: true }),
+        (
+            "request-lock",
+            Verb::Lock(LockWish { keys: vec!["a", "b"], shared: true, owner: 70, holds: vec![71, 72], wait: false }),
+        ),
+        ("request-unlock", Verb::Unlock { token: 73 }),
+        ("request-locks", Verb::Locks),
+        ("request-acquire", Verb::Acquire { group: "llm", limit: 16, slots: 2, wait: true }),
+        ("request-release", Verb::Release { lease: 74 }),
+        ("request-set-limit", Verb::SetLimit { group: "llm", limit: 8 }),
+        ("request-slots", Verb::Slots),
+        ("request-watch", Verb::Watch { space: STATUS, prefix: "doc-", after: Some(Seq(75)) }),
+        ("request-watch-from-now", Verb::Watch { space: DOCS, prefix: "", after: None }),
+        ("request-hold", Verb::Hold),
+    ]
 }
 
 fn answers() -> Vec<(&'static str, Message)> {
@@ -243,7 +274,65 @@ fn answers() -> Vec<(&'static str, Message)> {
             },
         ),
     ];
-    answers.map(|(name, answer)| (name, Message::Answer(17, answer))).into()
+    let all = answers.into_iter().chain(coordination_answers());
+    all.map(|(name, answer)| (name, Message::Answer(17, answer))).collect()
+}
+
+fn coordination_answers() -> Vec<(&'static str, Answer<'static>)> {
+    let party = |session, token| Party {
+        session,
+        pid: Some(5_900),
+        command: "gunicorn".to_owned(),
+        owner: 70,
+        token,
+        shared: true,
+        slots: 1,
+        since_unix_ms: 1_700_000_000_080,
+    };
+    let changes =
+        vec![Change::Clear, Change::Put { key: "doc-1", value: "{}" }, Change::Delete { key: "doc-2" }, Change::Drop];
+    vec![
+        ("answer-flag", Answer::Flag { set: true, word: 81 }),
+        (
+            "answer-flags",
+            Answer::Flags {
+                list: vec![FlagInfo {
+                    workspace: "tenant_a".to_owned(),
+                    namespace: "full_docs".to_owned(),
+                    word: 83,
+                    sessions: vec![FlagOf { session: 84, pid: None, set: true }],
+                }],
+            },
+        ),
+        ("answer-elected-won", Answer::Elected { state: Election::Won }),
+        ("answer-elected-running", Answer::Elected { state: Election::Running }),
+        ("answer-elected-done", Answer::Elected { state: Election::Done }),
+        ("answer-locked", Answer::Locked { token: 85 }),
+        (
+            "answer-locks",
+            Answer::Locks {
+                list: vec![LockInfo { key: "a".to_owned(), holders: vec![party(86, 87)], waiters: vec![party(88, 0)] }],
+            },
+        ),
+        ("answer-acquired", Answer::Acquired { lease: 89 }),
+        (
+            "answer-slots",
+            Answer::Slots {
+                list: vec![SlotInfo {
+                    group: "llm".to_owned(),
+                    limit: 16,
+                    taken: 15,
+                    holders: vec![party(90, 91)],
+                    waiters: vec![party(92, 0)],
+                }],
+            },
+        ),
+        (
+            "answer-changes",
+            Answer::Changes { list: vec![ChangeSet { seq: Seq(93), more: true, changes }], through: Seq(94) },
+        ),
+        ("answer-lagged", Answer::Lagged { lost_from: Seq(95), next: Seq(96) }),
+    ]
 }
 
 /// Every fault, with the name of its golden file.
@@ -325,4 +414,21 @@ pub fn faults() -> impl Iterator<Item = (&'static str, Fault)> {
         ),
     ]
     .into_iter()
+    .chain(coordination_faults())
+}
+
+fn coordination_faults() -> Vec<(&'static str, Fault)> {
+    let step = CycleStep { session: 97, pid: Some(5_900), owner: 70, waits_for: "b".to_owned(), holds: 98 };
+    vec![
+        ("fault-invalid", Fault::Invalid { what: "a lock of no keys".to_owned(), rule: "name one".to_owned() }),
+        ("fault-would-wait", Fault::WouldWait { what: "lock \"a\"".to_owned(), held_by: "session 99".to_owned() }),
+        ("fault-already-held", Fault::AlreadyHeld { key: "a".to_owned(), token: 100 }),
+        ("fault-deadlock", Fault::Deadlock { cycle: vec![step] }),
+        ("fault-not-held", Fault::NotHeld { what: "the lock of token 101".to_owned() }),
+        ("fault-token-not-live", Fault::TokenNotLive { token: 102 }),
+        ("fault-limit-mismatch", Fault::LimitMismatch { group: "llm".to_owned(), limit: 16, asked: 8 }),
+        ("fault-gone", Fault::Gone { oldest: Seq(103) }),
+        ("fault-rewound", Fault::Rewound { to: Seq(104) }),
+        ("fault-not-yet", Fault::NotYet { asked: Seq(105), latest: Seq(106) }),
+    ]
 }
