@@ -29,6 +29,7 @@ however_sessions_are_served! {
     a_flush_that_waits_can_be_cancelled_before_it_runs,
     answers_that_nobody_takes_are_bounded_over_all_sessions,
     sessions_are_listed_and_can_be_ended,
+    a_session_ends_when_its_process_dies_although_a_forked_child_holds_the_connection,
     a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one,
     clients_that_take_a_little_now_and_then_do_not_hold_back_all_others,
     a_client_that_waits_to_send_a_large_request_is_given_the_answers_that_it_is_owed,
@@ -295,6 +296,55 @@ fn sessions_are_listed_and_can_be_ended(place: &Place) {
     assert_eq!(operator.call(Verb::EndSession { id }).fault(), Fault::NoSuchSession { id });
     drop(lock);
 }
+
+/// Connects, has a request answered, forks a child that keeps the connection and lives on, says so, and waits for its end.
+const FORKING: &str = r#"
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from reference_client import Session
+session = Session(sys.argv[2])
+session.ask("Ping")
+child = os.fork()
+if child == 0:
+    session.socket.settimeout(120)
+    if session.socket.recv(1) == b"":
+        open(sys.argv[3], "x").close()
+    os._exit(0)
+print("forked", flush=True)
+time.sleep(120)
+"#;
+
+#[cfg(target_os = "linux")]
+fn a_session_ends_when_its_process_dies_although_a_forked_child_holds_the_connection(place: &Place) {
+    let daemon = place.serve();
+    let mut operator = place.connect();
+    let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+    let heard = place.path().join("heard");
+    let mut worker = std::process::Command::new("python3")
+        .args(["-c", FORKING, proto])
+        .args([place.path(), &heard])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the tests need python3");
+    let mut forked = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(worker.stdout.take().expect("piped")), &mut forked)
+        .expect("it tells that it has forked");
+    assert_eq!(forked, "forked\n");
+    let is_listed =
+        |operator: &mut Peer, pid: u32| sessions_of(operator).iter().any(|session| session.pid == Some(pid));
+    assert!(is_listed(&mut operator, worker.id()));
+    worker.kill().expect("it runs");
+    let killed = Instant::now();
+    eventually("its session ends", || daemon.daemon().session_count() == 1);
+    println!("ended {:?} after the kill", killed.elapsed());
+    assert!(!is_listed(&mut operator, worker.id()));
+    worker.wait().expect("it was killed");
+    eventually("the child, which has lived on with the connection, hears of its end", || heard.exists());
+}
+
+#[cfg(not(target_os = "linux"))]
+fn a_session_ends_when_its_process_dies_although_a_forked_child_holds_the_connection(_place: &Place) {}
 
 fn a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one(place: &Place) {
     let _daemon = place.serve();

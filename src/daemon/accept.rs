@@ -44,7 +44,7 @@ impl Daemon {
     /// Waits until there may be one more session; false when there will be none.
     fn wait_for_room(&self) -> bool {
         let mut sessions = self.sessions.lock();
-        while sessions.count() >= most_sessions() && !sessions.closed {
+        while sessions.count() + self.deaths.descriptors() >= most_sessions() && !sessions.closed {
             if !std::mem::replace(&mut sessions.told_full, true) {
                 let most = most_sessions();
                 tracing::warn!(sessions = most, "further connections wait: raise the limit of open files");
@@ -123,13 +123,19 @@ impl Daemon {
     }
 
     fn end_session(&self, number: u64, on_thread: bool) {
-        self.sessions.lock().remove(number, on_thread);
+        let pid = self.sessions.lock().remove(number, on_thread);
+        if let Some(pid) = pid {
+            self.deaths.forget(pid, number);
+        }
         self.session_ended.notify_all();
     }
 
     /// A client may come in, and is about to be told so.
-    pub(super) fn session_begins(&self, guest: &Guest, agreed: Agreed) {
+    pub(super) fn session_begins(self: &Arc<Self>, guest: &Guest, agreed: Agreed) {
         self.sessions.lock().begins(guest, agreed);
+        if let Some(pid) = guest.pid() {
+            self.deaths.watch(self, pid, &guest.outbox);
+        }
     }
 
     pub(super) fn stop_accepting(&self, listeners: &[Arc<Listener>]) {

@@ -9,7 +9,7 @@
 //! | `run` | one daemon from start to end, with signals: what `commonhold serve` calls |
 //! | `running`, `ending` | the same without signals, for whoever has its own idea of when to stop; the threads and their end |
 //! | `premises` | is this directory safe to own? |
-//! | `accept`, `registry` | who is connected, who gets a thread, who is shown out |
+//! | `accept`, `registry`, `deaths` | who is connected, who gets a thread, who is shown out, who has died |
 //! | `session` | one connection without its I/O: frames in, answers out, and what must be done in between |
 //! | `on_thread`, `on_task` | the two ways to do that: a blocking thread of its own, a task among many |
 //! | `handshake`, `inbox`, `outbox`, `posting`, `replies`, `late` | its bytes: hello, frames in, answers out, answers that come later |
@@ -31,6 +31,7 @@ mod budget;
 mod chores;
 mod committer;
 mod crew;
+mod deaths;
 mod dispatch;
 mod ending;
 mod error;

@@ -59,7 +59,8 @@ impl Guest {
         Self { outbox, peer, since_unix_ms, agreed, requests, in_commit, fence, has_repeated, _stranger: stranger }
     }
 
-    fn pid(&self) -> Option<u32> {
+    /// The process at the other end, where the platform tells.
+    pub(super) fn pid(&self) -> Option<u32> {
         self.peer.and_then(|peer| peer.pid)
     }
 
@@ -117,9 +118,10 @@ impl Sessions {
         self.open.insert(guest.outbox.session, guest);
     }
 
-    pub(super) fn remove(&mut self, number: u64, on_thread: bool) {
+    /// The session has ended; its process.
+    pub(super) fn remove(&mut self, number: u64, on_thread: bool) -> Option<u32> {
         self.on_threads -= usize::from(on_thread);
-        let Some(guest) = self.open.remove(&number) else { return };
+        let guest = self.open.remove(&number)?;
         if self.open.is_empty() {
             self.empty_since = Instant::now();
         }
@@ -131,6 +133,7 @@ impl Sessions {
                 self.of_client.remove(client);
             }
         }
+        guest.pid()
     }
 
     /// The session begins. Its client learns of that later, so nothing of it can be repeated before it is known here.

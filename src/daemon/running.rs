@@ -33,6 +33,7 @@ use super::budget::Budget;
 use super::chores::Chores;
 use super::committer::{self, Committer};
 use super::crew::Crew;
+use super::deaths::Deaths;
 use super::flusher::Flusher;
 use super::handshake::Host;
 use super::helpers::Helpers;
@@ -102,6 +103,8 @@ pub struct Daemon {
     /// Requests that wait to be carried out.
     pub(super) waiting_requests: Arc<Budget>,
     pub(super) sessions: Mutex<Sessions>,
+    /// The processes that have connected.
+    pub(super) deaths: Deaths,
     /// Held by each connection of a user who may not come in.
     pub(super) strangers: Arc<()>,
     /// A session has ended, or no more are taken.
@@ -185,6 +188,7 @@ impl Daemon {
             bell: Bell::default(),
             waiting_requests: Budget::new(MAX_WAITING_BYTES),
             sessions: Mutex::new(Sessions::new()),
+            deaths: Deaths::default(),
             strangers: Arc::default(),
             session_ended: Condvar::new(),
             crew: Crew::default(),
