@@ -29,6 +29,7 @@ however_sessions_are_served! {
     a_flush_that_waits_can_be_cancelled_before_it_runs,
     answers_that_nobody_takes_are_bounded_over_all_sessions,
     sessions_are_listed_and_can_be_ended,
+    a_session_that_only_holds_is_told_nothing_more_nor_listened_to,
     a_session_ends_when_its_process_dies_although_a_forked_child_holds_the_connection,
     a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one,
     clients_that_take_a_little_now_and_then_do_not_hold_back_all_others,
@@ -295,6 +296,33 @@ fn sessions_are_listed_and_can_be_ended(place: &Place) {
     eventually("it is gone", || daemon.daemon().session_count() == 1);
     assert_eq!(operator.call(Verb::EndSession { id }).fault(), Fault::NoSuchSession { id });
     drop(lock);
+}
+
+fn a_session_that_only_holds_is_told_nothing_more_nor_listened_to(place: &Place) {
+    let daemon = place.serve();
+    let (mut operator, mut holder) = (place.connect(), place.connect());
+    operator.call(put("s", "a", "1"));
+    // What it is still to be told would never be heard.
+    let lock = place.hold("s");
+    let flushing = holder.ask(flush("s"));
+    let Fault::Invalid { rule, .. } = holder.call(Verb::Hold).fault() else { panic!("refused") };
+    assert_eq!(rule, "wait for their answers, or cancel them, first");
+    drop(lock);
+    let flushed = holder.next();
+    assert_eq!(flushed.id, flushing);
+    assert_eq!(holder.call(Verb::Hold).answer(), Answer::Done);
+    // Neither requests nor bytes that are none have any effect, also when they are many.
+    holder.send(&frame_of(9, put("s", "b", "2")));
+    for _ in 0..20 {
+        holder.send(&[0xff; 8 * 1024]);
+    }
+    assert_eq!(operator.call(get("s", "b")).value(), None);
+    assert_eq!(daemon.daemon().session_count(), 2);
+    // Nor is it told of its end.
+    let id = sessions_of(&mut operator).last().expect("two").id;
+    assert_eq!(operator.call(Verb::EndSession { id }).answer(), Answer::Done);
+    assert!(holder.try_next().is_none(), "the end, and nothing before it");
+    eventually("it is gone", || daemon.daemon().session_count() == 1);
 }
 
 /// Connects, has a request answered, forks a child that keeps the connection and lives on, says so, and waits for its end.

@@ -18,6 +18,7 @@ use super::fault::check_count;
 use super::line::Touches;
 use super::registry;
 use super::replies::{Parts, Piece, Replies};
+use super::session::hold_refused;
 use super::tables::Tables;
 
 /// Answers a request that changes nothing and waits for nothing but the load of its namespace.
@@ -96,11 +97,12 @@ fn try_read(
         | Verb::Release { .. }
         | Verb::SetLimit { .. }
         | Verb::Slots
-        | Verb::Watch { .. }
-        | Verb::Hold => {
+        | Verb::Watch { .. } => {
             let tag = Verb::NAMES.iter().position(|name| *name == verb.name()).unwrap_or_default();
             return Err(Fault::Unsupported { what: "verb".to_owned(), tag: u32::try_from(tag).unwrap_or(u32::MAX) });
         }
+        // It has stood in line behind others of its session.
+        Verb::Hold => return Err(hold_refused()),
         Verb::Workspaces => {
             let list = daemon.store().workspaces().map_err(|error| Fault::from(&error))?;
             replies.stream(id, Box::new(Workspaces(list)));

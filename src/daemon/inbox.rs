@@ -185,6 +185,11 @@ impl Inbox {
         }
     }
 
+    /// Passes all that has arrived.
+    pub(super) fn pass_all(&mut self) {
+        self.start = self.end;
+    }
+
     /// Holds no memory until something arrives, if nothing is waiting in it.
     pub(super) fn rest(&mut self) {
         if self.start == self.end && self.place.is_none() {

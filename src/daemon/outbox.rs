@@ -62,6 +62,8 @@ pub(super) struct Outbox {
     pub(super) task: Option<Notify>,
     /// Late answers that are promised and have not left.
     pub(super) owed: AtomicUsize,
+    /// Those of them that are not given yet.
+    pub(super) ungiven: AtomicUsize,
     /// Bytes that wait here, counted in the budget.
     queued: AtomicUsize,
     /// Bytes of those that have left since the session began.
@@ -74,6 +76,8 @@ pub(super) struct Outbox {
     silent: AtomicBool,
     /// The last word was said: nothing leaves any more. Set with the turn in hand.
     pub(super) said: AtomicBool,
+    /// The client only holds what it has, and is told nothing more, nor listened to.
+    is_held: AtomicBool,
 }
 
 /// Bytes of which some have left.
@@ -121,6 +125,7 @@ impl Outbox {
             late_changed: Condvar::new(),
             task: on_task.then(Notify::new),
             owed: AtomicUsize::new(0),
+            ungiven: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
@@ -128,6 +133,7 @@ impl Outbox {
             closed: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             said: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
         }
     }
 
@@ -268,6 +274,22 @@ impl Outbox {
         Err(error)
     }
 
+    /// Whether a late answer is promised and not given yet. One that is given counts as [owed](Self::owed) until it has left,
+    /// and a client may have it a moment before.
+    pub(super) fn is_promising(&self) -> bool {
+        self.ungiven.load(Ordering::Acquire) > 0
+    }
+
+    /// From the answer on that is about to leave, the client is told nothing more: it becomes a program that knows nothing of
+    /// this connection.
+    pub(super) fn hold(&self) {
+        self.is_held.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Acquire)
+    }
+
     /// Drops what has not begun to leave of late answers, and all later ones: what leaves next is the last word.
     pub(super) fn end_late_answers(&self) {
         self.drop_late_answers(&self.silent);
@@ -347,6 +369,9 @@ impl Outbox {
     }
 
     fn say_closing_within(&self, patience: Duration, fault: Fault) {
+        if self.is_held() {
+            return;
+        }
         let Some(begun) = self.turn.try_lock_for(patience) else { return };
         let mut bytes = Vec::new();
         if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
@@ -360,6 +385,7 @@ impl Outbox {
     /// Promises a late answer to request `id`. The session has seen to it that it does not owe too many.
     pub(super) fn promise(self: &Arc<Self>, id: u64) -> LateAnswer {
         self.owed.fetch_add(1, Ordering::Relaxed);
+        self.ungiven.fetch_add(1, Ordering::Relaxed);
         LateAnswer::new(Arc::clone(self), id)
     }
 

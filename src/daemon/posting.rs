@@ -35,6 +35,7 @@ impl Outbox {
 
     /// As [`post`](Self::post), for an answer that may come in parts.
     pub(super) fn post_replies(self: &Arc<Self>, id: u64, replies: Replies) {
+        self.ungiven.fetch_sub(1, Ordering::Release);
         let Replies { bytes, rest } = replies;
         let answers = usize::from(rest.is_none());
         let mut late = self.late.lock();

@@ -153,6 +153,11 @@ impl Session {
             if !self.may_go_on() {
                 return self.unfinished().unwrap_or(Want::Settle);
             }
+            if self.outbox.is_held() {
+                // Whatever comes: the program that holds the connection does not know what it is.
+                inbox.pass_all();
+                return self.unfinished().unwrap_or(Want::Read);
+            }
             let fault = match inbox.next() {
                 Ok(None) => return self.unfinished().unwrap_or(Want::Read),
                 Ok(Some((header, body))) => match header.kind {
@@ -296,6 +301,11 @@ impl Session {
                     Err(fault) => self.replies.refuse(id, fault),
                 }
             }
+            Verb::Hold if !self.outbox.is_promising() => {
+                self.replies.answer(id, &Answer::Done);
+                self.outbox.hold();
+            }
+            Verb::Hold => self.replies.refuse(id, hold_refused()),
             Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
             _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),
         }
@@ -402,6 +412,14 @@ impl Session {
         tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
         self.outbox.end_late_answers();
         self.replies.event(&Event::Closing(fault));
+    }
+}
+
+/// A session that is owed answers cannot only hold what it has: it would never hear them.
+pub(super) fn hold_refused() -> Fault {
+    Fault::Invalid {
+        what: "holding a session that has requests outstanding".to_owned(),
+        rule: "wait for their answers, or cancel them, first".to_owned(),
     }
 }
 
