@@ -103,6 +103,10 @@ fn drop_removes_the_file_and_says_where_the_last_one_is_kept() {
     store.ok(&["put", "never_flushed", "k", "1"]);
     let dropped = store.run(&["drop", "never_flushed"]);
     assert!(dropped.code == 0 && !dropped.stderr.contains("kept"), "{dropped:?}");
+    // Nothing is kept of this one either; what lies among the generations is an older file.
+    assert!(std::path::Path::new(kept).exists());
+    let dropped = store.run(&["drop", "n"]);
+    assert!(dropped.code == 0 && !dropped.stderr.contains("kept as"), "{dropped:?}");
     daemon.stop();
 }
 

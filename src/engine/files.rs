@@ -20,6 +20,8 @@ use super::check::flush_command;
 use super::disk::{Disk, How, Kind, Stat};
 use super::error::Error;
 use super::journal::{Entry, Fingerprint, Known, Releasable};
+use super::load::Base;
+use super::note::Present;
 use super::store::Store;
 use super::table::{FileState, Table};
 
@@ -236,6 +238,14 @@ impl Store {
             let is_its = |entry: &Entry| entry.cut == seen.cut && entry.file.is_some_and(|f| f.bytes == found.bytes);
             known.entries.iter().any(is_its)
         })
+    }
+
+    /// Whether the namespace opens with a file that the journal does not know, or without one, although it knows one.
+    pub(super) fn is_taken_for_another(&self, place: &Place, base: &Base) -> bool {
+        let Some(taken) = base.file.unannounced else { return false };
+        let had_a_file = self.known(place).entries.iter().any(|entry| entry.file.is_some());
+        // Of the store's own file, left when the journal was longer, the error about its end tells.
+        had_a_file && !matches!(self.present(place, base.file.stat.as_ref(), taken.file), Present::Own(_))
     }
 
     /// The loaded namespaces whose files are not the ones that were last flushed or loaded before: nothing waited for another

@@ -70,7 +70,7 @@ struct Left {
 pub(super) enum Present {
     /// Nothing.
     Absent,
-    /// A file that the journal's table knows: it holds every write up to this one.
+    /// A file that the journal's table knows, or that is the same as a kept one: it holds every write up to this one.
     Known(Seq),
     /// A file that the journal does not know, and the store itself left there: it holds every write up to this one.
     Own(Seq),
@@ -225,11 +225,22 @@ impl Store {
         match noted.files.get(place).filter(|_| is_ours) {
             Some(left) if left.is(stat, print) => Present::Own(left.seen.cut),
             left => {
+                if let Some(cut) = self.cut_of_a_kept_file(place, print).filter(|cut| *cut <= known.covered) {
+                    return Present::Known(cut);
+                }
                 // By inode, size and time it may be the store's own, whose bytes the disk has changed.
                 let is_another = |left: &Left| left.seen.stat.is_none_or(|left| !is_same_file(&left, stat));
                 Present::Unknown { is_foreign: left.is_some_and(is_another) && noted.boot + 1 == self.boot }
             }
         }
+    }
+
+    /// Whether the last clean end left another file with everything that is flushed, by inode, size or time: somebody has put
+    /// this one there since, and its bytes have to tell which it is.
+    pub(super) fn is_other_than_it_was_left(&self, place: &Place, found: &Stat) -> bool {
+        let noted = self.files.lock().noted.get(place).copied();
+        let covered = self.known(place).covered;
+        noted.is_some_and(|left| left.cut >= covered && left.stat.is_none_or(|left| !is_same_file(&left, found)))
     }
 
     /// The same of what is there now. What cannot be read is not known.

@@ -168,11 +168,20 @@ impl Store {
             return Ok(());
         }
         let known = self.known(place);
-        let path = self.layout.quarantine_aside(place, known.last);
+        let mut number = known.last;
+        let mut path = self.layout.quarantine_aside(place, number);
         let store = self.turn.exclusive(|writer| writer.appender.store());
         let from = self.complete_above(place);
         let wanted = Wanted { path: path.clone(), place, store, from, known };
         let gathered = gather(&*self.disk, &self.ranges_beyond(&[(place, from)]), wanted, None)?;
+        // What was set aside before may have what has left the journal since.
+        while self.disk.lstat(&path).is_ok() {
+            if self.disk.read(&path).is_ok_and(|there| there == gathered.bytes) {
+                return self.sync_private_above(&path);
+            }
+            number = number.next();
+            path = self.layout.quarantine_aside(place, number);
+        }
         self.write_private(&path, &gathered.bytes)?;
         tracing::warn!(%place, file = %path.display(), records = gathered.head.records, "another file than the journal knows is taken for right: what the journal still has of the namespace was set aside");
         Ok(())

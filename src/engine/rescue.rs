@@ -68,9 +68,10 @@ impl Store {
         for place in if rewrite { self.written_to() } else { self.dirty() } {
             let how = FlushHow { rewrite, lock_timeout: Some(lock_timeout) };
             let flushed = self.namespace(&place).and_then(|table| self.flush_table(&table, how, &via));
+            self.flush_ended(&place, flushed.as_ref().err().map(reason_of));
             match flushed {
                 Ok(_) => rescue.files += 1,
-                Err(error) => failed.push((place, error.to_string())),
+                Err(error) => failed.push((place, reason_of(&error))),
             }
         }
         // The completions too: a start is to find everything settled.
@@ -128,6 +129,11 @@ impl Store {
             *last = Some(report);
         }
     }
+}
+
+/// With the cause, which a disk's error does not say itself.
+fn reason_of(error: &Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn told(files: usize, failed: &[(Place, String)]) -> String {

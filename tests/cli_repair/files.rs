@@ -61,7 +61,7 @@ fn a_torn_file_can_be_given_up_and_is_kept() {
     fs::write(store.file("n"), "torn").expect("written");
     let findings = check(&store, 5, &[]);
     let (would, _) = remedied(&store, finding(&findings, "not_json"), "--set-aside");
-    assert!(would.stdout.contains("the file is kept"), "{would:?}");
+    assert!(would.stdout.contains("keep the present file in") && !would.stdout.contains("mind:"), "{would:?}");
     serves(&store, ALL);
 }
 
@@ -140,7 +140,7 @@ fn a_file_that_is_missing_or_changed_while_nothing_waits_is_a_warning() {
     assert_eq!(finding(&check(&store, 0, &[]), "file_gone")["severity"], "warning");
     let changed = String::from_utf8(right).expect("UTF-8").replace('2', "7");
     fs::write(store.file("n"), changed).expect("written");
-    assert_eq!(check(&store, 0, &[]).len(), 0, "its size is right, and only a deep check reads it");
+    finding(&check(&store, 0, &[]), "foreign_file");
     let findings = check(&store, 0, &["--deep"]);
     let foreign = finding(&findings, "foreign_file");
     assert_eq!(foreign["severity"], "warning");
@@ -255,7 +255,8 @@ fn going_back_in_a_healthy_store_says_what_only_the_present_file_has() {
     store.serve().stop();
     let number = names(&private(&store, "generations/@/n"))[0].file_stem().expect("a name").to_owned();
     let losses = plan_of(&store, &["n", "--generation", number.to_str().expect("UTF-8")]);
-    assert!(losses.contains("is in the present file alone, which is kept") && !losses.contains("nowhere"), "{losses}");
+    assert!(losses.contains("is in the present file, which is kept") && !losses.contains("nowhere"), "{losses}");
+    assert!(losses.contains("It is also in the kept file of sequence number "), "a newer one has some of it: {losses}");
     // Without the present file, the newer kept one has some, and the last write is nowhere; no other number is named.
     fs::remove_file(store.file("n")).expect("removed");
     let losses = plan_of(&store, &["n", "--generation", number.to_str().expect("UTF-8")]);
@@ -401,4 +402,157 @@ fn a_missing_segment_has_the_present_file_kept_before_any_older_one() {
     let told = commands(gap);
     assert!(!told[0].contains("--generation"), "the present file has more than an older one: {gap:#}");
     assert!(!gap.to_string().contains("apply the waiting writes"), "nothing waits: {gap:#}");
+}
+
+/// One flushed file of which none is kept, killed before the journal has let go of anything.
+fn flushed_once() -> Store {
+    let store = Store::new();
+    let daemon = store.serve_with(&["--keep", "0"]);
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["put", "n", "b", "2"]);
+    store.ok(&["flush"]);
+    daemon.kill();
+    store
+}
+
+const BOTH: &str = "{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\",\"value\":2}\n";
+
+#[test]
+fn what_was_flushed_comes_back_from_a_journal_that_has_all_of_it_when_the_file_is_gone_emptied_or_another() {
+    for (found, kind, how) in [
+        (None, "file_gone", "--apply journal"),
+        (Some("{}"), "foreign_file", "--set-aside"),
+        (Some(""), "foreign_file", "--set-aside"),
+        (Some("{\"theirs\":7}"), "foreign_file", "--set-aside"),
+        (Some("{\"a\":1"), "not_json", "--set-aside"),
+    ] {
+        let store = flushed_once();
+        match found {
+            None => fs::remove_file(store.file("n")).expect("removed"),
+            Some(text) => fs::write(store.file("n"), text).expect("written"),
+        }
+        // Also after a daemon has been there: it serves what it has found, and the journal waits.
+        let daemon = store.serve();
+        daemon.kill();
+        let findings = check(&store, if kind == "not_json" { 5 } else { 0 }, &[]);
+        let found_so = finding(&findings, kind);
+        let offers = found_so["remedies"].to_string();
+        assert!(offers.contains("2 changes") && offers.contains(how), "{found:?}: {offers}");
+        let (would, _) = remedied(&store, found_so, how);
+        // What another program wrote is a loss, if it is one: it is said, and the file is kept.
+        assert_eq!(would.stdout.contains("mind:\n"), found == Some("{\"theirs\":7}"), "{found:?}: {would:?}");
+        assert!(would.stdout.contains("has everything of the last file that it knows"), "{would:?}");
+        assert!(!check(&store, 0, &["--deep"]).iter().any(|left| left["kind"] == kind), "{found:?}: it is settled");
+        serves(&store, BOTH);
+        let kept = names(&private(&store, "generations/@/n"));
+        let foreign = kept.iter().find(|path| path.to_string_lossy().ends_with(".foreign.json"));
+        assert_eq!(
+            foreign.map(|path| fs::read_to_string(path).expect("read")).as_deref(),
+            found,
+            "what was found is kept"
+        );
+    }
+}
+
+#[test]
+fn that_a_file_is_gone_or_another_can_be_said_to_be_right_and_what_the_journal_has_is_set_aside() {
+    for (found, kind, expected) in
+        [(None, "file_gone", ""), (Some("{\"theirs\":7}"), "foreign_file", "{\"key\":\"theirs\",\"value\":7}\n")]
+    {
+        let store = flushed_once();
+        match found {
+            None => fs::remove_file(store.file("n")).expect("removed"),
+            Some(text) => fs::write(store.file("n"), text).expect("written"),
+        }
+        let (would, _) = remedied(&store, finding(&check(&store, 0, &[]), kind), "--keep file");
+        assert!(would.stdout.contains("set what the journal has of it, 2 writes"), "{would:?}");
+        let findings = check(&store, 0, &["--deep"]);
+        assert!(!findings.iter().any(|left| left["kind"] == kind), "{findings:#?}");
+        let aside = finding(&findings, "quarantine_aside")["file"].as_str().expect("a path").to_owned();
+        assert!(Path::new(&aside).exists());
+        store.run(&["repair", "n", "--set-aside"]).refused(4, &["namespace n opens"]);
+        serves(&store, expected);
+    }
+}
+
+#[test]
+fn what_was_flushed_is_set_aside_when_the_waiting_writes_are_put_over_another_file() {
+    let store = flushed_once();
+    let daemon = store.serve_with(&["--keep", "0"]);
+    store.ok(&["put", "n", "c", "3"]);
+    store.ok(&["commit"]);
+    daemon.kill();
+    fs::write(store.file("n"), "{\"theirs\":7}").expect("written");
+    let findings = check(&store, 5, &[]);
+    let other = finding(&findings, "other_file");
+    let held = other["remedies"].to_string();
+    assert!(held.contains("--set-aside"), "{held}");
+    let (would, _) = remedied(&store, other, "--apply journal");
+    assert!(would.stdout.contains("aside in") && would.stdout.contains("quarantine"), "{would:?}");
+    let aside = names(&private(&store, "quarantine/@"));
+    let aside: Vec<_> = aside.iter().filter(|path| path.extension().is_some_and(|is| is == "aside")).collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    serves(&store, "{\"key\":\"theirs\",\"value\":7}\n{\"key\":\"c\",\"value\":3}\n");
+    assert!(aside[0].exists(), "what was set aside stays");
+}
+
+#[test]
+fn an_emptied_file_with_waiting_writes_gets_everything_back_from_a_journal_that_has_it() {
+    let store = Store::new();
+    let daemon = store.serve_with(&["--keep", "0"]);
+    store.ok(&["put", "other", "k", "1"]);
+    store.ok(&["put", "n", "a", "1"]);
+    store.ok(&["flush", "n"]);
+    store.ok(&["put", "n", "b", "2"]);
+    daemon.kill();
+    fs::write(store.file("n"), "{}").expect("emptied");
+    let findings = check(&store, 5, &[]);
+    let (would, _) = remedied(&store, finding(&findings, "other_file"), "--set-aside");
+    assert!(!would.stdout.contains("mind:\n"), "{would:?}");
+    serves(&store, BOTH);
+}
+
+#[test]
+fn an_older_copy_that_was_put_back_is_told_for_what_it_is() {
+    for is_ended in [false, true] {
+        let store = Store::new();
+        let daemon = store.serve();
+        store.ok(&["put", "other", "k", "1"]);
+        store.ok(&["put", "n", "a", "1"]);
+        store.ok(&["flush", "n"]);
+        let older = fs::read(store.file("n")).expect("there");
+        store.ok(&["put", "n", "a", "2"]);
+        store.ok(&["flush", "n"]);
+        if is_ended {
+            daemon.stop();
+        } else {
+            daemon.kill();
+        }
+        let whole = fs::read(store.file("n")).expect("there");
+        assert_eq!(older.len(), whole.len(), "its size does not tell");
+        if is_ended {
+            // Under a daemon, which leaves it alone when it ends.
+            let daemon = store.serve();
+            fs::write(store.file("n"), &older).expect("put back");
+            daemon.stop();
+            let findings = check(&store, 0, &[]);
+            let told = finding(&findings, "foreign_file");
+            assert!(told["what"].as_str().is_some_and(|what| what.contains("it is an older file")), "{told}");
+            assert!(!told.to_string().contains(" alone"), "{told}");
+            remedied(&store, told, "--keep file");
+            serves(&store, "{\"key\":\"a\",\"value\":1}\n");
+        } else {
+            // The journal has all that is missing in it, and a start gives it.
+            fs::write(store.file("n"), &older).expect("put back");
+            let findings = check(&store, 0, &["--deep"]);
+            let told = finding(&findings, "earlier_file");
+            assert_eq!(told["severity"], "note");
+            assert!(told["consequence"].as_str().is_some_and(|so| so.contains("nothing is lost")), "{told}");
+            serves(&store, "{\"key\":\"a\",\"value\":2}\n");
+        }
+        assert!(
+            check(&store, 0, &["--deep"]).iter().all(|left| left["namespace"] != "n" || left["severity"] == "note")
+        );
+    }
 }

@@ -3,12 +3,14 @@
 //!
 //! What a start would make of journal and files is asked of the code that a start runs, on a disk that refuses every
 //! change, so that the two cannot disagree. [`namespaces`] looks at the files that users see, [`private`] at what lies in
-//! `.commonhold`, [`journal`] tells what a damaged journal would lose, and [`remedies`] knows which command settles what.
+//! `.commonhold`, [`journal`] tells what a damaged journal would lose, [`remedies`] knows which command settles what, and [`taken`] what can be done
+//! about files that are served as they were found.
 
 mod journal;
 mod namespaces;
 mod private;
 mod remedies;
+mod taken;
 
 use std::path::{Path, PathBuf};
 
@@ -115,14 +117,21 @@ impl Report {
     }
 }
 
+/// What ails a namespace.
+enum Unsettled {
+    Closed(Closing),
+    /// It is served with another file than the journal knows, or without one.
+    Taken,
+}
+
 /// One run of a check.
 struct Check<'a> {
     layout: Layout,
     disk: &'a dyn Disk,
     deep: bool,
     report: Report,
-    /// What is closed, by index of its finding: what can be done about it is found out at the end.
-    closed: Vec<(usize, Place, Closing)>,
+    /// What is closed or served as it was found, by index of its finding: what can be done about it is found out at the end.
+    unsettled: Vec<(usize, Place, Unsettled)>,
 }
 
 /// Checks the store at `dir`, which no daemon may own. `deep` reads every namespace file and every kept generation,
@@ -133,7 +142,7 @@ struct Check<'a> {
 pub fn check(dir: &Path, deep: bool, around: Surroundings) -> Result<Report, Error> {
     let disk = around.disk.clone();
     let layout = Layout::new(dir);
-    let mut check = Check { layout, disk: &*disk, deep, report: Report::default(), closed: Vec::new() };
+    let mut check = Check { layout, disk: &*disk, deep, report: Report::default(), unsettled: Vec::new() };
     if deep {
         (check.report.records, check.report.generations) = (Some(0), Some(0));
     }
@@ -156,11 +165,15 @@ pub fn check(dir: &Path, deep: bool, around: Surroundings) -> Result<Report, Err
     check.namespaces(&store)?;
     check.private_files(&store)?;
     drop(store);
-    if !check.closed.is_empty() {
+    if !check.unsettled.is_empty() {
         // A start lets go of what nothing waits for, and a repair looks at it first: it may give back more.
         let store = Store::open_read_only_reading(dir, around, reading)?;
-        for (index, place, closing) in std::mem::take(&mut check.closed) {
-            remedies::add(&store, &place, &closing, &mut check.report.findings[index])?;
+        for (index, place, ailment) in std::mem::take(&mut check.unsettled) {
+            let finding = &mut check.report.findings[index];
+            match ailment {
+                Unsettled::Closed(closing) => remedies::add(&store, &place, &closing, finding)?,
+                Unsettled::Taken => taken::add(&store, &place, finding)?,
+            }
         }
     }
     if reading == Reading::Cut {

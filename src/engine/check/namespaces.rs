@@ -6,14 +6,14 @@ use std::path::Path;
 use commonhold_proto::{Place, Seq, Workspace};
 
 use super::super::closing::{Closing, Why};
-use super::super::disk::{Entry, Kind};
+use super::super::disk::{Entry, Kind, Stat};
 use super::super::error::Error;
 use super::super::layout::{namespace_of_file, pid_of_temporary};
 use super::super::load::Base;
 use super::super::note::Present;
 use super::super::store::Store;
 use super::super::words::{counted, span_of};
-use super::{Check, Finding, Severity, generations_of};
+use super::{Check, Finding, Severity, Unsettled};
 use crate::json;
 
 impl Check<'_> {
@@ -118,9 +118,13 @@ impl Check<'_> {
         let path = self.layout.namespace_file(place);
         let known = store.known(place);
         let found = self.disk.lstat(&path).ok();
-        let size_is_known =
-            |bytes| known.entries.iter().any(|entry| entry.file.is_some_and(|file| file.bytes == bytes));
-        let looks_right = found.is_some_and(|found| found.kind == Kind::File && size_is_known(found.bytes));
+        // Of the newest file; where its flush was not completed, of any.
+        let newest = known.entries.iter().filter(|entry| entry.cut >= known.covered).filter_map(|entry| entry.file);
+        let has_its_size =
+            |found: &Stat| found.kind == Kind::File && newest.clone().any(|file| file.bytes == found.bytes);
+        let looks_right = found.as_ref().is_some_and(|found| {
+            has_its_size(found) && !store.is_held(place) && !store.is_other_than_it_was_left(place, found)
+        });
         let waits = known.is_waiting() || store.flaw_of_quarantine(place).is_some();
         if !self.deep && !waits && looks_right {
             return Ok(());
@@ -141,32 +145,12 @@ impl Check<'_> {
     }
 
     fn opens(&mut self, store: &Store, place: &Place, path: &Path, base: &Base, waits: bool) -> Result<(), Error> {
-        let known = store.known(place);
-        let print = base.file.unannounced.and_then(|entry| entry.file);
-        let present = store.present(place, base.file.stat.as_ref(), print);
-        if base.file.unannounced.is_some()
-            && known.entries.iter().any(|entry| entry.file.is_some())
-            // Of the store's own file, left when the journal was longer, the error about its end tells.
-            && !matches!(present, Present::Own(_))
-        {
-            let finding = if base.file.stat.is_some() {
-                Finding::new(
-                    Severity::Warning,
-                    "foreign_file",
-                    path,
-                    "another program wrote it, or it was put back from somewhere: the journal does not know it",
-                )
-                .so("the namespace is what this file holds; nothing waits in the journal for another one")
-            } else {
-                Finding::new(
-                    Severity::Warning,
-                    "file_gone",
-                    path,
-                    "it is gone, and the journal knows that there was one",
-                )
-                .so("the namespace is empty; nothing waits in the journal for the file")
-            };
-            self.report.findings.push(Self::with_generations(store, place, present, finding.of(place))?);
+        if store.is_taken_for_another(place, base) {
+            let finding = super::taken::finding(store, place, path, base);
+            self.unsettled.push((self.report.findings.len(), place.clone(), Unsettled::Taken));
+            self.report.findings.push(finding);
+        } else if base.file.unannounced.is_none() && base.covered < store.known(place).covered {
+            self.report.findings.push(super::taken::earlier_file(store, place, path, base)?);
         }
         let inside = base.report.duplicate_keys_inside;
         let twice = base.report.records_seen.saturating_sub(base.map.len() as u64) + inside;
@@ -195,20 +179,6 @@ impl Check<'_> {
             *records += loaded.and_then(Result::ok).map_or(base.map.len() as u64, |table| table.len());
         }
         Ok(())
-    }
-
-    /// The file that is there is taken as it is; whoever wants an earlier one back may find it here.
-    fn with_generations(store: &Store, place: &Place, present: Present, finding: Finding) -> Result<Finding, Error> {
-        let kept = generations_of(store, place)?;
-        let newest = kept.iter().find(|kept| !kept.foreign);
-        Ok(match newest {
-            Some(kept) => {
-                let how = format!("--generation {}", kept.name());
-                let what = super::remedies::what_it_gives_back(store, place, kept.number, present)?;
-                finding.command(format!("go back: {what}"), super::repair_command(store.dir(), place, &how))
-            }
-            None => finding,
-        })
     }
 
     fn closed(&mut self, store: &Store, place: &Place, path: &Path, closing: &Closing) -> Result<(), Error> {
@@ -246,7 +216,7 @@ impl Check<'_> {
             Why::OtherJournal { file } => finding.file.clone_from(file),
             _ => {}
         }
-        self.closed.push((self.report.findings.len(), place.clone(), closing.clone()));
+        self.unsettled.push((self.report.findings.len(), place.clone(), Unsettled::Closed(closing.clone())));
         self.report.findings.push(finding.so(what_of_its_writes(store, place, closing)?));
         Ok(())
     }
@@ -323,7 +293,12 @@ fn what_of_its_writes(store: &Store, place: &Place, closing: &Closing) -> Result
     if !matches!(closing.why, Why::OtherFile) {
         return Ok(told);
     }
-    if let Present::Own(held) = store.present_of(place)? {
+    let present = store.present_of(place)?;
+    if let Present::Known(held) = present {
+        told = format!(
+            "{told}. The file is an older one of the namespace's own, which somebody has put back: it has the bytes of a kept one, and holds every write up to sequence number {held}"
+        );
+    } else if let Present::Own(held) = present {
         told = format!(
             "{told}. The file is the one that the store itself left there at its last clean end, and holds every write up to sequence number {held}: it is the journal that is not what it was, for it ends with sequence number {end}"
         );

@@ -10,8 +10,9 @@ use super::super::disk::Kind;
 use super::super::error::Error;
 use super::super::journal::Fingerprint;
 use super::super::note::Present;
+use super::super::repair::{FromNothing, REACHES_BACK, Settle};
 use super::super::store::Store;
-use super::super::words::span_of;
+use super::super::words::{counted, span_of};
 use super::Finding;
 use crate::json;
 
@@ -185,45 +186,83 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
             quarantine.display()
         ));
     }
+    let from_nothing = store.what_nothing_gives(place)?;
+    let gives_up =
+        format!("give the file up, which is kept in generations, and {}", with_nothing(store, place, &from_nothing));
+    // Where the file is known, it holds as much; where there is none, and where it is torn, the same is offered below.
+    let may_give_up = reach.is_none()
+        && from_nothing.changes > 0
+        && !matches!(closing.why, Why::NotJson(_) | Why::Missing | Why::Gap { cut: None, .. });
     finding = offer(finding, newer)?;
+    if may_give_up && from_nothing.is_all {
+        finding = finding.command(gives_up.clone(), repair("--set-aside"));
+    }
     let lacks = |held: Seq| {
         matches!(closing.why, Why::Quarantine { .. } | Why::OtherJournal { .. })
             || closing.waiting.is_some_and(|(_, last)| last > held)
     };
     if let Some(held) = reach {
         finding = finding.command(
-            with_the_known_file(store, present, held, closing),
+            with_the_known_file(store, place, present, held, closing)?,
             repair(if lacks(held) { "--apply journal" } else { "--keep file" }),
         );
     }
     finding = offer(finding, older)?;
+    let then = if closing.lost.is_some() {
+        "check again: unless it has them, what is to become of the writes that cannot be read is settled then"
+    } else {
+        "start the daemon"
+    };
+    let put_back = format!("put the right file back as {}, and {then}", file.display());
     match closing.why {
         Why::NotJson(_) => {
-            let then = if waits { "and have the waiting writes applied to it" } else { "and start the daemon" };
+            let is_lacking = closing.lost.is_some();
+            let then = match (waits, is_lacking) {
+                (true, _) => "and have the waiting writes applied to it",
+                (false, true) => "and go on with it without the writes that cannot be read any more",
+                (false, false) => "and start the daemon",
+            };
             let what = format!("mend {} by hand at that place, {then}", file.display());
-            finding = if waits { finding.command(what, repair("--apply journal")) } else { finding.remedy(what) };
+            finding = match (waits, is_lacking) {
+                (true, _) => finding.command(what, repair("--apply journal")),
+                (false, true) => finding.command(what, repair("--keep file")),
+                (false, false) => finding.remedy(what),
+            };
             finding = finding.command(
-                "give the file up: it is kept in generations, and the namespace begins with what the journal still holds",
+                format!(
+                    "give the file up, which is kept in generations, and {}",
+                    with_nothing(store, place, &from_nothing)
+                ),
                 repair("--set-aside"),
             );
         }
         Why::Missing | Why::Gap { cut: None, .. } => {
-            finding = finding.remedy(format!("put the right file back as {}, and start the daemon", file.display()));
-            finding = if waits {
-                finding
-                    .command("begin without a file, and apply the waiting writes", repair("--apply journal"))
-                    .command("begin without a file, and set the waiting writes aside", repair("--keep file"))
+            finding = finding.remedy(put_back);
+            if from_nothing.changes > 0 {
+                finding = finding.command(with_nothing(store, place, &from_nothing), repair("--apply journal"));
+            }
+            let what = if waits {
+                "begin without a file, and set the waiting writes aside"
             } else {
-                finding.command("begin without a file, and without any record", repair("--keep file"))
+                "begin without a file, and without any record"
             };
+            finding = finding.command(what, repair("--keep file"));
         }
         Why::OtherFile if reach.is_none() => {
-            finding = finding
-                .remedy(format!("put the right file back as {}, and start the daemon", file.display()))
-                .command("keep the file that is there, and apply the waiting writes to it", repair("--apply journal"));
+            finding = finding.remedy(put_back);
+            if waits {
+                finding = finding.command(
+                    "keep the file that is there, and apply the waiting writes to it; what the journal has from before is set aside in quarantine, and does not count any more",
+                    repair("--apply journal"),
+                );
+            }
             if !is_behind || store.end_of_a_cut_journal().is_none() {
-                finding = finding
-                    .command("keep the file that is there, and set the waiting writes aside", repair("--keep file"));
+                let what = if waits {
+                    "keep the file that is there, and set the waiting writes aside"
+                } else {
+                    "keep the file that is there, as it is: of the writes that wait for another one, none can be read"
+                };
+                finding = finding.command(what, repair("--keep file"));
             }
         }
         Why::OtherFile | Why::Gap { cut: Some(_), .. } | Why::Quarantine { .. } | Why::OtherJournal { .. } => {
@@ -236,15 +275,16 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
             }
         }
         Why::Decayed => {
-            finding = finding
-                .remedy(format!("put the right file back as {}, and start the daemon", file.display()))
-                .command("keep the file that is there, as it is", repair("--keep file"));
+            finding = finding.remedy(put_back).command("keep the file that is there, as it is", repair("--keep file"));
         }
         Why::Link { .. }
         | Why::LinkedWorkspace { .. }
         | Why::NoWorkspace { .. }
         | Why::NotAFile
         | Why::NameClash { .. } => {}
+    }
+    if may_give_up && !from_nothing.is_all {
+        finding = finding.command(gives_up, repair("--set-aside"));
     }
     for Offered { name, .. } in others {
         finding = finding.command(
@@ -256,7 +296,13 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
 }
 
 /// What keeping the present file comes to, which holds every write up to `held`.
-fn with_the_known_file(store: &Store, present: Present, held: Seq, closing: &Closing) -> String {
+fn with_the_known_file(
+    store: &Store,
+    place: &Place,
+    present: Present,
+    held: Seq,
+    closing: &Closing,
+) -> Result<String, Error> {
     let whose = match (present, store.end_of_a_cut_journal()) {
         (Present::Own(_), Some(end)) => format!(
             "keep the file that is there: the store itself left it at its last clean end, and it holds every write up to sequence number {held}, while the journal ends with {end}"
@@ -266,22 +312,40 @@ fn with_the_known_file(store: &Store, present: Present, held: Seq, closing: &Clo
         ),
         _ => format!("keep the file that is there, which holds every write up to sequence number {held}"),
     };
-    match closing.waiting {
+    let what = match closing.waiting {
         Some((_, last)) if last > held => format!("{whose}, and apply to it what waits and can be read"),
         Some(_) => format!("{whose}; nothing of what waits is missing in it"),
         None => whose,
+    };
+    let lacks = store.what_it_would_lack(place, held, Present::Absent)?;
+    Ok(if lacks.is_empty() { what } else { format!("{what}: {}", lacks.join("; ")) })
+}
+
+/// What beginning with nothing comes to.
+fn with_nothing(store: &Store, place: &Place, from: &FromNothing) -> String {
+    let losses = store.prepare(place, Settle::SetAside).map(|prepared| prepared.plan.losses.join("; "));
+    let losses =
+        losses.ok().filter(|losses| !losses.is_empty()).map_or_else(String::new, |losses| format!(": {losses}"));
+    if from.changes == 0 {
+        return format!("begin with nothing; the journal has nothing of the namespace any more{losses}");
+    }
+    let changes = counted(from.changes, "change", "changes");
+    if from.is_all {
+        format!("begin with nothing, and apply all that the journal has, {changes}. It {REACHES_BACK}{losses}")
+    } else {
+        format!("begin with nothing, and apply what the journal still has, {changes}{losses}")
     }
 }
 
 /// A kept generation that can be gone back to.
-struct Offered {
-    name: String,
+pub(super) struct Offered {
+    pub(super) name: String,
     /// It holds every write up to this one; none if nothing tells that it holds any.
-    holds: Option<Seq>,
+    pub(super) holds: Option<Seq>,
 }
 
 /// Those that can be read: what holds most first, what holds nothing that is known last.
-fn generations(store: &Store, place: &Place) -> Result<Vec<Offered>, Error> {
+pub(super) fn generations(store: &Store, place: &Place) -> Result<Vec<Offered>, Error> {
     let known = store.known(place);
     let mut offered = Vec::new();
     let (mut own, mut others) = (0, 0);

@@ -8,9 +8,45 @@ use super::super::error::Error;
 use super::super::note::Present;
 use super::super::store::Store;
 use super::super::words::span_of;
-use super::Plan;
+use super::{Plan, REACHES_BACK};
+use crate::json;
 
 impl Store {
+    /// The file is given up, or is gone, and the namespace begins with nothing: says so, and what only the file had. Returns
+    /// the Seq of which it is known that the namespace had no record.
+    pub(super) fn mind_what_began_with_nothing(
+        &self,
+        place: &Place,
+        present: Present,
+        path: &Path,
+        bytes: &[u8],
+        plan: &mut Plan,
+    ) -> Result<Seq, Error> {
+        let from = self.what_nothing_gives(place)?;
+        let is_absent = present == Present::Absent;
+        let why = if is_absent { ": there is no file" } else { "" };
+        plan.steps.push(match (from.is_all, from.changes) {
+            (true, 1..) => format!("begin with nothing{why}; the journal {REACHES_BACK}"),
+            _ => format!("begin with nothing{why}"),
+        });
+        let mut records = 0_u64;
+        let is_whole = json::load_object(bytes, &mut |_, _| records += 1).is_ok();
+        if from.is_all {
+            // What is torn, or has no record, holds nothing that the journal would lack.
+            if is_absent || is_whole && records > 0 {
+                self.mind_the_end_of_the_journal(from.last.max(from.cut), present, path, plan);
+            }
+            if present == (Present::Unknown { is_foreign: true }) && is_whole && records > 0 {
+                plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
+            }
+        } else if !is_absent {
+            plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
+        } else if !self.known(place).entries.is_empty() {
+            plan.losses.push("what only the missing file held does not count any more".to_owned());
+        }
+        Ok(from.cut)
+    }
+
     /// What is begun with is no file that the journal knows: only what waits is applied to it.
     pub(super) fn mind_what_is_unknown(&self, place: &Place, file: &Path, plan: &mut Plan) {
         let known = self.known(place);

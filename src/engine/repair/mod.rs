@@ -5,8 +5,11 @@
 //! journal in `journal/aside/`. New things are written, synced and named before old ones go, and whatever a crash
 //! interrupts, the next start or the same repair again finds either state.
 
+mod from_nothing;
 mod losses;
 mod namespace;
+
+pub(super) use from_nothing::{FromNothing, REACHES_BACK};
 
 use std::path::Path;
 

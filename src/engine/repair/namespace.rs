@@ -23,9 +23,19 @@ use crate::json::{self, FileFormat};
 
 /// A repair that is worked out and not done yet.
 pub(in crate::engine) struct Prepared {
-    pub(super) plan: Plan,
+    pub(in crate::engine) plan: Plan,
     pub(super) format: FileFormat,
     work: Work,
+}
+
+impl Prepared {
+    /// How many changes are applied to what is begun with.
+    pub(in crate::engine) fn applied(&self) -> u64 {
+        match &self.work {
+            Work::Keep(_) => 0,
+            Work::Write(content) => content.applied,
+        }
+    }
 }
 
 enum Work {
@@ -43,6 +53,8 @@ struct Content {
     last: Seq,
     /// The last of them is a drop: there is to be no file.
     dropped: bool,
+    /// It does not hold all that the journal has, which is to be set aside.
+    sets_aside: bool,
 }
 
 /// What the new content begins with.
@@ -50,15 +62,19 @@ struct Start {
     bytes: Vec<u8>,
     /// It holds every write up to this one.
     cut: Seq,
+    /// That is taken for so, and known of nothing: what the journal has from before may be in nothing else.
+    is_unknown: bool,
 }
 
 impl Store {
     /// Works out what settling the namespace so comes to. Changes nothing.
-    pub(super) fn prepare(&self, place: &Place, settle: Settle) -> Result<Prepared, Error> {
-        let closing = self.base(place, None)?.err();
+    pub(in crate::engine) fn prepare(&self, place: &Place, settle: Settle) -> Result<Prepared, Error> {
+        let base = self.base(place, None)?;
+        let opens_well = base.as_ref().is_ok_and(|base| !self.is_taken_for_another(place, base));
+        let closing = base.err();
         if let Some(closing) = &closing {
             refuse_what_is_no_file(place, closing)?;
-        } else if !matches!(settle, Settle::Generation { .. }) {
+        } else if opens_well && !matches!(settle, Settle::Generation { .. }) {
             return Err(Error::NothingToRepair { what: format!("namespace {place} opens") });
         }
         let path = self.layout.namespace_file(place);
@@ -82,20 +98,11 @@ impl Store {
                     self.mind_newer_values(present, &mut plan);
                 }
                 given_up = Present::Absent;
-                Start { bytes, cut: present.holds().unwrap_or(known.covered) }
-            }
-            Settle::ApplyJournal | Settle::SetAside if found.is_none() => {
-                plan.steps.push("begin with nothing: there is no file".to_owned());
-                let cut = known.cut_of(None);
-                if cut.is_none() && !known.entries.is_empty() {
-                    plan.losses.push("what only the missing file held does not count any more".to_owned());
-                }
-                Start { bytes, cut: cut.unwrap_or(Seq::ZERO) }
+                Start { bytes, cut: present.holds().unwrap_or(known.covered), is_unknown: present.holds().is_none() }
             }
             Settle::ApplyJournal | Settle::SetAside => {
-                plan.steps.push("begin with nothing".to_owned());
-                plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
-                Start { bytes: Vec::new(), cut: Seq::ZERO }
+                let cut = self.mind_what_began_with_nothing(place, present, &path, &bytes, &mut plan)?;
+                Start { bytes: Vec::new(), cut, is_unknown: false }
             }
             Settle::Generation { number, foreign } => {
                 let kept = self.kept(place, number, foreign)?;
@@ -109,15 +116,23 @@ impl Store {
                     None => self.mind_what_is_unknown(place, &kept.path, &mut plan),
                     Some(cut) => self.mind_a_lost_journal(cut, &mut plan),
                 }
+                let is_unknown = cut.is_none();
                 let cut = cut.unwrap_or(known.covered);
                 if found.is_none() || parses(place, &there, found).is_ok() {
                     self.mind_the_end_of_the_journal(cut, present, &path, &mut plan);
                 }
-                Start { bytes, cut }
+                Start { bytes, cut, is_unknown }
             }
         };
         let format = format_of(&start.bytes);
-        let content = self.content(place, &start)?;
+        let mut content = self.content(place, &start)?;
+        if closing.is_none() && content.applied == 0 && !matches!(settle, Settle::Generation { .. }) {
+            let what = format!(
+                "namespace {place} opens, and the journal has nothing to apply to {}",
+                if start.bytes.is_empty() { "nothing" } else { "its file" }
+            );
+            return Err(Error::NothingToRepair { what });
+        }
         plan.steps.push(match content.applied {
             0 => "apply no writes: none is left that it lacks".to_owned(),
             1 => format!("apply 1 change that it lacks, up to sequence number {}", content.last),
@@ -127,6 +142,14 @@ impl Store {
                 content.last
             ),
         });
+        if let Some(left) = start.is_unknown.then(|| self.left_in_the_journal(place)).transpose()?.flatten() {
+            content.sets_aside = true;
+            let room = self.layout.quarantine(place).with_file_name("");
+            plan.steps.push(format!(
+                "set what the journal has of it, {left}, aside in {}: it may be the last copy of what was flushed before",
+                room.display()
+            ));
+        }
         if found.is_some() {
             let directory = self.layout.generations(place);
             plan.steps.push(format!("keep the present file in {} as foreign", directory.display()));
@@ -185,6 +208,9 @@ impl Store {
                 plan.steps.push(format!("set {told} aside in {}", room.display()));
                 plan.losses.push(format!("acknowledged writes that are set aside do not count any more: {told}"));
             }
+        } else if let Some(left) = self.left_in_the_journal(place)? {
+            let room = self.layout.quarantine(place).with_file_name("");
+            plan.steps.push(format!("set what the journal has of it, {left}, aside in {}", room.display()));
         }
         self.mind_what_it_lacks(place, held, Present::Absent, &mut plan)?;
         Ok(Prepared { plan, format: format_of(bytes), work: Work::Keep(found) })
@@ -216,7 +242,7 @@ impl Store {
             last = last.max(seq);
             dropped = effect.kind == EffectKind::Drop;
         })?;
-        Ok(Content { map, applied, last, dropped })
+        Ok(Content { map, applied, last, dropped, sets_aside: false })
     }
 
     /// Hands every effect above the cut that quarantine and journal still have to `each`, in order.
@@ -266,7 +292,7 @@ impl Store {
                         "the waiting writes could not be put into quarantine; see the log above, and try again";
                     return Err(cannot(place, reason));
                 }
-                self.set_quarantine_aside(place)?;
+                self.set_waiting_aside(place)?;
                 let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
                 let entry = Entry { file: found, cut };
                 let seq = self.turn.exclusive(|writer| writer.appender.append_loaded(place, entry))?;
@@ -277,6 +303,8 @@ impl Store {
             Work::Write(content) => {
                 if flawed {
                     self.set_quarantine_aside(place)?;
+                } else if content.sets_aside {
+                    self.set_waiting_aside(place)?;
                 }
                 // Above everything that waits, so that the file that is written settles all of it.
                 let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
@@ -301,6 +329,15 @@ impl Store {
         }
         self.tick()?;
         Ok(plan)
+    }
+
+    /// Keeps what quarantine or journal have of the namespace under a name under which it does not count and stays.
+    fn set_waiting_aside(&self, place: &Place) -> Result<(), Error> {
+        if self.quarantine_of(place).is_some() {
+            self.set_quarantine_aside(place)
+        } else {
+            self.keep_waiting_aside(place)
+        }
     }
 
     /// Gives the quarantine file a second name under which it does not count and stays.

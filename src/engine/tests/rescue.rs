@@ -179,6 +179,10 @@ fn a_namespace_that_cannot_be_written_is_named_and_its_records_are_in_the_fresh_
         let reader = rig.locks.hold_shared(&Rig::flush_lock("b"));
         let told = rescue(&rig);
         assert!(told.contains("could not write b:"), "{told}");
+        // As any flush that fails: who looks for those finds it there, and not the one of another namespace.
+        let failed = rig.table("b").failed_flush().expect("it has failed").reason;
+        assert!(told.contains(&failed), "{failed} is not in {told}");
+        assert_eq!(rig.table("a").failed_flush(), None);
         assert!(rig.store().needs_rescue());
         // The unknown request of a synced store was over both: neither half of it may be found.
         let (killed, cuts) = found(&rig);
@@ -186,6 +190,7 @@ fn a_namespace_that_cannot_be_written_is_named_and_its_records_are_in_the_fresh_
         assert!(cuts.iter().all(|cut| *cut == seen), "{durability:?}");
         drop(reader);
         assert!(rescue(&rig).contains("every file holds"));
+        assert_eq!(rig.table("b").failed_flush(), None);
         assert!(!rig.store().needs_rescue());
         assert_eq!(found(&rig).0, seen);
     }

@@ -224,11 +224,54 @@ fn restarted(stranger: &SimDisk) -> Lived {
     life.kill().open().kill().ends("restarted", stranger)
 }
 
+/// Killed with everything in one segment and no file kept: the journal reaches back to when all was empty.
+fn beginning(stranger: &SimDisk) -> Lived {
+    let mut life = Life::begin(Durability::Synced, 1 << 20, 47);
+    life.rig.close();
+    life.rig.options.keep = 0;
+    life = life.open();
+    for (name, value) in [("a", "1"), ("b", "1"), ("w/c", "1")] {
+        life.put(name, "k0", value);
+        life.put(name, "k1", value);
+    }
+    for name in ["a", "b", "w/c"] {
+        life.flush(name);
+    }
+    life.is_copied();
+    life.delete("a", "k0");
+    life.put("a", "k2", "2");
+    life.flush("a");
+    life.put("b", "waits", "2");
+    life.kill().ends("beginning", stranger)
+}
+
+/// An older file was put back under an owner that had not loaded the namespace, and that ended in order.
+fn put_back(stranger: &SimDisk) -> Lived {
+    let mut life = Life::begin(Durability::Synced, 1 << 20, 48);
+    life.put("a", "k0", "1");
+    life.flush("a");
+    let older = life.rig.disk.read_file(file("a"));
+    life.put("a", "k0", "2");
+    life.flush("a");
+    life.put("b", "pins", "1");
+    let life = life.kill();
+    let newer = life.rig.disk.read_file(file("a"));
+    life.rig.disk.write_file(file("a"), &older);
+    let mut life = life.open();
+    life.second();
+    life.flush("b");
+    life.rig.store().note_files();
+    life.rig.disk.write_file(file("a"), &newer);
+    life.is_copied();
+    life.ends("put_back", stranger)
+}
+
 /// All of them. Another store, of which parts are mixed in, has the same namespaces and other records.
 pub(super) fn all() -> Vec<Lived> {
     let mut other = Life::begin(Durability::Synced, 900, 99).youth("9");
     other.put("a", "stranger", "9");
     other.put("d", "stranger", "9");
     let stranger = other.kill().rig.disk.kill();
-    vec![waiting(&stranger), ended(&stranger), flushed(&stranger), quarantined(&stranger), restarted(&stranger)]
+    let lives = [waiting, ended, flushed, quarantined, restarted, beginning, put_back];
+    lives.map(|life| life(&stranger)).into()
 }
