@@ -228,13 +228,13 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
                 (false, true) => finding.command(what, repair("--keep file")),
                 (false, false) => finding.remedy(what),
             };
-            finding = finding.command(
-                format!(
-                    "give the file up, which is kept in generations, and {}",
-                    with_nothing(store, place, &from_nothing)
-                ),
-                repair("--set-aside"),
-            );
+            let what = if from_nothing.changes > 0 {
+                gives_up.clone()
+            } else {
+                "give the file up: it is kept in generations, and the namespace begins with what the journal still holds"
+                    .to_owned()
+            };
+            finding = finding.command(what, repair("--set-aside"));
         }
         Why::Missing | Why::Gap { cut: None, .. } => {
             finding = finding.remedy(put_back);
@@ -284,7 +284,7 @@ fn remedies(store: &Store, place: &Place, closing: &Closing, mut finding: Findin
         | Why::NameClash { .. } => {}
     }
     if may_give_up && !from_nothing.is_all {
-        finding = finding.command(gives_up, repair("--set-aside"));
+        finding = finding.command(gives_up.clone(), repair("--set-aside"));
     }
     for Offered { name, .. } in others {
         finding = finding.command(

@@ -42,7 +42,8 @@ impl Store {
         let files = || known.entries.iter().filter(|entry| entry.file.is_some() && entry.cut > cut);
         let newest = files().rfind(|entry| entry.cut <= known.covered).or_else(|| files().next()).copied();
         let (mut map, mut changes, mut last) = (Map::new(), 0_u64, cut);
-        let mut is_that_file = newest.is_none().then_some(true);
+        // Of a namespace that never had a file, the one that is there is another program's.
+        let mut is_that_file = newest.is_none().then_some(false);
         let compared = |map: &mut Map| newest.and_then(|entry| entry.file).is_some_and(|file| is_file_of(map, file));
         self.for_each_left(place, cut, |seq, effect| {
             if is_that_file.is_none() && newest.is_some_and(|entry| seq > entry.cut) {

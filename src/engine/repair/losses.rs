@@ -41,7 +41,7 @@ impl Store {
             }
         } else if !is_absent {
             plan.losses.push("what only the file held does not count any more; the file is kept".to_owned());
-        } else if !self.known(place).entries.is_empty() {
+        } else if from.cut == Seq::ZERO && !self.known(place).entries.is_empty() {
             plan.losses.push("what only the missing file held does not count any more".to_owned());
         }
         Ok(from.cut)
