@@ -29,6 +29,7 @@ however_sessions_are_served! {
     late_answers_that_nobody_reads_hold_up_no_flush_and_no_commit,
     cancels_of_what_is_not_there_are_passed_over,
     large_frames_that_never_end_give_their_places_to_those_that_do,
+    large_requests_whose_answers_nobody_takes_keep_no_places,
     large_frames_without_progress_give_way_to_those_who_wait,
     a_client_of_a_copied_store_is_told_that_it_is_another_one,
 }
@@ -343,6 +344,28 @@ fn large_frames_without_progress_give_way_to_those_who_wait(place: &Place) {
     let waited = begun.elapsed();
     assert!(waited < Duration::from_secs(30), "{waited:?} although eight others send nothing");
     eventually("who gave way is gone", || daemon.daemon().session_count() < 9);
+}
+
+/// They are served; that their clients do not read is nobody else's affair.
+fn large_requests_whose_answers_nobody_takes_keep_no_places(place: &Place) {
+    let mut options = place.options();
+    options.stall_timeout = Duration::from_mins(10);
+    let daemon = commonhold::daemon::Daemon::start(options).unwrap();
+    let mut peer = place.connect();
+    let key = "k".repeat(123);
+    peer.call(put("much", &key, &format!("\"{}\"", "x".repeat(100_000))));
+    let all = vec![key.as_str(); 10_000];
+    let deaf: Vec<Peer> = (0..8)
+        .map(|_| {
+            let mut deaf = place.connect();
+            deaf.ask(Verb::GetMany { space: space("much"), keys: all.clone() });
+            deaf
+        })
+        .collect();
+    let value = format!("\"{}\"", "x".repeat(8_000_000));
+    assert!(matches!(peer.call(put("big", "a", &value)).answer(), Answer::Written { .. }));
+    assert_eq!(daemon.daemon().session_count(), 9, "nobody had to go for it");
+    drop(deaf);
 }
 
 /// A daemon that does not outlive a test that fails.

@@ -94,6 +94,10 @@ pub(super) fn reason_of(fault: Fault) -> String {
 }
 
 fn in_the_way(what: &str, whose: &str, needed: &str) -> String {
+    if what.contains("link") && needed.contains("directory") {
+        // What it leads to belongs there; to move the link away alone would have another one made.
+        return format!("it is {what}, and stands where {whose} needs {needed}: put the directory itself there");
+    }
     format!("it is {what}, and stands where {whose} needs {needed}: move it out of the store or give it another name")
 }
 

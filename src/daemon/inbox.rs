@@ -130,9 +130,18 @@ impl Inbox {
         &self.bytes[range]
     }
 
-    /// The frame with this body is served.
+    /// The frame with this body is served. A large one gives its place back: the client may take long over the answer.
     pub(super) fn pass(&mut self, range: &Range<usize>) {
         self.start = range.end;
+        if self.start == self.end && self.bytes.len() > KEPT_BYTES {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.bytes = Vec::new();
+        self.place = None;
     }
 
     /// Takes the body of a frame out, and passes the frame.
@@ -156,8 +165,7 @@ impl Inbox {
             let was_full = self.is_full();
             (self.start, self.end) = (0, 0);
             if self.bytes.len() > KEPT_BYTES {
-                self.bytes = Vec::new();
-                self.place = None;
+                self.give_back();
             } else if was_full && !self.bytes.is_empty() && self.bytes.len() < THREAD_BYTES {
                 // Who sends much at once is read much at once.
                 self.bytes.resize(THREAD_BYTES, 0);

@@ -66,6 +66,12 @@ pub(super) fn dropped(daemon: &Daemon, answer: LateAnswer, place: Place, dropped
     let name = place.to_string();
     let waiter = move |outcome: Result<Done, Fault>| match outcome {
         Ok(_) => answer.give(&Answer::Dropped { seq, records }),
+        Err(Fault::FlushLockTimeout { lock_file, waited_ms, .. }) => {
+            let waiting_for = format!(
+                "{lock_file}, which another program holds: the records are dropped, and the file goes with the next flush"
+            );
+            answer.give(&Answer::Fault(Fault::TimedOut { waited_ms, waiting_for }));
+        }
         Err(fault) => {
             let reason =
                 format!("its records are dropped, but its file could not be removed yet: {}", reason_of(fault));

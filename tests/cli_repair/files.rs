@@ -556,3 +556,20 @@ fn an_older_copy_that_was_put_back_is_told_for_what_it_is() {
         );
     }
 }
+
+#[test]
+fn a_name_that_a_drop_has_freed_is_no_clash_with_who_has_it_since() {
+    let store = Store::new();
+    let daemon = store.serve();
+    for (name, is_dropped) in [("Foo", true), ("foo", true), ("FOO", false)] {
+        store.ok(&["put", name, "k", "1"]);
+        if is_dropped {
+            store.ok(&["drop", name]);
+        }
+    }
+    daemon.stop();
+    assert!(check(&store, 0, &["--deep"]).iter().all(|finding| finding["severity"] != "error"));
+    let daemon = store.serve();
+    assert_eq!(store.ok(&["get", "FOO", "k"]), "1\n");
+    daemon.stop();
+}
