@@ -6,6 +6,8 @@
 pub mod json;
 
 #[cfg(feature = "daemon")]
+pub mod coord;
+#[cfg(feature = "daemon")]
 pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod lock;

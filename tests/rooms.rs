@@ -111,6 +111,23 @@ fn the_wire_knows_no_room_and_touches_nothing() {
 }
 
 #[test]
+fn coordination_decides_without_io_clock_or_threads() {
+    for (path, text) in sources(&["src/coord"]) {
+        let tokens = tokens(&text);
+        for (line, named) in paths(&tokens, "std") {
+            let effect = ["fs", "net", "thread", "time", "process", "os", "io", "env"]
+                .iter()
+                .any(|module| named.split("::").next() == Some(module));
+            assert!(!effect, "{path}:{line} names std::{named}: time, tokens and waits are brought by the caller");
+        }
+        for crate_name in ["parking_lot", "tokio", "tracing", "rustix", "getrandom"] {
+            let named = tokens.iter().find(|token| token.is(crate_name));
+            assert!(named.is_none(), "{path} names {crate_name}: it decides, and does nothing else");
+        }
+    }
+}
+
+#[test]
 fn some_crates_are_named_in_one_place_only() {
     for (path, text) in sources(&["src", "proto/src", "tests", "benches", "examples"]) {
         for token in tokens(&text) {

@@ -161,6 +161,11 @@ impl Daemon {
         self.sessions.lock().all()
     }
 
+    /// Who has session `number`; none once it has ended.
+    pub(super) fn guest_of(&self, number: u64) -> Option<Arc<Guest>> {
+        self.sessions.lock().guest(number)
+    }
+
     /// Ends a session for an operator; what it held is free when its connection is closed.
     pub(super) fn end_session_of(&self, number: u64) -> Result<(), Fault> {
         let outbox = self.sessions.lock().find(number).ok_or(Fault::NoSuchSession { id: number })?;

@@ -1,16 +1,21 @@
 //! Carrying out a request elsewhere than in its session: on a helper's thread, which may wait.
 
+use std::sync::Arc;
+
 use crate::engine::{Dropped, Numbered};
 use crate::proto::codec::decode_request;
 use crate::proto::{Fault, Place, Request, Verb};
 
 use super::Daemon;
 use super::again;
+use super::coordinate;
+use super::coordination::Asking;
 use super::dispatch::{place_to_flush, prepare_write, read};
 use super::fault::timed_out;
 use super::late::LateAnswer;
 use super::later;
 use super::line::AsideRequest;
+use super::outbox::Outbox;
 use super::replies::Replies;
 use super::session::answer_of;
 use super::tables::Tables;
@@ -28,9 +33,9 @@ pub(super) enum Outcome {
 }
 
 /// Carries out request `id`; what it changes is changed when this returns.
-pub(super) fn carry_out(daemon: &Daemon, id: u64, request: &AsideRequest) -> Outcome {
+pub(super) fn carry_out(daemon: &Arc<Daemon>, outbox: &Arc<Outbox>, id: u64, request: &AsideRequest) -> Outcome {
     let mut replies = Replies::default();
-    match try_carry_out(daemon, id, request, &mut replies) {
+    match try_carry_out(daemon, outbox, id, request, &mut replies) {
         Ok(Some(later)) => return later,
         Ok(None) => {}
         Err(fault) => replies.refuse(id, fault),
@@ -39,7 +44,8 @@ pub(super) fn carry_out(daemon: &Daemon, id: u64, request: &AsideRequest) -> Out
 }
 
 fn try_carry_out(
-    daemon: &Daemon,
+    daemon: &Arc<Daemon>,
+    outbox: &Arc<Outbox>,
     id: u64,
     aside: &AsideRequest,
     replies: &mut Replies,
@@ -77,6 +83,10 @@ fn try_carry_out(
             let numbered = Numbered { client, number, settled, earlier };
             let (place, dropped) = again::drop_records(daemon, &space, &numbered, &aside.fence)?;
             return Ok(Some(Outcome::Dropped { place, dropped }));
+        }
+        verb if coordinate::is_ours(&verb) => {
+            let asking = Asking { outbox, id, since: aside.read_at, deadline: aside.deadline() };
+            coordinate::serve(daemon, &asking, verb, replies);
         }
         _ => read(daemon, &mut tables, id, &verb, replies),
     }

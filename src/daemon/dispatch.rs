@@ -74,6 +74,9 @@ fn try_read(
         | Verb::Flush { .. }
         | Verb::Drop { .. }
         | Verb::DropOnce { .. }
+        | Verb::Lock(_)
+        | Verb::Unlock { .. }
+        | Verb::Locks
         | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
@@ -90,9 +93,6 @@ fn try_read(
         | Verb::Flags
         | Verb::Elect { .. }
         | Verb::Initialized { .. }
-        | Verb::Lock(_)
-        | Verb::Unlock { .. }
-        | Verb::Locks
         | Verb::Acquire { .. }
         | Verb::Release { .. }
         | Verb::SetLimit { .. }

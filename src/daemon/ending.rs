@@ -81,6 +81,8 @@ impl Daemon {
     }
 
     fn end_sessions(&self, say: Option<&Fault>) {
+        // Before the sessions: what one of them held is not granted to another now.
+        self.end_waits();
         let open = self.sessions.lock().all();
         for guest in &open {
             if let Some(fault) = say {
@@ -108,6 +110,7 @@ impl Running {
         tracing::info!("stopping");
         self.ended = true;
         self.daemon.stop_accepting(&self.listeners);
+        self.daemon.end_waits();
         let settled = self.daemon.settle();
         self.stop_requests.close();
         while let Ok(asker) = self.stop_requests.try_recv() {

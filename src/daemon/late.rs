@@ -14,12 +14,27 @@ pub(super) struct LateAnswer {
     outbox: Arc<Outbox>,
     id: u64,
     answered: bool,
+    /// It may come at any time or never, and is no reason to let the client wait with anything.
+    whenever: bool,
 }
 
 impl LateAnswer {
     /// For [`Outbox::promise`], which counts it.
     pub(super) fn new(outbox: Arc<Outbox>, id: u64) -> Self {
-        Self { outbox, id, answered: false }
+        Self { outbox, id, answered: false, whenever: false }
+    }
+
+    /// For [`Outbox::promise_whenever`], which counts it.
+    pub(super) fn whenever(outbox: Arc<Outbox>, id: u64) -> Self {
+        Self { outbox, id, answered: false, whenever: true }
+    }
+
+    /// From here on it is owed like any other.
+    fn comes_now(&mut self) {
+        self.answered = true;
+        if std::mem::take(&mut self.whenever) {
+            self.outbox.owe_now();
+        }
     }
 
     /// The number of the session that it goes to.
@@ -39,13 +54,13 @@ impl LateAnswer {
 
     /// Gives the answer, without waiting for the client.
     pub(super) fn give(mut self, answer: &Answer<'_>) {
-        self.answered = true;
+        self.comes_now();
         self.outbox.post(self.id, answer);
     }
 
     /// Gives an answer that was encoded already, and may come in parts.
     pub(super) fn give_replies(mut self, replies: Replies) {
-        self.answered = true;
+        self.comes_now();
         self.outbox.post_replies(self.id, replies);
     }
 
@@ -60,6 +75,7 @@ impl LateAnswer {
 impl Drop for LateAnswer {
     fn drop(&mut self) {
         if !self.answered {
+            self.comes_now();
             self.outbox.post(self.id, &Answer::Fault(Fault::Stopping));
         }
     }

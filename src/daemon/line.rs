@@ -20,6 +20,7 @@ use crate::proto::{Answer, Fault, Place};
 
 use super::Daemon;
 use super::aside::carry_out;
+use super::coordination::Stay;
 use super::fault::{loading, timed_out};
 use super::inbox::Body;
 use super::late::LateAnswer;
@@ -37,6 +38,8 @@ pub(super) struct Line {
     daemon: Arc<Daemon>,
     /// Of the session, which is told when somebody has left.
     outbox: Arc<Outbox>,
+    /// What is carried out here is done before the session gives back what it holds.
+    _stay: Arc<Stay>,
     state: Mutex<State>,
     /// Read without the lock: a session whose line is empty looks at nothing else.
     length: AtomicUsize,
@@ -132,9 +135,9 @@ impl AsideRequest {
 }
 
 impl Line {
-    pub(super) fn new(daemon: Arc<Daemon>, outbox: Arc<Outbox>) -> Arc<Self> {
+    pub(super) fn new(daemon: Arc<Daemon>, outbox: Arc<Outbox>, stay: Arc<Stay>) -> Arc<Self> {
         let (length, holding) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { daemon, outbox, state: Mutex::default(), length, holding })
+        Arc::new(Self { daemon, outbox, _stay: stay, state: Mutex::default(), length, holding })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -238,7 +241,7 @@ impl Line {
         let (fence, body) = (fence.clone(), std::mem::take(&mut waiting.request.body));
         let request = AsideRequest { body, deadline_ms, read_at, counts, fence };
         drop(state);
-        let outcome = carry_out(&self.daemon, answer.id(), &request);
+        let outcome = carry_out(&self.daemon, &self.outbox, answer.id(), &request);
         outcome.give(&self.daemon, answer, &request);
         let mut state = self.state.lock();
         let (_, free) = self.remove(&mut state, number);

@@ -18,6 +18,7 @@
 //! | `dispatch`, `tables` | from a request to its answer, in one synchronous function |
 //! | `committer` | the writes of sessions that are tasks |
 //! | `later`, `flusher`, `syncer` | the requests that are answered later |
+//! | `coordinate`, `coordination`, `refusal`, `holdings` | locks: who holds what, who waits, and who is told |
 //! | `fault`, `status` | what the engine says, in the words of the wire |
 //!
 //! The first sessions are served by a blocking thread each. A lone `get` therefore costs one `read`, one look-up and one
@@ -30,6 +31,8 @@ mod aside;
 mod budget;
 mod chores;
 mod committer;
+mod coordinate;
+mod coordination;
 mod crew;
 mod deaths;
 mod dispatch;
@@ -39,6 +42,7 @@ mod fault;
 mod flusher;
 mod handshake;
 mod helpers;
+mod holdings;
 #[cfg(any(test, feature = "fuzzing"))]
 mod hostile;
 mod inbox;
@@ -55,6 +59,7 @@ mod outbox;
 mod posting;
 mod preload;
 mod premises;
+mod refusal;
 mod registry;
 mod relief;
 mod replies;

@@ -62,8 +62,10 @@ pub(super) struct Outbox {
     pub(super) task: Option<Notify>,
     /// Late answers that are promised and have not left.
     pub(super) owed: AtomicUsize,
-    /// Those of them that are not given yet.
+    /// Those that are not given yet.
     pub(super) ungiven: AtomicUsize,
+    /// Late answers that may come at any time or never: what waits for other sessions.
+    whenever: AtomicUsize,
     /// Bytes that wait here, counted in the budget.
     queued: AtomicUsize,
     /// Bytes of those that have left since the session began.
@@ -126,6 +128,7 @@ impl Outbox {
             task: on_task.then(Notify::new),
             owed: AtomicUsize::new(0),
             ungiven: AtomicUsize::new(0),
+            whenever: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
@@ -387,6 +390,30 @@ impl Outbox {
         self.owed.fetch_add(1, Ordering::Relaxed);
         self.ungiven.fetch_add(1, Ordering::Relaxed);
         LateAnswer::new(Arc::clone(self), id)
+    }
+
+    /// Promises an answer to request `id` that waits for other sessions. It holds up nothing of this one: not its further
+    /// requests, which may be what ends the waiting, and not its end. How many there may be is bounded where they wait.
+    pub(super) fn promise_whenever(self: &Arc<Self>, id: u64) -> LateAnswer {
+        self.whenever.fetch_add(1, Ordering::Relaxed);
+        self.ungiven.fetch_add(1, Ordering::Relaxed);
+        LateAnswer::whenever(Arc::clone(self), id)
+    }
+
+    /// One of those comes now.
+    pub(super) fn owe_now(&self) {
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        self.whenever.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request of this session waits for other sessions.
+    pub(super) fn waits_whenever(&self) -> bool {
+        self.whenever.load(Ordering::Relaxed) > 0
+    }
+
+    /// Requests that are not answered yet, whatever they wait for.
+    pub(super) fn unanswered(&self) -> usize {
+        self.owed() + self.whenever.load(Ordering::Relaxed)
     }
 
     /// Whether so many late answers are owed that no further request may be begun.

@@ -64,6 +64,11 @@ impl Guest {
         self.peer.and_then(|peer| peer.pid)
     }
 
+    /// That process's command, as far as it can be read; else empty.
+    pub(super) fn command(&self) -> String {
+        self.pid().map(command).unwrap_or_default()
+    }
+
     /// The peer may come in, and is about to be told so: the session begins.
     fn begins(&self, agreed: Agreed) {
         let client = format_args!("{:032x}", agreed.client);
@@ -86,13 +91,13 @@ impl Guest {
     /// What there is to tell of it; nothing before the handshake is done.
     fn info(&self) -> Option<SessionInfo> {
         let Agreed { client, version } = *self.agreed.get()?;
-        let in_flight = self.outbox.owed() + self.in_commit.load(Ordering::Relaxed);
+        let in_flight = self.outbox.unanswered() + self.in_commit.load(Ordering::Relaxed);
         Some(SessionInfo {
             id: self.outbox.session,
             client,
             pid: self.pid(),
             uid: self.peer.and_then(|peer| peer.uid),
-            command: self.pid().map(command).unwrap_or_default(),
+            command: self.command(),
             version,
             since_unix_ms: self.since_unix_ms,
             requests: self.requests.load(Ordering::Relaxed),
@@ -169,6 +174,11 @@ impl Sessions {
     /// Where the answers of session `number` go.
     pub(super) fn find(&self, number: u64) -> Option<Arc<Outbox>> {
         self.open.get(&number).map(|guest| Arc::clone(&guest.outbox))
+    }
+
+    /// Who has session `number`.
+    pub(super) fn guest(&self, number: u64) -> Option<Arc<Guest>> {
+        self.open.get(&number).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Guest>> {

@@ -32,6 +32,7 @@ use crate::proto::{Kind, Place};
 use super::budget::Budget;
 use super::chores::Chores;
 use super::committer::{self, Committer};
+use super::coordination::Coordination;
 use super::crew::Crew;
 use super::deaths::Deaths;
 use super::flusher::Flusher;
@@ -105,6 +106,8 @@ pub struct Daemon {
     pub(super) sessions: Mutex<Sessions>,
     /// The processes that have connected.
     pub(super) deaths: Deaths,
+    /// Who holds what, and who waits for it.
+    pub(super) coordination: Coordination,
     /// Held by each connection of a user who may not come in.
     pub(super) strangers: Arc<()>,
     /// A session has ended, or no more are taken.
@@ -189,6 +192,7 @@ impl Daemon {
             waiting_requests: Budget::new(MAX_WAITING_BYTES),
             sessions: Mutex::new(Sessions::new()),
             deaths: Deaths::default(),
+            coordination: Coordination::default(),
             strangers: Arc::default(),
             session_ended: Condvar::new(),
             crew: Crew::default(),
@@ -342,6 +346,10 @@ impl Daemon {
     /// Threads that carry out what sessions do not wait for themselves.
     pub(super) fn helpers(&self) -> &Arc<Helpers> {
         &self.aside
+    }
+
+    pub(super) fn coordination(&self) -> &Coordination {
+        &self.coordination
     }
 
     pub(super) fn waiting_requests(&self) -> &Budget {

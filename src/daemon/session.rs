@@ -17,6 +17,8 @@ use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
 use super::again::{self, NUMBERS_COUNT_SINCE};
+use super::coordinate;
+use super::coordination::{Asking, Stay};
 use super::dispatch::{may_take_long, place_to_flush, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
 use super::inbox::Inbox;
@@ -61,6 +63,8 @@ pub(super) struct Session {
     pub(super) replies: Replies,
     tables: Tables,
     queue: WriteQueue,
+    /// What it holds is given back when it and its line are done.
+    stay: Arc<Stay>,
     /// Those that cannot be served where they are read; made when there is the first.
     line: Option<Arc<Line>>,
     /// When the bytes that are being served were read: where their deadlines begin.
@@ -127,6 +131,7 @@ impl Session {
             replies: Replies::default(),
             tables: Tables::new(Arc::clone(daemon.store())),
             queue: WriteQueue::default(),
+            stay: Stay::new(daemon, guest.outbox.session),
             line: None,
             read_at: Instant::now(),
             on_task,
@@ -227,8 +232,9 @@ impl Session {
                     fence: self.guest.fence.clone(),
                 };
                 let answer = self.outbox.promise(id);
-                let (daemon, outbox) = (&self.daemon, &self.outbox);
-                let line = self.line.get_or_insert_with(|| Line::new(Arc::clone(daemon), Arc::clone(outbox)));
+                let (daemon, outbox, stay) = (&self.daemon, &self.outbox, &self.stay);
+                let new = || Line::new(Arc::clone(daemon), Arc::clone(outbox), Arc::clone(stay));
+                let line = self.line.get_or_insert_with(new);
                 line.stand(request, answer, standing);
             }
         }
@@ -307,6 +313,10 @@ impl Session {
             }
             Verb::Hold => self.replies.refuse(id, hold_refused()),
             Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
+            verb if coordinate::is_ours(&verb) => {
+                let asking = Asking { outbox: &self.outbox, id, since, deadline };
+                coordinate::serve(&self.daemon, &asking, verb, &mut self.replies);
+            }
             _ => read(&self.daemon, &mut self.tables, id, &verb, &mut self.replies),
         }
         Served::Here
@@ -402,7 +412,8 @@ impl Session {
             self.queue.requests.remove(at);
             return self.replies.refuse(id, Fault::Cancelled);
         }
-        if !self.line.as_ref().is_some_and(|line| line.cancel(id)) && self.outbox.cancel(id) {
+        let is_done = self.line.as_ref().is_some_and(|line| line.cancel(id));
+        if !is_done && !self.daemon.cancel_wait(&self.outbox, id) && self.outbox.cancel(id) {
             self.daemon.flusher().look_again();
         }
     }

@@ -113,9 +113,15 @@ impl Store {
         }
     }
 
+    /// A number of the store's order for something that is not stored at all: above those of all earlier writes, and never
+    /// given again, after a crash neither. None when there are no more: the journal takes no records.
+    pub fn take_seq(&self) -> Option<Seq> {
+        self.numbers.take_below_ceiling()
+    }
+
     fn take_volatile_seq(&self) -> Result<Seq, Error> {
         let reason = || "the journal takes no records, so no more sequence numbers can be given out".to_owned();
-        self.numbers.take_below_ceiling().ok_or_else(|| Error::Unavailable { reason: reason() })
+        self.take_seq().ok_or_else(|| Error::Unavailable { reason: reason() })
     }
 
     /// Drops a volatile namespace; its name is free again.

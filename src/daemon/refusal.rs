@@ -1,0 +1,122 @@
+//! What is said of coordination: what may be asked for at all, and why something is not granted, in the words of the wire.
+
+use crate::coord::{Refusal, Step};
+use crate::proto::limits::{MAX_LOCK_HOLDS, MAX_LOCK_KEYS, MAX_NAME_BYTES};
+use crate::proto::names::shown;
+use crate::proto::{CycleStep, Fault, LockWish};
+
+use super::Daemon;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Keys.
+    Lock,
+}
+
+impl Asked {
+    /// What it waits for, for one whose time is over.
+    pub(super) fn waited_for(self) -> &'static str {
+        match self {
+            Self::Lock => "the keys, which others hold or were first to ask for",
+        }
+    }
+
+    /// Several of what it asks for.
+    fn things(self) -> &'static str {
+        match self {
+            Self::Lock => "locks",
+        }
+    }
+
+    fn one(self, name: &str) -> String {
+        match self {
+            Self::Lock => format!("lock {:?}", shown(name)),
+        }
+    }
+
+    fn held(self, token: u64) -> String {
+        match self {
+            Self::Lock => format!("the lock of token {token}"),
+        }
+    }
+}
+
+/// Whether a lock of this kind can be asked for.
+pub(super) fn check_wish(wish: &LockWish<'_>) -> Result<(), Fault> {
+    if wish.keys.is_empty() {
+        let rule = format!("name 1 to {MAX_LOCK_KEYS} keys");
+        return Err(Fault::Invalid { what: "a lock of no keys".to_owned(), rule });
+    }
+    check_most("keys of one lock", wish.keys.len(), MAX_LOCK_KEYS)?;
+    check_most("tokens that a request for a lock names", wish.holds.len(), MAX_LOCK_HOLDS)?;
+    wish.keys.iter().try_for_each(|key| check_name("a lock's key", key))
+}
+
+fn check_most(what: &str, got: usize, limit: usize) -> Result<(), Fault> {
+    if got <= limit {
+        return Ok(());
+    }
+    Err(Fault::TooLarge { what: what.to_owned(), got: got as u64, limit: limit as u64 })
+}
+
+/// Whether something can have this name.
+pub(super) fn check_name(of: &str, name: &str) -> Result<(), Fault> {
+    if name.is_empty() {
+        let rule = format!("a name has 1 to {MAX_NAME_BYTES} bytes");
+        return Err(Fault::Invalid { what: format!("the empty text as {of}"), rule });
+    }
+    check_most(&format!("bytes in {of}"), name.len(), MAX_NAME_BYTES)
+}
+
+/// A refusal in the words of the wire.
+pub(super) fn fault(daemon: &Daemon, asked: Asked, refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::WouldWait { name, session } => {
+            Fault::WouldWait { what: asked.one(&name), held_by: daemon.name_of_session(session) }
+        }
+        Refusal::AlreadyHeld { key, token } => Fault::AlreadyHeld { key: shown(&key), token },
+        Refusal::Deadlock(cycle) => {
+            Fault::Deadlock { cycle: cycle.iter().map(|step| cycle_step(daemon, step)).collect() }
+        }
+        Refusal::NotHeld { token } => Fault::NotHeld { what: asked.held(token) },
+        Refusal::LimitMismatch { group, limit, asked } => Fault::LimitMismatch { group: shown(&group), limit, asked },
+        Refusal::MoreThanLimit { limit } => {
+            Fault::Invalid { what: "to take more slots than the group has".to_owned(), rule: format!("it has {limit}") }
+        }
+        Refusal::TooMany { got, limit } => {
+            Fault::TooLarge { what: format!("{} that one session has or waits for", asked.things()), got, limit }
+        }
+        Refusal::TooLarge { all, got, limit } => {
+            let whose = if all { "all sessions together have or wait" } else { "one session has or waits" };
+            Fault::TooLarge { what: format!("bytes in the names of {} that {whose} for", asked.things()), got, limit }
+        }
+        Refusal::NoToken => {
+            let reason = "the journal takes no records, so no more sequence numbers can be given out";
+            Fault::Unavailable { reason: reason.to_owned() }
+        }
+    }
+}
+
+fn cycle_step(daemon: &Daemon, step: &Step) -> CycleStep {
+    let Step { session, owner, holds, ref waits_for } = *step;
+    CycleStep {
+        session,
+        pid: daemon.guest_of(session).and_then(|guest| guest.pid()),
+        owner,
+        waits_for: shown(waits_for),
+        holds,
+    }
+}
+
+impl Daemon {
+    /// A session as people are told of it.
+    fn name_of_session(&self, session: u64) -> String {
+        let Some(guest) = self.guest_of(session) else { return format!("session {session}") };
+        match (guest.command(), guest.pid()) {
+            (_, None) => format!("session {session}"),
+            (command, Some(pid)) if command.is_empty() => format!("session {session} (process {pid})"),
+            (command, Some(pid)) => format!("session {session} ({command}, process {pid})"),
+        }
+    }
+}
