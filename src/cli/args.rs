@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    append, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, merge,
+    append, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, lock, merge,
     numbers, put, repair, scan, serve, sessions, status,
 };
 use crate::proto::Durability;
@@ -150,6 +150,21 @@ pub(super) enum Command {
     /// List who is connected, or end a session.
     #[command(after_help = examples::SESSIONS)]
     Sessions(sessions::SessionsArgs),
+    /// List who holds locks, and who waits for them.
+    #[command(after_help = examples::LOCKS)]
+    Locks,
+    /// List the update flags of all sessions.
+    #[command(after_help = examples::FLAGS)]
+    Flags,
+    /// List the groups of slots, who has some, and who waits.
+    #[command(after_help = examples::SLOTS)]
+    Slots,
+    /// Run a command under a lock, which lives as long as it does.
+    ///
+    /// Exit codes: those of the command; before it runs 124 timed out, 125 refused or no daemon, 126 it cannot be run, 127
+    /// there is no such command.
+    #[command(after_help = examples::LOCK)]
+    Lock(lock::LockArgs),
     /// Put every acknowledged write on the platter.
     #[command(after_help = examples::COMMIT)]
     Commit,

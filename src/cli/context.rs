@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// With the time that the environment gives every request, if it gives one.
-    fn in_time(options: ConnectOptions) -> Result<ConnectOptions, Failure> {
+    pub(super) fn in_time(options: ConnectOptions) -> Result<ConnectOptions, Failure> {
         let Some(told) = std::env::var_os(TIMEOUT) else { return Ok(options) };
         let time = told.to_str().ok_or_else(|| "it is no text".to_owned()).and_then(human::parse_span);
         let time =

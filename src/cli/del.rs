@@ -9,6 +9,7 @@ use super::failure::{Exit, Failure};
 use super::human::counted;
 use super::numbers;
 use super::output::print_json;
+use crate::client::blocking::Batch;
 use crate::proto::Seq;
 use crate::proto::limits::MAX_OPERATIONS;
 
@@ -20,18 +21,23 @@ pub(super) struct DelArgs {
     /// The keys; up to 10,000 are deleted together under one Seq.
     #[arg(value_name = "KEY", required = true, value_parser = numbers::unmarked)]
     keys: Vec<String>,
+    /// Only while the lock with this fencing token is held, by whomever.
+    #[arg(long, value_name = "TOKEN")]
+    if_token: Option<u64>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &DelArgs, context: &Context) -> Result<(), Failure> {
-    let (_client, namespace) = context.namespace(&args.namespace)?;
+    let (client, namespace) = context.namespace(&args.namespace)?;
     // A key named twice is one record.
     let mut keys: Vec<&String> = args.keys.iter().collect();
     keys.sort_unstable();
     keys.dedup();
     let (mut found, mut seq) = (0, Seq::ZERO);
     for (piece, keys) in keys.chunks(MAX_OPERATIONS).enumerate() {
-        let written = namespace.delete_many(keys).map_err(|error| {
+        let batch = keys.iter().try_fold(Batch::new(), |batch, key| batch.delete(&namespace, key))?;
+        let batch = args.if_token.into_iter().fold(batch, Batch::if_token);
+        let written = client.write(&batch).map_err(|error| {
             let deleted = counted(found, "record", "records");
             let before =
                 format!("; {deleted} of the {} keys before had been deleted, which stays", piece * MAX_OPERATIONS);

@@ -36,6 +36,13 @@ pub(super) const DROP: &str = "Examples:
 pub(super) const NAMESPACES: &str = "Examples:\n  commonhold namespaces\n  commonhold --workspace tenant_a namespaces";
 pub(super) const WORKSPACES: &str = "Example:\n  commonhold workspaces";
 pub(super) const SESSIONS: &str = "Examples:\n  commonhold sessions\n  commonhold sessions end 7";
+pub(super) const LOCKS: &str = "Examples:\n  commonhold locks\n  commonhold --json locks";
+pub(super) const FLAGS: &str = "Example:\n  commonhold flags";
+pub(super) const SLOTS: &str = "Example:\n  commonhold slots";
+pub(super) const LOCK: &str = "Examples:
+  commonhold lock nightly -- ./rebuild_index.sh
+  commonhold lock graph chunks --timeout 10s -- python3 merge.py
+  commonhold lock index --shared -- sh -c 'commonhold put state last 1 --if-token $COMMONHOLD_TOKEN'";
 pub(super) const COMMIT: &str = "Example:\n  commonhold commit";
 pub(super) const FLUSH: &str = "Examples:\n  commonhold flush\n  commonhold flush text_chunks --no-wait";
 pub(super) const IMPORT: &str = "Examples:

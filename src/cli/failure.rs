@@ -32,6 +32,14 @@ pub(super) enum Exit {
     Unavailable = 7,
     /// The deadline passed.
     TimedOut = 8,
+    /// `lock`: it was not free in time.
+    LockTimedOut = 124,
+    /// `lock`: anything else that kept the command from being begun.
+    LockRefused = 125,
+    /// `lock`: the command cannot be run.
+    CommandNotRun = 126,
+    /// `lock`: there is no such command.
+    CommandNotFound = 127,
 }
 
 impl Exit {
@@ -47,6 +55,10 @@ impl Exit {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Unavailable => "unavailable",
             Self::TimedOut => "timed_out",
+            Self::LockTimedOut => "lock_timed_out",
+            Self::LockRefused => "lock_refused",
+            Self::CommandNotRun => "command_not_run",
+            Self::CommandNotFound => "command_not_found",
         }
     }
 }

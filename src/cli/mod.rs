@@ -21,6 +21,7 @@ mod excerpt;
 mod export;
 mod failure;
 mod first_object;
+mod flags;
 mod flush;
 mod get;
 mod human;
@@ -28,11 +29,13 @@ mod import;
 mod increment;
 mod keys;
 mod left_alone;
+mod lock;
 mod merge;
 mod namespaces;
 mod numbers;
 mod offline;
 mod output;
+mod parties;
 mod put;
 mod records;
 mod repair;
@@ -135,6 +138,10 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Namespaces => namespaces::run(context),
         Command::Workspaces => workspaces::run(context),
         Command::Sessions(args) => sessions::run(&args, context),
+        Command::Locks => parties::locks(context),
+        Command::Flags => flags::run(context),
+        Command::Slots => parties::slots(context),
+        Command::Lock(args) => lock::run(&args, context),
         Command::Commit => commit::run(context),
         Command::Flush(args) => flush::run(&args, context),
         Command::Import(args) => import::run(&args, context),

@@ -38,7 +38,7 @@ pub(super) struct WriteArgs {
     /// Only if this Seq wrote the record that is there.
     #[arg(long, value_name = "SEQ")]
     pub(super) if_seq: Option<u64>,
-    /// Only if the grant with this fencing token is live. There are no locks yet, so it refuses.
+    /// Only while the lock with this fencing token is held, by whomever; `lock` gives it to its command as `COMMONHOLD_TOKEN`.
     #[arg(long, value_name = "TOKEN")]
     if_token: Option<u64>,
     /// How durable the write must be before it is answered; less than the store has gives what the store has.

@@ -8,6 +8,7 @@ use commonhold_proto::{Condition, Durability, Number, Op, Verb};
 use serde::Serialize;
 
 use super::error::Error;
+use super::grants::Grant;
 use super::target::Target;
 use super::values::to_text;
 use super::verbs::{self, check_value};
@@ -346,6 +347,23 @@ impl Batch {
     pub fn if_token(mut self, token: u64) -> Self {
         self.if_token = Some(token);
         self
+    }
+
+    /// Only while this lock is held: [`if_token`](Self::if_token) with its token. If the lock was lost, nothing of the batch
+    /// is done, and the daemon answers [`Fault::TokenNotLive`](commonhold_proto::Fault::TokenNotLive).
+    ///
+    /// ```no_run
+    /// # use commonhold::blocking::{Batch, Client};
+    /// # let client = Client::connect("rag_storage")?;
+    /// # let docs = client.namespace("full_docs")?;
+    /// let guard = client.lock(["doc-1"]).acquire()?;
+    /// client.write(&Batch::new().put(&docs, "doc-1", "…")?.fenced_by(&guard))?;
+    /// # Ok::<(), commonhold::blocking::Error>(())
+    /// ```
+    #[must_use]
+    pub fn fenced_by(self, lock: &impl AsRef<Grant>) -> Self {
+        let token = lock.as_ref().token();
+        self.if_token(token)
     }
 
     fn keep(&mut self, text: &str) -> Range<usize> {

@@ -19,6 +19,9 @@ use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, PROTOCOL_VERSIO
 use super::error::Error;
 use super::inbox::{Body, Inbox};
 use super::repeat::{self, NUMBERS_COUNT_SINCE};
+use holds::{Holds, Tie};
+
+mod holds;
 
 /// Buffers of sent requests that are kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
@@ -34,9 +37,15 @@ const MAX_UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
 pub(super) struct Reply {
     parts: Vec<Body>,
     last: Body,
+    connection: u64,
 }
 
 impl Reply {
+    /// The number of the connection that it came on: what it grants ends with that.
+    pub(super) fn connection(&self) -> u64 {
+        self.connection
+    }
+
     /// The bodies in the order in which they came; the last one is the one that may be a fault.
     pub(super) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().chain([&self.last]).map(Body::bytes)
@@ -94,8 +103,9 @@ struct InFlight {
     first: Option<Earlier>,
     /// Whether its frame says that it was sent before.
     again: bool,
-    /// Nobody waits for it; it is here until the rest of its frame is sent.
+    /// Nobody waits for it; it is here until the rest of its frame is sent, or until what it may be granted is known.
     forgotten: bool,
+    tie: Tie,
     parts: Vec<Body>,
     outcome: Option<Result<Reply, Error>>,
 }
@@ -103,7 +113,8 @@ struct InFlight {
 impl InFlight {
     fn new(frame: Vec<u8>, repeatable: bool, number: Option<u64>) -> Self {
         let (parts, outcome) = (Vec::new(), None);
-        Self { frame, sent: 0, repeatable, number, first: None, again: false, forgotten: false, parts, outcome }
+        let (first, again, forgotten, tie) = (None, false, false, Tie::None);
+        Self { frame, sent: 0, repeatable, number, first, again, forgotten, tie, parts, outcome }
     }
 
     fn is_sent(&self) -> bool {
@@ -133,6 +144,7 @@ pub(super) struct Core {
     /// Requests of which bytes are missing, in the order in which they began. Only the first may be partly sent.
     unsent: VecDeque<u64>,
     inbox: Inbox,
+    holds: Holds,
     spare: Vec<Vec<u8>>,
     /// Of the last connection that was made.
     version: u16,
@@ -156,6 +168,7 @@ impl Core {
             requests: HashMap::new(),
             unsent: VecDeque::new(),
             inbox: Inbox::default(),
+            holds: Holds::new(),
             spare: Vec::new(),
             version: PROTOCOL_VERSION,
             boot: 0,
@@ -175,6 +188,8 @@ impl Core {
                 Err(error) => self.end(id, error, &mut settled),
             }
         }
+        self.end_restarts(None, &mut settled);
+        self.holds_connected();
     }
 
     /// Makes the frame of an unsent request one that this daemon understands.
@@ -216,9 +231,10 @@ impl Core {
     /// Encodes a request and queues it behind those that are not sent yet; a write is given its client and number here,
     /// so that numbers rise in the order of sending.
     pub(super) fn begin(&mut self, deadline_ms: u32, mut verb: Verb<'_>) -> Result<u64, Error> {
-        // A drop would take what others have stored since, and a session's number may be another's after a restart.
+        // A drop would take what others have stored since.
         let changes = matches!(verb, Verb::Write(_) | Verb::Drop { .. });
-        let repeatable = !changes && !matches!(verb, Verb::Stop | Verb::EndSession { .. });
+        let (tie, harmless) = Tie::of(&verb);
+        let repeatable = !changes && harmless;
         let number = changes.then_some(self.last_number + 1);
         if let Some(number) = number {
             let settled = self.open_numbers.front().copied().unwrap_or(number);
@@ -244,7 +260,7 @@ impl Core {
             self.last_number = number;
             self.open_numbers.push_back(number);
         }
-        self.enqueue(id, InFlight::new(frame, repeatable, number));
+        self.enqueue(id, InFlight { tie, ..InFlight::new(frame, repeatable, number) });
         Ok(id)
     }
 
@@ -280,7 +296,7 @@ impl Core {
         }
         self.unsent.pop_front();
         self.unanswered_bytes += request.kept();
-        if request.forgotten {
+        if request.forgotten && request.tie != Tie::Grants {
             self.remove(id);
         } else if !request.repeatable && request.number.is_none() {
             let frame = std::mem::take(&mut request.frame);
@@ -309,6 +325,9 @@ impl Core {
         while let Some(frame) = self.inbox.next(&mut bytes).map_err(|e| Broken::ForGood(e.into()))? {
             match frame.kind {
                 FrameKind::Answer => {
+                    if self.take_unwanted(frame.id, frame.body.bytes()) {
+                        continue;
+                    }
                     if let Some(request) = self.expecting(frame.id)? {
                         let (number, again) = (request.number, request.again);
                         let unknown = match number.map(|_| codec::decode_answer(frame.body.bytes())) {
@@ -348,12 +367,15 @@ impl Core {
     }
 
     fn answered(&mut self, id: u64, answer: Result<Body, Error>) {
+        let connection = self.holds.connection();
         let Some(request) = self.requests.get_mut(&id) else { return };
         self.unanswered_bytes -= request.kept();
         let parts = std::mem::take(&mut request.parts);
-        let (number, spare) = (request.number, std::mem::take(&mut request.frame));
+        // What was granted may have to be given back yet, for which it must be known what was asked.
+        let is_done = request.tie != Tie::Grants;
+        let (number, spare) = (request.number, if is_done { std::mem::take(&mut request.frame) } else { Vec::new() });
         request.sent = 0;
-        request.outcome = Some(answer.map(|last| Reply { parts, last }));
+        request.outcome = Some(answer.map(|last| Reply { parts, last, connection }));
         self.settle_number(number);
         self.recycle(spare);
     }
@@ -383,6 +405,9 @@ impl Core {
     /// Gives up a request: its answer, should it come, is dropped. A request that was sent is also cancelled if
     /// `cancel`, which spares the daemon one that it has not begun.
     pub(super) fn give_up(&mut self, id: u64, cancel: bool) -> GivenUp {
+        if let Some(how) = self.give_up_tied(id) {
+            return how;
+        }
         let Some(request) = self.requests.get_mut(&id) else { return GivenUp::Read };
         let repeatable = request.repeatable;
         if request.outcome.is_none() && !request.is_sent() {
@@ -398,21 +423,17 @@ impl Core {
             self.remove(id);
             return how;
         }
-        let answered = request.outcome.is_some();
-        self.remove(id);
-        if cancel && !answered {
-            let mut frame = self.spare.pop().unwrap_or_default();
-            codec::encode_cancel(&mut frame, id);
-            self.last_id += 1;
-            let own_id = self.last_id;
-            self.enqueue(own_id, InFlight { forgotten: true, ..InFlight::new(frame, false, None) });
+        if cancel {
+            self.cancel(id);
         }
+        self.remove(id);
         if repeatable { GivenUp::Read } else { GivenUp::Unknown }
     }
 
     /// The connection is gone: what may be repeated is queued again, the rest settles as unknown. `settled` is told
     /// each request that this settled.
     pub(super) fn connection_lost(&mut self, why: &str, mut settled: impl FnMut(u64)) {
+        self.holds.lose();
         self.inbox.clear();
         self.unsent.clear();
         self.unanswered_bytes = 0;
@@ -424,6 +445,15 @@ impl Core {
             request.parts.clear();
             if request.forgotten {
                 gone.push(id);
+            } else if matches!(request.tie, Tie::Restart(_)) {
+                // It was never sent, and never will be.
+            } else if request.tie == Tie::Bound && request.outcome.is_none() {
+                let ended =
+                    if request.first.is_some() { Error::unknown(why) } else { holds::lapsed_in(&request.frame) };
+                request.frame.clear();
+                request.sent = 0;
+                request.outcome = Some(Err(ended));
+                settled(id);
             } else if request.outcome.is_none()
                 && (request.repeatable
                     || (request.number.is_some() && counts)
@@ -458,6 +488,7 @@ impl Core {
             let error = if may_be_done { unknown() } else { error.clone() };
             self.end(id, error, &mut settled);
         }
+        self.end_restarts(Some(error), &mut settled);
     }
 
     fn remove(&mut self, id: u64) {

@@ -4,6 +4,9 @@ use commonhold_proto::{Answer, Condition, Kind, Op, Space, Write, codec, frame};
 
 use super::*;
 
+#[path = "core/holds_tests.rs"]
+mod holds;
+
 const SPACE: Space<'static> = Space { kind: Kind::Persistent, workspace: "", namespace: "n" };
 
 fn get(key: &'static str) -> Verb<'static> {

@@ -3,7 +3,7 @@
 use commonhold_proto::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, frame};
 
 /// The body of one frame.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Body {
     bytes: Vec<u8>,
     start: usize,

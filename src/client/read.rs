@@ -1,6 +1,8 @@
 //! From a reply's frames to what the caller asked for.
 
-use commonhold_proto::{Answer, NamespaceInfo, Seq, SessionInfo, WorkspaceInfo, codec};
+use commonhold_proto::{
+    Answer, Election, FlagInfo, LockInfo, NamespaceInfo, Seq, SessionInfo, SlotInfo, WorkspaceInfo, codec,
+};
 
 use super::core::Reply;
 use super::error::Error;
@@ -176,6 +178,73 @@ pub(super) fn sessions(reply: &Reply) -> Result<Vec<SessionInfo>, Error> {
     let mut all = Vec::new();
     each(reply, |answer| match answer {
         Answer::Sessions { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+/// Whether the session's flag is set, and the flag word.
+pub(super) fn flag(reply: &Reply) -> Result<(bool, u64), Error> {
+    one(reply, |answer| match answer {
+        Answer::Flag { set, word } => Some((set, word)),
+        _ => None,
+    })
+}
+
+/// The token of a lock.
+pub(super) fn locked(reply: &Reply) -> Result<u64, Error> {
+    one(reply, |answer| match answer {
+        Answer::Locked { token } => Some(token),
+        _ => None,
+    })
+}
+
+/// The number of a lease of slots.
+pub(super) fn acquired(reply: &Reply) -> Result<u64, Error> {
+    one(reply, |answer| match answer {
+        Answer::Acquired { lease } => Some(lease),
+        _ => None,
+    })
+}
+
+pub(super) fn elected(reply: &Reply) -> Result<Election, Error> {
+    one(reply, |answer| match answer {
+        Answer::Elected { state } => Some(state),
+        _ => None,
+    })
+}
+
+pub(super) fn locks(reply: &Reply) -> Result<Vec<LockInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Locks { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+pub(super) fn slots(reply: &Reply) -> Result<Vec<SlotInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Slots { list } => {
+            all.extend(list);
+            Some(())
+        }
+        _ => None,
+    })?;
+    Ok(all)
+}
+
+pub(super) fn flags(reply: &Reply) -> Result<Vec<FlagInfo>, Error> {
+    let mut all = Vec::new();
+    each(reply, |answer| match answer {
+        Answer::Flags { list } => {
             all.extend(list);
             Some(())
         }

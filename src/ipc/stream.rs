@@ -115,6 +115,15 @@ impl Stream {
         let _ = rustix::net::shutdown(self.raw.as_fd(), Shutdown::Write);
     }
 
+    /// Lets whatever program this process becomes have the connection, under the descriptor's number.
+    ///
+    /// # Errors
+    /// What the operating system answers.
+    pub fn outlive_exec(&self) -> io::Result<()> {
+        let flags = rustix::io::fcntl_getfd(self.raw.as_fd())?;
+        Ok(rustix::io::fcntl_setfd(self.raw.as_fd(), flags - rustix::io::FdFlags::CLOEXEC)?)
+    }
+
     /// Reads what is there without waiting; [`io::ErrorKind::WouldBlock`] if nothing is, 0 at the end.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ impl Client {
         self.inherited.of_this_process()
     }
 
-    async fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
+    pub(super) async fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
         let session = self.session();
         session.begin(verb, session.options().timeout)?.await
     }

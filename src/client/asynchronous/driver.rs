@@ -190,11 +190,11 @@ impl Wire {
         if state.closed {
             return Step::End;
         }
-        let unsent = state.core.has_unsent();
+        let (unsent, wanted) = (state.core.has_unsent(), state.core.wants_connection());
         match &mut state.line {
             Line::Up(stream) => Step::Serve { stream: Arc::clone(stream), unsent },
             Line::Ending(stream) => Step::Serve { stream: Arc::clone(stream), unsent: false },
-            Line::Down(give_up) if unsent => {
+            Line::Down(give_up) if unsent || wanted => {
                 let give_up = give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
                 Step::Reconnect { give_up: *give_up }
             }

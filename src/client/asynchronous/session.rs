@@ -18,6 +18,7 @@ use std::time::Duration;
 use commonhold_proto::Verb;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Sleep;
 
@@ -30,12 +31,20 @@ use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
 use crate::ipc::{SocketName, Stream};
 
+mod holding;
+
+pub(super) use holding::Registered;
+
 /// What the clones of a client share. Dropping it ends the connection, and the driver.
 #[derive(Debug)]
 pub(super) struct Session {
     wire: Arc<Wire>,
     /// What a forked child of this process uses instead; see `blocking/session.rs`.
     in_child: OnceLock<Arc<Session>>,
+    /// How many connections were lost: the number of the one that there is.
+    lost: Arc<AtomicU64>,
+    /// The names that tasks elect for, one at a time each.
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Session {
@@ -60,6 +69,7 @@ impl Session {
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
         let core = Core::new(client);
+        let lost = core.connection_number();
         let state = State { core, line, drivers: Drivers::default(), closed: false, sleepers: HashMap::new() };
         let wire = Wire {
             options,
@@ -70,7 +80,7 @@ impl Session {
             boot: AtomicU64::new(boot),
             restarts: AtomicU64::new(0),
         };
-        Self { wire: Arc::new(wire), in_child: OnceLock::new() }
+        Self { wire: Arc::new(wire), in_child: OnceLock::new(), lost, turns: Mutex::default() }
     }
 
     /// The session that this process may use: this one, or after a fork one of the child's own.
@@ -79,6 +89,8 @@ impl Session {
         while !session.is_own() {
             session = session.in_child.get_or_init(|| {
                 let wire = &session.wire;
+                // What was granted on the parent's connection is the parent's.
+                session.lost.fetch_add(1, Ordering::AcqRel);
                 let (name, boot) = (Arc::clone(&wire.name), wire.boot.load(Ordering::Acquire));
                 Arc::new(Self::over(name, wire.options.clone(), random_client_id(), Line::Down(None), boot))
             });
@@ -100,6 +112,11 @@ impl Session {
 
     pub(super) fn restarts(&self) -> u64 {
         self.wire.restarts.load(Ordering::Acquire)
+    }
+
+    /// How many connections were lost.
+    pub(super) fn lost(&self) -> &Arc<AtomicU64> {
+        &self.lost
     }
 
     /// Queues a request behind those before it, and sends what there is room for.

@@ -84,7 +84,7 @@ impl Client {
         self.inherited.of_this_process()
     }
 
-    fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
+    pub(super) fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
         let session = self.session();
         session.call(verb, session.options().timeout)
     }

@@ -31,22 +31,33 @@
 
 mod bulk;
 mod client;
+mod coordination;
+mod elections;
+mod flags;
 mod get_all;
+mod held;
+mod locks;
 mod namespace;
 mod pending;
 mod scan;
 mod session;
+mod slots;
 
 pub use super::{
-    Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed,
+    Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed, Grant,
     OpenOptions, Page, Target, Value, Written,
 };
 pub use bulk::BulkWriter;
 pub use client::{Client, Workspace};
 pub use commonhold_proto::{
-    Condition, Durability, Fault, Kind, NamespaceInfo, Number, Place, Seq, SessionInfo, WorkspaceInfo,
+    Condition, Durability, Fault, FlagInfo, FlagOf, Kind, LockInfo, NamespaceInfo, Number, Party, Place, Seq,
+    SessionInfo, SlotInfo, WorkspaceInfo,
 };
+pub use elections::{Elected, ElectionGuard};
+pub use flags::UpdateFlag;
 pub use get_all::GetAll;
+pub use locks::{Lock, LockGuard};
 pub use namespace::Namespace;
 pub use pending::Pending;
 pub use scan::Scan;
+pub use slots::{SlotGuard, Slots};

@@ -36,6 +36,8 @@ use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
 use crate::ipc::{SocketName, Stream, Wanted};
 
+mod holding;
+
 /// Bytes read at once.
 const READ_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -68,6 +70,11 @@ pub(super) struct Session {
     beds: [Condvar; BEDS],
     boot: AtomicU64,
     restarts: AtomicU64,
+    /// How many connections were lost: the number of the one that there is.
+    lost: Arc<AtomicU64>,
+    /// The names that somebody in this process elects for, or has won.
+    electing: Mutex<BTreeSet<String>>,
+    elected: Condvar,
 }
 
 #[derive(Debug)]
@@ -108,8 +115,10 @@ impl Session {
     }
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
+        let core = Core::new(client);
+        let lost = core.connection_number();
         let state = State {
-            core: Core::new(client),
+            core,
             line,
             has_leader: false,
             has_pusher: false,
@@ -126,6 +135,9 @@ impl Session {
             beds: [const { Condvar::new() }; BEDS],
             boot: AtomicU64::new(boot),
             restarts: AtomicU64::new(0),
+            lost,
+            electing: Mutex::default(),
+            elected: Condvar::new(),
         }
     }
 
@@ -150,6 +162,8 @@ impl Session {
         if let Some(mut state) = self.state.try_lock() {
             state.line = Line::Down(None);
         }
+        // What was granted on the parent's connection is the parent's.
+        self.lost.fetch_add(1, Ordering::AcqRel);
         let boot = self.boot.load(Ordering::Acquire);
         Arc::new(Self::over(Arc::clone(&self.name), self.options.clone(), random_client_id(), Line::Down(None), boot))
     }
@@ -166,6 +180,11 @@ impl Session {
         self.restarts.load(Ordering::Acquire)
     }
 
+    /// How many connections were lost.
+    pub(super) fn lost(&self) -> &Arc<AtomicU64> {
+        &self.lost
+    }
+
     /// Sends a request and waits for its answer.
     pub(super) fn call(&self, verb: Verb<'_>, timeout: Option<Duration>) -> Result<Reply, Error> {
         let limits = Limits::starting_now(timeout);
@@ -179,8 +198,10 @@ impl Session {
         let limits = Limits::starting_now(timeout);
         let mut state = self.state.lock();
         let id = state.core.begin(deadline_ms(timeout), verb)?;
-        self.drive(&mut state, id, limits, Until::Sent)?;
-        Ok((id, limits))
+        if self.drive(&mut state, id, limits, Until::Sent) {
+            return Ok((id, limits));
+        }
+        Err(self.give_up(&mut state, id, limits))
     }
 
     /// Waits for the answer to a request that was begun.
@@ -209,12 +230,22 @@ impl Session {
     }
 
     fn finish(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Result<Reply, Error> {
-        self.drive(state, id, limits, Until::Settled)?;
-        state.core.take(id).expect("drive returns Ok only when the request is settled")
+        if !self.drive(state, id, limits, Until::Settled) {
+            return Err(self.give_up(state, id, limits));
+        }
+        state.core.take(id).expect("drive finds only what is settled")
     }
 
-    /// Does whatever is needed until the request is sent, or settled. An error means that it was given up.
-    fn drive(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits, until: Until) -> Result<(), Error> {
+    /// Gives up a request whose time is up. That it is cancelled is told the daemon at once, for nobody may call for long.
+    fn give_up(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Error {
+        let error = limits.given_up(state.core.give_up(id, true));
+        self.push(state);
+        self.wake_for_free_places(state);
+        error
+    }
+
+    /// Does whatever is needed until the request is sent, or settled; answers whether it came to that in time.
+    fn drive(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits, until: Until) -> bool {
         let driven = loop {
             self.push(state);
             let there = match until {
@@ -222,10 +253,10 @@ impl Session {
                 Until::Settled => state.core.is_settled(id),
             };
             if there {
-                break Ok(());
+                break true;
             }
             if limits.passed() {
-                break Err(limits.given_up(state.core.give_up(id, true)));
+                break false;
             }
             if !state.has_leader {
                 state.has_leader = true;
