@@ -150,7 +150,8 @@ fn the_sessions_of_the_reference_print_what_it_shows() {
 #[test]
 fn every_shell_session_of_a_document_is_typed_by_a_test_or_says_that_it_was_measured() {
     /// Those whose `console` blocks tests of this file and of `readme.rs` type.
-    const TYPED: [&str; 4] = ["README.md", "docs/cli.md", "docs/from-lightrag.md", "docs/testing.md"];
+    const TYPED: [&str; 5] =
+        ["README.md", "docs/cli.md", "docs/coordination.md", "docs/from-lightrag.md", "docs/testing.md"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).expect("lists").map(|entry| entry.expect("entry").path());
     let documents = docs.chain(["README.md", "CHANGELOG.md", "proto/PROTOCOL.md"].map(|name| root.join(name)));
@@ -202,4 +203,12 @@ fn a_store_is_looked_at_as_the_document_on_testing_shows() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let session = blocks(include_str!("../docs/testing.md"), "console").concat();
     Session::read(&session).prints_what_it_shows(folder.path());
+}
+
+#[test]
+fn the_session_of_the_guide_to_coordination_prints_what_it_shows() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let session = blocks(include_str!("../docs/coordination.md"), "console").concat();
+    Session::read(&session).prints_what_it_shows(store.dir());
 }

@@ -1,15 +1,16 @@
 //! The exit codes that a real daemon gives only in misfortune: a made-up daemon answers every request with one fault, or
-//! leaves, or speaks another version.
+//! leaves, or speaks another version. And those of `lock`, which are its command's.
 
 mod common;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Stdio};
 use std::thread;
 
-use common::{Ran, Store, command, ran};
+use common::{Ran, Store, command, ran, wait_for};
 use commonhold::proto::{Answer, Entry, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
 
 /// What the made-up daemon does with a request.
@@ -218,4 +219,84 @@ fn an_export_that_a_signal_ends_leaves_the_file_as_it_was_and_nothing_beside_it(
         assert_eq!(names(), before, "{signal:?}");
         assert_eq!(fs::read_to_string(&target).expect("there"), "old");
     }
+}
+
+/// Starts `lock` with these arguments, and does not wait for it.
+fn lock(store: &Store, arguments: &[&str]) -> Child {
+    let mut command = command(store.dir());
+    command.arg("lock").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary runs")
+}
+
+/// How many have the key, and how many wait for it.
+fn parties(store: &Store, key: &str) -> (usize, usize) {
+    let listed = store.ok(&["--json", "locks"]);
+    let locks = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let count = |lock: &serde_json::Value, who: &str| lock[who].as_array().expect("a list").len();
+    let found = locks.into_iter().find(|lock| lock["key"] == key);
+    found.map_or((0, 0), |lock| (count(&lock, "holders"), count(&lock, "waiters")))
+}
+
+fn until(store: &Store, key: &str, wanted: (usize, usize)) {
+    wait_for("the lock to be held and waited for", || (parties(store, key) == wanted).then_some(()));
+}
+
+#[test]
+fn lock_ends_as_its_command_does_and_before_that_with_codes_of_its_own() {
+    let store = Store::new();
+    store.run(&["lock", "a", "--", "true"]).refused(125, &["no daemon serves", "true was not run"]);
+    let _daemon = store.serve();
+    for code in [0, 1, 8, 124, 255] {
+        let script = format!("test -n \"$COMMONHOLD_TOKEN\" && exit {code}");
+        assert_eq!(store.run(&["lock", "a", "--", "sh", "-c", &script]).code, code);
+    }
+    assert_eq!(store.run_with(&["lock", "a", "b", "--", "cat"], b"as it is").stdout, "as it is");
+    assert_eq!(store.run(&["lock", "a", "--", "sh", "-c", "kill -9 $$"]).code, -1);
+    store.run(&["lock", "a", "--", "./no-such-program"]).refused(127, &["cannot be run", "the lock was given back"]);
+    let plain = store.beside("plain");
+    fs::write(&plain, "text").expect("written");
+    let plain = plain.to_str().expect("UTF-8");
+    store.run(&["lock", "a", "--", plain]).refused(126, &["cannot be run", "the lock was given back"]);
+    store.run(&["lock", "", "--", "true"]).refused(125, &["true was not run"]);
+    store.run(&["lock", "a", "true"]).refused(2, &["COMMAND"]);
+    assert_eq!(parties(&store, "a"), (0, 0));
+}
+
+#[test]
+fn lock_lives_as_long_as_its_command_whatever_ends_it_and_whoever_inherits_the_connection() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    // The command goes on in the background with all that it has inherited; the lock ends with the command.
+    let mut holder = lock(&store, &["a", "--", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!; read line; exit 3"]);
+    let mut left = String::new();
+    BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut left).expect("a number");
+    until(&store, "a", (1, 0));
+    store.run(&["lock", "a", "--timeout", "0s", "--", "true"]).refused(124, &["true was not run"]);
+    store.run(&["lock", "a", "--timeout", "50ms", "--", "true"]).refused(124, &["true was not run"]);
+    store.run(&["--json", "lock", "a", "--timeout", "0s", "--", "true"]).refused(124, &["lock_timed_out"]);
+    // Who waits and is told to end is not waited for.
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+        let mut waiter = lock(&store, &["a", "--", "true"]);
+        until(&store, "a", (1, 1));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(waiter.id()).expect("small")).expect("not zero");
+        rustix::process::kill_process(pid, signal).expect("it lives");
+        assert_eq!(waiter.wait().expect("it ends").code(), None);
+        until(&store, "a", (1, 0));
+    }
+    let listed = store.ok(&["locks"]);
+    assert!(listed.contains("has it") && listed.contains(&holder.id().to_string()), "{listed}");
+    let mut heir = lock(&store, &["a", "--", "true"]);
+    until(&store, "a", (1, 1));
+    drop(holder.stdin.take());
+    assert_eq!(holder.wait().expect("it ends").code(), Some(3));
+    assert_eq!(heir.wait().expect("it ends").code(), Some(0));
+    let left = rustix::process::Pid::from_raw(left.trim().parse().expect("a number")).expect("not zero");
+    rustix::process::kill_process(left, rustix::process::Signal::KILL).expect("it was still there");
+    // Killed outright.
+    let mut holder = lock(&store, &["a", "--shared", "--", "sleep", "60"]);
+    until(&store, "a", (1, 0));
+    assert_eq!(store.run(&["lock", "a", "--shared", "--timeout", "10s", "--", "true"]).code, 0);
+    holder.kill().expect("it lives");
+    assert_eq!(store.run(&["lock", "a", "--timeout", "10s", "--", "true"]).code, 0);
+    holder.wait().expect("it has ended");
 }

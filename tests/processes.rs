@@ -33,7 +33,17 @@ fn main() {
     {
         return open_starved(Path::new(dir));
     }
-    let tests: [(&str, fn()); 6] = [
+    if let [word, dir, key] = &arguments[..]
+        && word == "--as-holder"
+    {
+        return hold(Path::new(dir), key);
+    }
+    let tests: [(&str, fn()); 8] = [
+        ("guards_dropped_in_a_forked_child_release_nothing", guards_dropped_in_a_forked_child_release_nothing),
+        (
+            "a_killed_holder_frees_its_lock_and_a_killed_waiter_its_place",
+            a_killed_holder_frees_its_lock_and_a_killed_waiter_its_place,
+        ),
         ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
         ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
         (
@@ -198,6 +208,85 @@ fn a_child_that_ends_a_runtime_leaves_the_parents_async_client_alone() {
     }
     assert_eq!(client.expect("the child dropped its own copy").restarts(), 0);
     drop(first);
+}
+
+fn guards_dropped_in_a_forked_child_release_nothing() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let (client, other) = (store.client().expect("a client"), store.client().expect("a client"));
+    let mut guards =
+        Some((client.lock(["a"]).acquire().expect("it is free"), client.lock(["b"]).acquire().expect("it is free")));
+    let child = in_child(|| {
+        let (dropped, released) = guards.take().expect("the child's own copies");
+        drop(dropped);
+        assert!(matches!(released.release(), Err(Error::Forked)));
+        // The child is a session of its own.
+        assert!(client.lock(["a"]).try_acquire().expect("an answer").is_none(), "the parent has it");
+        client.lock(["c"]).acquire().expect("it is free").release().expect("it was held");
+        drop(client.clone());
+    });
+    join(child);
+    let guards = guards.expect("the child took its own copies");
+    assert!(guards.0.is_held() && guards.1.is_held());
+    assert!(other.lock(["a"]).try_acquire().expect("an answer").is_none());
+    guards.0.release().expect("it is held");
+    guards.1.release().expect("it is held");
+    other.lock(["a", "b"]).acquire().expect("they are free").release().expect("they were held");
+}
+
+/// A process that locks a key, says so, and waits for its end. A child that it has forked goes on, with its socket.
+fn hold(dir: &Path, key: &str) {
+    let client = Client::connect(dir).expect("a daemon");
+    let guard = client.lock([key]).acquire().expect("a lock");
+    let child = in_child(|| thread::sleep(PATIENCE));
+    println!("{} {child}", guard.token());
+    thread::sleep(PATIENCE);
+}
+
+fn a_killed_holder_frees_its_lock_and_a_killed_waiter_its_place() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let client = store.client().expect("a client");
+    let own = std::env::current_exe().expect("this program");
+    let start = || {
+        let mut command = Command::new(&own);
+        command.arg("--as-holder").arg(store.dir()).arg("k").stdout(Stdio::piped());
+        command.spawn().expect("a holder")
+    };
+    let waiters = |count: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        while client.locks().expect("a list").first().map_or(0, |lock| lock.waiters.len()) != count {
+            assert!(Instant::now() < deadline, "{count} never wait: {:?}", client.locks());
+            thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let said = |holder: &mut Child| {
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+        let (token, child) = line.trim().split_once(' ').expect("two numbers");
+        (token.parse::<u64>().expect("a token"), child.parse::<i32>().expect("a number"))
+    };
+    let mut holder = start();
+    let (mut last, mut child) = said(&mut holder);
+    for _ in 0..5 {
+        let mut dies_waiting = start();
+        waiters(1);
+        let mut heir = start();
+        waiters(2);
+        dies_waiting.kill().and_then(|()| dies_waiting.wait()).expect("it dies");
+        waiters(1);
+        // Its child goes on, and has the socket.
+        holder.kill().and_then(|()| holder.wait()).expect("it dies");
+        let began = Instant::now();
+        let (token, next_child) = said(&mut heir);
+        assert!(began.elapsed() < PATIENCE / 2, "it had to wait for the child");
+        assert!(token > last);
+        let pid = rustix::process::Pid::from_raw(child).expect("a child has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the child lives");
+        (holder, last, child) = (heir, token, next_child);
+    }
+    holder.kill().and_then(|()| holder.wait()).expect("it dies");
+    let pid = rustix::process::Pid::from_raw(child).expect("a child has a number");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the child lives");
+    client.lock(["k"]).acquire().expect("it is free").release().expect("it was held");
 }
 
 /// The bytes of address space that this process has.

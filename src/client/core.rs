@@ -329,7 +329,11 @@ impl Core {
                         continue;
                     }
                     if let Some(request) = self.expecting(frame.id)? {
-                        let (number, again) = (request.number, request.again);
+                        let (number, again, tie) = (request.number, request.again, request.tie);
+                        if tie == Tie::Grants && is_stopping(frame.body.bytes()) {
+                            // It waits on, and asks the next daemon when this one has closed the connection.
+                            continue;
+                        }
                         let unknown = match number.map(|_| codec::decode_answer(frame.body.bytes())) {
                             Some(Ok(Answer::Written { seq, .. } | Answer::Dropped { seq, .. })) => {
                                 self.greatest = self.greatest.max(seq);
@@ -511,6 +515,10 @@ impl Core {
             self.spare.push(frame);
         }
     }
+}
+
+fn is_stopping(answer: &[u8]) -> bool {
+    matches!(codec::decode_answer(answer), Ok(Answer::Fault(Fault::Stopping)))
 }
 
 /// A daemon that stops may be followed by another one; what else it closes a connection for would happen again.

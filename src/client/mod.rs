@@ -32,6 +32,11 @@ mod target;
 mod values;
 mod verbs;
 
+/// The examples of the guide, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coordination.md")]
+mod guide {}
+
 pub use batch::Batch;
 pub use bulk::{BulkOptions, BulkProgress};
 pub use error::Error;

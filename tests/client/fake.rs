@@ -72,6 +72,8 @@ pub(crate) struct Asked {
     pub(crate) first_boot: Option<u64>,
     /// The bytes of the body.
     pub(crate) bytes: usize,
+    /// What is asked, as Rust shows it.
+    pub(crate) verb: String,
 }
 
 impl Connection {
@@ -148,5 +150,6 @@ fn asked(id: u64, body: &[u8]) -> Asked {
         Verb::WriteAgain { earlier, .. } => Some(earlier.boot),
         _ => None,
     };
-    Asked { id, key: key.to_owned(), deadline_ms: request.deadline_ms, write, first_boot, bytes: body.len() }
+    let (key, verb) = (key.to_owned(), format!("{:?}", request.verb));
+    Asked { id, key, deadline_ms: request.deadline_ms, write, first_boot, bytes: body.len(), verb }
 }

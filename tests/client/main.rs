@@ -3,6 +3,8 @@
 
 mod driver;
 mod fake;
+mod grants;
+mod holds;
 mod lost;
 mod many;
 mod once;

@@ -117,6 +117,18 @@ fn a_wait_is_sent_again_on_the_next_connection_and_what_gives_back_is_not() {
 }
 
 #[test]
+fn a_wait_outlasts_a_daemon_that_stops() {
+    let mut core = Core::new(7);
+    core.connected(4, 1, |_| {});
+    let wish = core.begin(0, lock()).unwrap();
+    send(&mut core, usize::MAX);
+    assert!(receive(&mut core, &answer(wish, &Answer::Fault(Fault::Stopping))).is_empty());
+    assert!(lose(&mut core).is_empty());
+    core.connected(4, 2, |_| {});
+    assert_eq!(ids(&send(&mut core, usize::MAX)), [wish]);
+}
+
+#[test]
 fn giving_back_is_never_taken_back_by_who_waits_for_its_answer_no_longer() {
     let mut core = Core::new(7);
     for sent in [0, 10, usize::MAX] {
