@@ -24,7 +24,9 @@ pub enum Fault {
         reason: String,
     },
     /// The request, or something in it, is of a kind that this daemon does not know: the client is newer than the daemon.
-    #[error("{}", unsupported_words(what, *tag))]
+    #[error(
+        "the daemon does not know {what} number {tag}: it is older than this client. Nothing was done; restart the daemon with the client's version"
+    )]
     Unsupported {
         /// What it does not know, as `verb` or `part of the request`.
         what: String,
@@ -397,10 +399,11 @@ pub enum Fault {
 fn cycle_words(cycle: &[CycleStep]) -> String {
     let step = |step: &CycleStep| {
         let pid = step.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
-        format!(
-            "owner {} of session {}{pid} holds token {} and waits for {:?}",
-            step.owner, step.session, step.holds, step.waits_for
-        )
+        let holds = match step.holds {
+            0 => "was there before and".to_owned(),
+            token => format!("holds token {token} and"),
+        };
+        format!("owner {} of session {}{pid} {holds} waits for {:?}", step.owner, step.session, step.waits_for)
     };
     cycle.iter().map(step).collect::<Vec<_>>().join("; ")
 }
@@ -415,18 +418,6 @@ impl From<NameError> for Fault {
             }
         }
     }
-}
-
-/// A token is known to every version of the protocol, and means something where there are locks.
-fn unsupported_words(what: &str, tag: u32) -> String {
-    if what.contains("if_token") {
-        return "fencing tokens (if_token) come with locks, which this version of the daemon does not have yet: it cannot \
-                tell whether one is live. Nothing was done; send the write without a token"
-            .to_owned();
-    }
-    format!(
-        "the daemon does not know {what} number {tag}: it is older than this client. Nothing was done; restart the daemon with the client's version"
-    )
 }
 
 fn kind_words(kind: Kind) -> &'static str {

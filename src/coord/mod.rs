@@ -18,12 +18,18 @@
 //! are not free before that write is: [`Locks::settle`].
 
 mod cycle;
+mod elections;
+mod flags;
 mod locks;
 mod parties;
+mod slots;
 
 pub use cycle::Step;
+pub use elections::Elections;
+pub use flags::{Flags, PlaceInfo};
 pub use locks::{KeyInfo, Locks, Wish};
 pub use parties::{Begun, Outcome, Party, Refusal, Resolved, WaitId};
+pub use slots::{GroupInfo, Need, Slots};
 
 #[cfg(test)]
 mod locks_model;

@@ -17,6 +17,12 @@ pub struct WaitId(pub u64);
 pub enum Begun {
     /// It is granted, under this token.
     Granted(u64),
+    /// This session is elected.
+    Won,
+    /// Another session is at it.
+    Running,
+    /// It is done.
+    Done,
     /// It waits, and is among the [`Resolved`] of some later step.
     Waits,
 }

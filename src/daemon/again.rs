@@ -38,7 +38,7 @@ pub(super) fn write(
     let kind = write.spaces.first().map_or(Kind::Persistent, |space| space.kind);
     let Write { client, number, settled, .. } = *write;
     let numbered = Numbered { client, number, settled, earlier: Some(earlier(told)) };
-    let prepared = prepare_write(store, tables, write);
+    let prepared = prepare_write(daemon, tables, write);
     // What was removed from strings follows from the request, and is not kept.
     let surrogates_removed = prepared.as_ref().map_or(0, WriteRequest::surrogates_removed);
     let answered = |First { seq, new, found }| {

@@ -57,7 +57,7 @@ fn try_carry_out(
     let mut tables = Tables::new(daemon.store().clone());
     match verb {
         Verb::Write(write) => {
-            let mut request = prepare_write(daemon.store(), &mut tables, &write)?;
+            let mut request = prepare_write(daemon, &mut tables, &write)?;
             if aside.counts && write.number > 0 {
                 request.once(write.settled, None);
                 request.behind(&aside.fence);

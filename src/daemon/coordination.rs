@@ -1,4 +1,4 @@
-//! What is locked, and who waits: the state machines of [`coord`](crate::coord) behind one mutex, and the answers that are
+//! Who has what, and who waits for it: the state machines of [`coord`](crate::coord) behind one mutex, and the answers that are
 //! owed to those who wait.
 //!
 //! The mutex is held for a few look-ups, never while something is sent or synced: what a step grants is collected under
@@ -9,14 +9,14 @@
 //! that it sent before it ended may still be carried out. Each of them keeps its [`Stay`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
-use crate::coord::{Begun, Locks, Outcome, Refusal, Resolved, WaitId, Wish};
-use crate::engine::Store;
+use crate::coord::{Begun, Elections, Flags, Locks, Need, Outcome, Refusal, Resolved, Slots, WaitId, Wish};
+use crate::engine::{Grant, Store};
 use crate::proto::{Answer, Election, Fault, LockWish};
 
 use super::Daemon;
@@ -28,11 +28,20 @@ use super::running::unix_ms;
 
 /// All coordination of a daemon.
 #[derive(Default)]
-pub(super) struct Coordination(Mutex<State>);
+pub(super) struct Coordination {
+    state: Mutex<State>,
+    /// Called when a grant has ended and the last write under it is done.
+    settled: OnceLock<Arc<dyn Fn(u64) + Send + Sync>>,
+}
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) locks: Locks,
+    pub(super) slots: Slots,
+    pub(super) elections: Elections,
+    pub(super) flags: Flags,
+    /// Of the live locks, those that a write has named.
+    grants: HashMap<u64, Grant>,
     waiting: HashMap<WaitId, Waiting>,
     /// By session and request; a client may use a number twice.
     requests: BTreeSet<(u64, u64, WaitId)>,
@@ -58,6 +67,14 @@ pub(super) struct Asking<'a> {
     /// When it was read.
     pub(super) since: Instant,
     pub(super) deadline: Option<Instant>,
+}
+
+/// What a request for slots asks for.
+pub(super) struct AskSlots<'a> {
+    pub(super) group: &'a str,
+    pub(super) limit: u32,
+    pub(super) slots: u32,
+    pub(super) wait: bool,
 }
 
 /// An answer that is to leave once the mutex is free.
@@ -86,9 +103,19 @@ impl Drop for Stay {
 }
 
 impl Coordination {
+    /// Changes the flags, for which nobody waits.
+    pub(super) fn flags<T>(&self, change: impl FnOnce(&mut Flags) -> T) -> T {
+        change(&mut self.state.lock().flags)
+    }
+
+    /// What is called when a grant has ended and the last write under it is done. Once, at the start.
+    pub(super) fn settle_by(&self, settled: impl Fn(u64) + Send + Sync + 'static) {
+        let _ = self.settled.set(Arc::new(settled));
+    }
+
     /// Looks at the state: for listings and counts.
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.0.lock())
+        look(&self.state.lock())
     }
 }
 
@@ -119,6 +146,8 @@ impl State {
         let waiting = self.forget(wait)?;
         let resolved = match waiting.asked {
             Asked::Lock => self.locks.cancel(wait, &mut tokens(store)),
+            Asked::Slots => self.slots.cancel(wait, &mut tokens(store)),
+            Asked::Election => self.elections.cancel(wait),
         };
         Some((waiting, self.take(resolved.unwrap_or_default())))
     }
@@ -149,7 +178,7 @@ impl Daemon {
         wait: bool,
         begin: impl FnOnce(&mut State, Option<WaitId>) -> Result<Begun, Refusal>,
     ) -> Option<Answer<'static>> {
-        let mut state = self.coordination.0.lock();
+        let mut state = self.coordination.state.lock();
         if wait && state.stopping {
             return Some(Answer::Fault(Fault::Stopping));
         }
@@ -162,6 +191,9 @@ impl Daemon {
         drop(state);
         Some(match begun {
             Ok(Begun::Granted(token)) => granted(asked, token),
+            Ok(Begun::Won) => Answer::Elected { state: Election::Won },
+            Ok(Begun::Running) => Answer::Elected { state: Election::Running },
+            Ok(Begun::Done) => Answer::Elected { state: Election::Done },
             Ok(Begun::Waits) => unreachable!("only what was given a number waits"),
             Err(refusal) => Answer::Fault(refusal::fault(self, asked, refusal)),
         })
@@ -178,11 +210,66 @@ impl Daemon {
 
     /// Gives a lock back.
     pub(super) fn unlock(&self, session: u64, token: u64) -> Answer<'static> {
-        let state = self.coordination.0.lock();
-        self.step(state, Asked::Lock, |state| {
-            let busy = || false;
-            state.locks.unlock(session, token, busy, &mut tokens(&self.store))
+        let state = self.coordination.state.lock();
+        self.step(state, Asked::Lock, |State { locks, grants, .. }| {
+            let busy = || ends_busy(grants, token);
+            locks.unlock(session, token, busy, &mut tokens(&self.store))
         })
+    }
+
+    /// A write is to be done only while this lock is live.
+    pub(super) fn grant_of(&self, token: u64) -> Result<Grant, Fault> {
+        let mut state = self.coordination.state.lock();
+        let settled = self.coordination.settled.get().filter(|_| state.locks.is_live(token));
+        let settled = settled.ok_or(Fault::TokenNotLive { token })?;
+        Ok(state.grants.entry(token).or_insert_with(|| Grant::new(token, Arc::clone(settled))).clone())
+    }
+
+    /// The last write under a lock that has ended is done: its keys are free.
+    pub(super) fn settle_grant(&self, token: u64) {
+        let state = self.coordination.state.lock();
+        self.step(state, Asked::Lock, |state| Ok(state.locks.settle(token, &mut tokens(&self.store))));
+    }
+
+    /// Takes slots for a session. None if it waits: it is answered later.
+    pub(super) fn acquire(self: &Arc<Self>, asking: &Asking<'_>, ask: &AskSlots<'_>) -> Option<Answer<'static>> {
+        if let Err(fault) = refusal::check_slots(ask.group, ask.limit, Some(ask.slots)) {
+            return Some(Answer::Fault(fault));
+        }
+        let AskSlots { group, limit, slots, wait } = *ask;
+        let need = Need { session: asking.outbox.session, group, limit, slots, now_unix_ms: unix_ms() };
+        let begin = |state: &mut State, wait| state.slots.acquire(need, wait, &mut tokens(&self.store));
+        self.begin(asking, Asked::Slots, wait, begin)
+    }
+
+    /// Gives slots back.
+    pub(super) fn release(&self, session: u64, lease: u64) -> Answer<'static> {
+        let state = self.coordination.state.lock();
+        self.step(state, Asked::Slots, |state| state.slots.release(session, lease, &mut tokens(&self.store)))
+    }
+
+    /// Changes how many slots a group has.
+    pub(super) fn set_limit(&self, session: u64, group: &str, limit: u32) -> Answer<'static> {
+        if let Err(fault) = refusal::check_slots(group, limit, None) {
+            return Answer::Fault(fault);
+        }
+        let state = self.coordination.state.lock();
+        self.step(state, Asked::Slots, |state| state.slots.set_limit(session, group, limit, &mut tokens(&self.store)))
+    }
+
+    /// Asks for a session to be the one who initialises something. None if it waits: it is answered later.
+    pub(super) fn elect(self: &Arc<Self>, asking: &Asking<'_>, name: &str, wait: bool) -> Option<Answer<'static>> {
+        if let Err(fault) = refusal::check_name("the name of an election", name) {
+            return Some(Answer::Fault(fault));
+        }
+        let session = asking.outbox.session;
+        self.begin(asking, Asked::Election, wait, |state, wait| state.elections.elect(session, name, wait))
+    }
+
+    /// The elected session has done it, or gives it up.
+    pub(super) fn initialized(&self, session: u64, name: &str, done: bool) -> Answer<'static> {
+        let state = self.coordination.state.lock();
+        self.step(state, Asked::Election, |state| state.elections.initialized(session, name, done))
     }
 
     /// Gives something back, and answers those who have it now.
@@ -221,7 +308,7 @@ impl Daemon {
     pub(super) fn cancel_wait(&self, outbox: &Outbox, id: u64) -> bool {
         // Most sessions that cancel something wait for nothing here.
         outbox.waits_whenever() && {
-            let state = self.coordination.0.lock();
+            let state = self.coordination.state.lock();
             let of_request = (outbox.session, id, WaitId(0))..=(outbox.session, id, WaitId(u64::MAX));
             let wait = state.requests.range(of_request).next_back().map(|(.., wait)| *wait);
             wait.is_some_and(|wait| self.give_up(state, wait, |_| Fault::Cancelled))
@@ -239,12 +326,17 @@ impl Daemon {
 
     /// Nobody acts for the session any more: what it holds is free, and goes to those who wait.
     fn end_holdings(&self, session: u64) {
-        let mut state = self.coordination.0.lock();
+        let mut state = self.coordination.state.lock();
         let mut next = tokens(&self.store);
+        let next = &mut next;
         let of_session = (session, 0, WaitId(0))..=(session, u64::MAX, WaitId(u64::MAX));
         let waits: Vec<WaitId> = state.requests.range(of_session).map(|(.., wait)| *wait).collect();
         let unanswered: Vec<Option<Waiting>> = waits.into_iter().map(|wait| state.forget(wait)).collect();
-        let resolved = state.locks.end_session(session, |_| false, &mut next);
+        let State { locks, slots, elections, flags, grants, .. } = &mut *state;
+        let mut resolved = locks.end_session(session, |token| ends_busy(grants, token), next);
+        resolved.extend(slots.end_session(session, next));
+        resolved.extend(elections.end_session(session));
+        flags.end_session(session);
         let owed = state.take(resolved);
         drop(state);
         // Nobody reads them.
@@ -254,7 +346,7 @@ impl Daemon {
 
     /// Nobody waits any more: those who do are told that the daemon is stopping.
     pub(super) fn end_waits(&self) {
-        let mut state = self.coordination.0.lock();
+        let mut state = self.coordination.state.lock();
         state.stopping = true;
         let waits: Vec<WaitId> = state.waiting.keys().copied().collect();
         let mut ended = Vec::with_capacity(waits.len());
@@ -265,6 +357,8 @@ impl Daemon {
         for (wait, waiting) in &ended {
             match waiting.asked {
                 Asked::Lock => drop(state.locks.cancel(*wait, &mut || None)),
+                Asked::Slots => drop(state.slots.cancel(*wait, &mut || None)),
+                Asked::Election => drop(state.elections.cancel(*wait)),
             }
         }
         drop(state);
@@ -278,13 +372,20 @@ impl Daemon {
 fn granted(asked: Asked, token: u64) -> Answer<'static> {
     match asked {
         Asked::Lock => Answer::Locked { token },
+        Asked::Slots => Answer::Acquired { lease: token },
+        Asked::Election => Answer::Elected { state: Election::Won },
     }
+}
+
+/// No further write is done under a lock. Answers whether one is being done.
+fn ends_busy(grants: &mut HashMap<u64, Grant>, token: u64) -> bool {
+    grants.remove(&token).is_some_and(|grant| grant.end())
 }
 
 async fn expire(daemon: Weak<Daemon>, wait: WaitId, deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
     if let Some(daemon) = daemon.upgrade() {
-        let state = daemon.coordination.0.lock();
+        let state = daemon.coordination.state.lock();
         daemon.give_up(state, wait, |waiting| timed_out(waiting.since.elapsed(), waiting.asked.waited_for()));
     }
 }

@@ -74,9 +74,17 @@ fn try_read(
         | Verb::Flush { .. }
         | Verb::Drop { .. }
         | Verb::DropOnce { .. }
+        | Verb::Flag { .. }
+        | Verb::Flags
+        | Verb::Elect { .. }
+        | Verb::Initialized { .. }
         | Verb::Lock(_)
         | Verb::Unlock { .. }
         | Verb::Locks
+        | Verb::Acquire { .. }
+        | Verb::Release { .. }
+        | Verb::SetLimit { .. }
+        | Verb::Slots
         | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
@@ -89,15 +97,7 @@ fn try_read(
             let snapshot = tables.get(space)?.snapshot(daemon.store().options().snapshot_bytes);
             replies.stream(id, Box::new(All { snapshot, values: *values, records: Vec::new() }));
         }
-        Verb::Flag { .. }
-        | Verb::Flags
-        | Verb::Elect { .. }
-        | Verb::Initialized { .. }
-        | Verb::Acquire { .. }
-        | Verb::Release { .. }
-        | Verb::SetLimit { .. }
-        | Verb::Slots
-        | Verb::Watch { .. } => {
+        Verb::Watch { .. } => {
             let tag = Verb::NAMES.iter().position(|name| *name == verb.name()).unwrap_or_default();
             return Err(Fault::Unsupported { what: "verb".to_owned(), tag: u32::try_from(tag).unwrap_or(u32::MAX) });
         }
@@ -229,13 +229,9 @@ impl Parts for Listing {
 }
 
 /// Does all of a write that needs no turn: names, limits, JSON, records.
-pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
+pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
     check_count("operations", write.ops.len())?;
     check_count("namespaces", write.spaces.len())?;
-    if write.if_token.is_some() {
-        // This daemon grants no locks, so it cannot tell a live token from a dead one: refusing is the safe answer.
-        return Err(Fault::Unsupported { what: "part of the request (if_token)".to_owned(), tag: 1 });
-    }
     let mut spaces = Vec::with_capacity(write.spaces.len());
     for space in &write.spaces {
         spaces.push(tables.get(space)?.clone());
@@ -248,8 +244,11 @@ pub(super) fn prepare_write(store: &Store, tables: &mut Tables, write: &Write<'_
     };
     let mut request = WriteRequest::new(write.client, write.number);
     request.durability(write.durability);
+    if let Some(token) = write.if_token {
+        request.under(daemon.grant_of(token)?);
+    }
     // One moment for all that the request stamps.
-    let now_s = LazyCell::new(|| store.unix_s());
+    let now_s = LazyCell::new(|| daemon.store().unix_s());
     for op in &write.ops {
         match *op {
             Op::Put { space, key, value, condition } => request.put(table(space)?, key, value, condition),

@@ -51,6 +51,7 @@ impl From<&engine::Error> for Fault {
                 Self::DiskError { action: (*action).to_owned(), path: text(path), reason: source.to_string() }
             }
             Error::Unavailable { reason } => Self::Unavailable { reason: reason.clone() },
+            Error::TokenNotLive { token } => Self::TokenNotLive { token: *token },
             Error::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason: reason.clone() },
             Error::FlushLockTimeout { place, lock_file, waited } => {
                 flush_lock_timeout(place.clone(), lock_file, *waited)

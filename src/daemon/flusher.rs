@@ -156,6 +156,7 @@ impl Flusher {
             Ok(places) => places,
             Err(error) => return waiter(Err(Fault::from(&error))),
         };
+        self.store.clear_flags_of_clean();
         if places.is_empty() {
             let done = move |synced: Result<Seq, Fault>| waiter(synced.map(|_| Done { rewritten: 0, seq: applied }));
             let Wish { since, deadline, cancelled, .. } = wish;

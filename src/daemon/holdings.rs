@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::coord;
-use crate::proto::{Answer, LockInfo, Party};
+use crate::proto::{Answer, FlagInfo, FlagOf, LockInfo, Party, SlotInfo};
 
 use super::Daemon;
 use super::replies::{Parts, Piece};
@@ -51,6 +51,78 @@ impl Parts for Locks {
         });
         let answer = Answer::Locks { list: list.collect() };
         if names.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
+    }
+}
+
+/// The groups of slots, in order of name.
+pub(super) fn slots(daemon: &Arc<Daemon>) -> Box<dyn Parts> {
+    let mut names = daemon.coordination().look(|state| state.slots.names());
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    Box::new(Slots { daemon: Arc::clone(daemon), names, people: People::default() })
+}
+
+struct Slots {
+    daemon: Arc<Daemon>,
+    /// The first is the last.
+    names: Vec<Arc<str>>,
+    people: People,
+}
+
+impl Parts for Slots {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let Self { daemon, names, people } = self;
+        let found = daemon.coordination().look(|state| {
+            let (mut found, mut parties) = (Vec::new(), 0);
+            while parties < PARTIES_A_PART
+                && let Some(name) = names.pop()
+            {
+                let info = state.slots.info(&name, MOST_PARTIES);
+                parties += 1 + info.as_ref().map_or(0, |info| info.holders.len() + info.waiters.len());
+                found.extend(info);
+            }
+            found
+        });
+        let list = found.into_iter().map(|info| SlotInfo {
+            group: info.group.to_string(),
+            limit: info.limit,
+            taken: u32::try_from(info.taken).unwrap_or(u32::MAX),
+            holders: people.parties(daemon, info.holders),
+            waiters: people.parties(daemon, info.waiters),
+        });
+        let answer = Answer::Slots { list: list.collect() };
+        if names.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
+    }
+}
+
+/// The update flags, workspace by workspace, in order of name.
+pub(super) fn flags(daemon: &Arc<Daemon>) -> Box<dyn Parts> {
+    Box::new(Flags { daemon: Arc::clone(daemon), last: None, people: People::default() })
+}
+
+struct Flags {
+    daemon: Arc<Daemon>,
+    /// The one that was told last.
+    last: Option<coord::PlaceInfo>,
+    people: People,
+}
+
+impl Parts for Flags {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let Self { daemon, last, people } = self;
+        let found = daemon.coordination().look(|state| state.flags.list(last.as_ref(), PARTIES_A_PART));
+        let is_last = found.is_empty();
+        if let Some(end) = found.last() {
+            *last = Some(coord::PlaceInfo { sessions: Vec::new(), ..end.clone() });
+        }
+        let mut of = |session, set| FlagOf { session, pid: people.person(daemon, session).0, set };
+        let list = found.into_iter().map(|info| FlagInfo {
+            workspace: info.workspace,
+            namespace: info.namespace,
+            word: info.word,
+            sessions: info.sessions.into_iter().map(|(session, set)| of(session, set)).collect(),
+        });
+        let answer = Answer::Flags { list: list.collect() };
+        if is_last { piece.last(&answer) } else { piece.part(&answer) }
     }
 }
 

@@ -18,7 +18,7 @@
 //! | `dispatch`, `tables` | from a request to its answer, in one synchronous function |
 //! | `committer` | the writes of sessions that are tasks |
 //! | `later`, `flusher`, `syncer` | the requests that are answered later |
-//! | `coordinate`, `coordination`, `refusal`, `holdings` | locks: who holds what, who waits, and who is told |
+//! | `coordinate`, `coordination`, `refusal`, `holdings` | flags, elections, locks, slots: who has what, who waits, and who is told |
 //! | `fault`, `status` | what the engine says, in the words of the wire |
 //!
 //! The first sessions are served by a blocking thread each. A lone `get` therefore costs one `read`, one look-up and one

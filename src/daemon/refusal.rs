@@ -12,6 +12,10 @@ use super::Daemon;
 pub(super) enum Asked {
     /// Keys.
     Lock,
+    /// Slots of a group.
+    Slots,
+    /// To be the one who initialises something.
+    Election,
 }
 
 impl Asked {
@@ -19,6 +23,8 @@ impl Asked {
     pub(super) fn waited_for(self) -> &'static str {
         match self {
             Self::Lock => "the keys, which others hold or were first to ask for",
+            Self::Slots => "the slots, which others have or were first to ask for",
+            Self::Election => "the session that was elected to be done",
         }
     }
 
@@ -26,18 +32,24 @@ impl Asked {
     fn things(self) -> &'static str {
         match self {
             Self::Lock => "locks",
+            Self::Slots => "slots",
+            Self::Election => "elections",
         }
     }
 
     fn one(self, name: &str) -> String {
         match self {
             Self::Lock => format!("lock {:?}", shown(name)),
+            Self::Slots => format!("as many slots of {:?}", shown(name)),
+            Self::Election => format!("election {:?}", shown(name)),
         }
     }
 
     fn held(self, token: u64) -> String {
         match self {
             Self::Lock => format!("the lock of token {token}"),
+            Self::Slots => format!("the slots of lease {token}"),
+            Self::Election => "that election".to_owned(),
         }
     }
 }
@@ -51,6 +63,19 @@ pub(super) fn check_wish(wish: &LockWish<'_>) -> Result<(), Fault> {
     check_most("keys of one lock", wish.keys.len(), MAX_LOCK_KEYS)?;
     check_most("tokens that a request for a lock names", wish.holds.len(), MAX_LOCK_HOLDS)?;
     wish.keys.iter().try_for_each(|key| check_name("a lock's key", key))
+}
+
+/// Whether there can be a group of this name and limit, and so many slots of it taken.
+pub(super) fn check_slots(group: &str, limit: u32, slots: Option<u32>) -> Result<(), Fault> {
+    check_name("the name of a group", group)?;
+    let rule = || "name at least 1".to_owned();
+    if limit == 0 {
+        return Err(Fault::Invalid { what: "a group of no slots".to_owned(), rule: rule() });
+    }
+    if slots == Some(0) {
+        return Err(Fault::Invalid { what: "to take no slots".to_owned(), rule: rule() });
+    }
+    Ok(())
 }
 
 fn check_most(what: &str, got: usize, limit: usize) -> Result<(), Fault> {

@@ -205,6 +205,12 @@ impl Daemon {
                 daemon.bell.call_for_the_journal();
             }
         });
+        let settling = Arc::downgrade(&daemon);
+        daemon.coordination.settle_by(move |token| {
+            if let Some(daemon) = settling.upgrade() {
+                daemon.settle_grant(token);
+            }
+        });
         let mut running = Running {
             daemon: Arc::clone(&daemon),
             listeners: listeners.clone(),

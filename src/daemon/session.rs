@@ -267,7 +267,7 @@ impl Session {
         }
         let asker = Asker { id, deadline_ms, read_at: self.read_at };
         if let Verb::Write(write) = &verb {
-            match prepare_write(self.daemon.store(), &mut self.tables, write) {
+            match prepare_write(&self.daemon, &mut self.tables, write) {
                 Ok(mut request) => {
                     if self.numbers_count() && write.number > 0 {
                         request.once(write.settled, None);

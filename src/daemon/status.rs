@@ -38,6 +38,7 @@ struct Status<'a> {
     boot: u64,
     seq: Seqs,
     sessions: usize,
+    coordination: Coordinated,
     memory: Memory,
     journal: Journal,
     outcomes: Outcomes,
@@ -201,6 +202,36 @@ struct LastFlush {
     bytes: u64,
 }
 
+/// How much is held and waited for.
+#[derive(Serialize)]
+struct Coordinated {
+    locks_held: usize,
+    locks_waiting: usize,
+    slots_taken: u64,
+    slots_waiting: usize,
+    elections_running: usize,
+    elections_waiting: usize,
+    flags: usize,
+}
+
+fn coordination(daemon: &Daemon) -> Coordinated {
+    daemon.coordination().look(|state| {
+        let (locks_held, locks_waiting) = state.locks.counts();
+        let (slots_taken, slots_waiting) = state.slots.counts();
+        let (elections_running, elections_waiting) = state.elections.counts();
+        let flags = state.flags.count();
+        Coordinated {
+            locks_held,
+            locks_waiting,
+            slots_taken,
+            slots_waiting,
+            elections_running,
+            elections_waiting,
+            flags,
+        }
+    })
+}
+
 /// The object's text.
 pub(super) fn json(daemon: &Daemon) -> String {
     let store = daemon.store();
@@ -280,6 +311,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         boot: store.boot(),
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),
+        coordination: coordination(daemon),
         memory: Memory { used_bytes, limit_bytes },
         journal: Journal {
             segments,

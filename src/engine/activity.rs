@@ -15,6 +15,8 @@ use super::clock::Clock;
 /// A namespace's numbers, from its first load on; a later load goes on with them.
 pub(super) struct Activity {
     clock: Arc<dyn Clock>,
+    /// The word behind the update flags. It is here because it outlasts a load.
+    flag_word: Arc<AtomicU64>,
     /// When the first write was applied that the file lacks; 0 for none, else one more than the clock's milliseconds.
     unsaved: AtomicU64,
     /// The same for the first write after the cut of the flush that is under way.
@@ -68,9 +70,13 @@ pub struct FailedFlush {
 }
 
 impl Activity {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, flag_word: Arc<AtomicU64>) -> Self {
         let (unsaved, beyond_cut) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { clock, unsaved, beyond_cut, counts: Mutex::default(), failed: Mutex::default() }
+        Self { clock, flag_word, unsaved, beyond_cut, counts: Mutex::default(), failed: Mutex::default() }
+    }
+
+    pub(super) fn flag_word(&self) -> &AtomicU64 {
+        &self.flag_word
     }
 
     pub(super) fn loaded(&self) {

@@ -146,6 +146,12 @@ pub enum Error {
         /// Why it cannot be known.
         reason: String,
     },
+    /// The grant that the write depends on has ended.
+    #[error("the lock of token {token} is not held any more: nothing was changed")]
+    TokenNotLive {
+        /// The token.
+        token: u64,
+    },
     /// Another program holds the namespace's flush lock.
     #[error("flush of {place} gave up after {waited:?}: another program holds {lock_file}; flush again when it is done", lock_file = .lock_file.display())]
     FlushLockTimeout {

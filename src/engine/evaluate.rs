@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashTable};
 
 use super::change::Refused;
 use super::error::Error;
+use super::grant::Under;
 use super::journal::{EffectKind, EffectRef, WriteHead};
 use super::map::Record;
 use super::memory::Memory;
@@ -44,6 +45,8 @@ pub(super) struct Evaluated {
     growth: i64,
     /// Given when it is journaled.
     pub(super) seq: Seq,
+    /// What it depends on does not end before it is visible.
+    pub(super) under: Option<Under>,
 }
 
 impl Evaluated {
@@ -143,6 +146,7 @@ impl<'a> Evaluation<'a> {
             changed_bytes: 0,
             growth: 0,
             seq: Seq::ZERO,
+            under: None,
         };
         if alone && request.ops.len() == 1 {
             evaluated.single(&request.ops[0])?;

@@ -16,6 +16,7 @@ use super::closing::{Closing, Why};
 use super::disk::{How, Kind, Stat};
 use super::error::Error;
 use super::faultpoint::faultpoint;
+use super::flag_word::set_flags;
 use super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, Known, Range, for_each_effect};
 use super::map::{Map, Record};
 use super::store::Store;
@@ -66,6 +67,10 @@ impl Store {
             let load = self.next_load();
             let activity = self.activity(place);
             activity.loaded();
+            if base.file.unannounced.is_some_and(|entry| entry.file.is_some()) {
+                // Another program's content: whoever has a copy has an older one.
+                set_flags(activity.flag_word());
+            }
             if base.last > base.completed {
                 activity.wrote(true);
             }

@@ -8,6 +8,7 @@ use commonhold_proto::{Condition, Durability, Number, Seq};
 
 use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
+use super::grant::Grant;
 use super::journal::{EFFECT_BYTES, Earlier, PLACE_BYTES, WRITE_BYTES, WriteHead};
 use super::map::Record;
 use super::once::{Fence, First, Numbered};
@@ -23,6 +24,8 @@ pub struct WriteRequest {
     pub(super) once: Option<Numbered>,
     /// What its connection may be shut out by.
     pub(super) fence: Option<Fence>,
+    /// It is done while this is live, or not at all.
+    pub(super) grant: Option<Grant>,
     pub(super) durability: Option<Durability>,
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) ops: Vec<Op>,
@@ -77,6 +80,7 @@ impl WriteRequest {
             number,
             once: None,
             fence: None,
+            grant: None,
             durability: None,
             tables: Vec::new(),
             ops: Vec::new(),
@@ -95,6 +99,11 @@ impl WriteRequest {
     /// It is not done once this fence is raised.
     pub fn behind(&mut self, fence: &Fence) {
         self.fence = Some(fence.clone());
+    }
+
+    /// It is done only while this grant is live.
+    pub fn under(&mut self, grant: Grant) {
+        self.grant = Some(grant);
     }
 
     /// How durable it must be before [`Store::write`](super::Store::write) returns; less than the store's durability

@@ -169,6 +169,8 @@ pub struct Store {
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     /// What each of them has cost, whether it is loaded or not.
     pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
+    /// By name, while somebody has one.
+    pub(super) flag_words: Mutex<HashMap<Place, Arc<AtomicU64>>>,
     pub(super) volatile_outcomes: VolatileOutcomes,
     pub(super) loads: AtomicU64,
     pub(super) identity: StoreIdentity,
@@ -277,7 +279,7 @@ impl Store {
 
     /// What the namespace at `place` has cost; nothing yet if it was never loaded.
     pub(super) fn activity(&self, place: &Place) -> Arc<Activity> {
-        let new = || Arc::new(Activity::new(Arc::clone(&self.clock)));
+        let new = || Arc::new(Activity::new(Arc::clone(&self.clock), self.flag_word(place)));
         Arc::clone(self.activities.lock().entry(place.clone()).or_insert_with(new))
     }
 
@@ -340,6 +342,7 @@ impl Store {
             Err(Error::Full { .. }) if self.lend_room() => self.flush_table(&table, how, &self.via())?,
             flushed => flushed?,
         };
+        self.clear_flags_if_clean(&table);
         // On a full disk, writes are to go on as soon as that is possible. What ends writing here is told to the next one.
         let _ = self.give_room_back();
         self.look_at_growth();

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use super::activity::{Activity, Costs, FailedFlush};
 use super::disk::Stat;
 use super::error::Error;
+use super::flag_word::set_flags;
 use super::journal::Entry;
 use super::map::{Map, Record};
 
@@ -164,9 +165,14 @@ impl Table {
         self.covered.store(cut.0, Ordering::Release);
     }
 
+    /// Something of it was changed by this write. Called with its map in hand: a flush that finds it clean under that lock
+    /// has seen the change.
     pub(super) fn applied(&self, seq: Seq) {
         self.activity.wrote(!self.is_dirty());
         self.last.store(seq.0, Ordering::Release);
+        if !self.is_volatile() {
+            set_flags(self.activity.flag_word());
+        }
     }
 
     /// Whether its last write was a drop, so that it is to have no file.

@@ -13,6 +13,7 @@ use super::catalogue::{Slot, State, fold};
 use super::dropping::Dropped;
 use super::error::Error;
 use super::evaluate::Evaluation;
+use super::grant::Grant;
 use super::journal::WriteHead;
 use super::map::Map;
 use super::once::{Fence, Numbered};
@@ -105,9 +106,11 @@ impl Store {
                 continue;
             }
             let mut evaluation = Evaluation::within(&self.shared.memory);
+            let under = request.grant.as_ref().map(Grant::enter).transpose()?;
             evaluation.add(request, true)?;
             let mut evaluated = evaluation.requests.pop().expect("the request was just evaluated");
             evaluated.seq = self.take_volatile_seq()?;
+            evaluated.under = under;
             apply_one(&self.shared, &mut evaluated);
             return Ok(evaluated.written());
         }

@@ -7,6 +7,7 @@ use commonhold_proto::{Durability, Seq};
 
 use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
+use super::grant::Grant;
 use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
 use super::map::{Cleared, Record};
 use super::memory::{Held, Memory};
@@ -202,6 +203,7 @@ impl Writer {
         if let Some(error) = full.filter(|_| !request.only_frees()) {
             return Err(error.repeat());
         }
+        let under = request.grant.as_ref().map(Grant::enter).transpose()?;
         evaluation.add(request, alone)?;
         let index = evaluation.requests.len() - 1;
         let evaluated = &evaluation.requests[index];
@@ -210,7 +212,10 @@ impl Writer {
             .appender
             .record(Kind::Write, |out| encode_write(out, evaluated.head, &places, evaluated.effect_refs()));
         match recorded {
-            Ok(seq) => evaluation.requests[index].seq = seq,
+            Ok(seq) => {
+                evaluation.requests[index].seq = seq;
+                evaluation.requests[index].under = under;
+            }
             Err(error) => {
                 evaluation.take_back();
                 return Err(error);

@@ -1,0 +1,73 @@
+//! The words behind the update flags: one a name, a count whose lowest bit says set or cleared.
+//!
+//! A write that changes a record moves the word to the next odd number where it becomes visible, under the namespace's lock;
+//! a flush moves it to the next even one only if nothing has been written since its cut, which it decides under the same
+//! lock. Who has a flag, and what it last saw of the word, is not known here, so a write costs the same however many do.
+//!
+//! There are words for names without a namespace, too: for files that other programs own and tell each other about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use commonhold_proto::Place;
+
+use super::store::Store;
+use super::table::Table;
+
+/// Above so many words, those that nobody holds are forgotten.
+const KEPT_WORDS: usize = 10_000;
+
+/// Moves a word to the next odd number, and answers that: what it stands for is newer than what anybody has seen.
+pub fn set_flags(word: &AtomicU64) -> u64 {
+    moved(word, |word| (word + 1) | 1)
+}
+
+/// Moves a word to the next even number, and answers that: what it stands for is known to all.
+pub fn clear_flags(word: &AtomicU64) -> u64 {
+    moved(word, |word| (word + 2) & !1)
+}
+
+fn moved(word: &AtomicU64, to: impl Fn(u64) -> u64) -> u64 {
+    word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(to(word))).map_or_else(|word| word, &to)
+}
+
+impl Store {
+    /// The flag word of a name, whether there is such a namespace or not. It begins at 0 at each start.
+    pub fn flag_word(&self, place: &Place) -> Arc<AtomicU64> {
+        let mut words = self.flag_words.lock();
+        if let Some(word) = words.get(place) {
+            return Arc::clone(word);
+        }
+        if words.len() >= KEPT_WORDS {
+            // Nobody who has a flag there is left, nor a namespace in memory.
+            words.retain(|_, word| Arc::strong_count(word) > 1);
+        }
+        Arc::clone(words.entry(place.clone()).or_default())
+    }
+
+    /// What a flush of all does for those that it has nothing else to do for.
+    pub fn clear_flags_of_clean(&self) {
+        self.loaded().iter().for_each(|table| self.clear_flags_if_clean(table));
+    }
+
+    /// Clears the flags of a namespace whose file has all of it.
+    pub(super) fn clear_flags_if_clean(&self, table: &Table) {
+        // Writes become visible, and move the word, with this lock in hand.
+        let _map = table.map.read();
+        if !table.is_dirty() && !table.is_volatile() {
+            clear_flags(table.activity.flag_word());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_moves_to_the_next_odd_or_even_number_and_never_stays() {
+        let word = AtomicU64::new(0);
+        assert_eq!((set_flags(&word), set_flags(&word)), (1, 3));
+        assert_eq!((clear_flags(&word), clear_flags(&word), set_flags(&word)), (4, 6, 7));
+    }
+}
