@@ -2,7 +2,9 @@
 #![cfg(feature = "daemon")]
 
 mod daemon_coordination {
+    pub(crate) mod fenced;
     pub(crate) mod locks;
+    pub(crate) mod others;
     pub(crate) mod support;
 }
 mod daemon_support;

@@ -227,7 +227,7 @@ impl Test {
                 assert_eq!(said, Said::Deadlock);
                 self.check_cycle(&cycle, session, owner, &holds);
             }
-            Err(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -33,3 +33,5 @@ pub use slots::{GroupInfo, Need, Slots};
 
 #[cfg(test)]
 mod locks_model;
+#[cfg(test)]
+mod others_model;

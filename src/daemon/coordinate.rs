@@ -63,10 +63,7 @@ fn flag(daemon: &Daemon, session: u64, space: &Space<'_>, action: FlagAction) ->
     daemon.coordination().flags(|flags| {
         match action {
             FlagAction::Register { set } => flags.register(session, &place, &word, set).map_err(|refusal| {
-                let (got, limit) = match refusal {
-                    Refusal::TooMany { got, limit } => (got, limit),
-                    _ => unreachable!("only their number is bounded"),
-                };
+                let Refusal::TooMany { got, limit } = refusal else { unreachable!("only their number is bounded") };
                 Fault::TooLarge { what: "update flags that one session has".to_owned(), got, limit }
             })?,
             FlagAction::Look => drop(flags.look(session, &place).ok_or_else(not_held)?),

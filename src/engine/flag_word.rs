@@ -47,16 +47,16 @@ impl Store {
 
     /// What a flush of all does for those that it has nothing else to do for.
     pub fn clear_flags_of_clean(&self) {
-        self.loaded().iter().for_each(|table| self.clear_flags_if_clean(table));
+        self.loaded().iter().for_each(|table| clear_flags_if_clean(table));
     }
+}
 
-    /// Clears the flags of a namespace whose file has all of it.
-    pub(super) fn clear_flags_if_clean(&self, table: &Table) {
-        // Writes become visible, and move the word, with this lock in hand.
-        let _map = table.map.read();
-        if !table.is_dirty() && !table.is_volatile() {
-            clear_flags(table.activity.flag_word());
-        }
+/// Clears the flags of a namespace whose file has all of it.
+pub(super) fn clear_flags_if_clean(table: &Table) {
+    // Writes become visible, and move the word, with this lock in hand.
+    let _map = table.map.read();
+    if !table.is_dirty() && !table.is_volatile() {
+        clear_flags(table.activity.flag_word());
     }
 }
 

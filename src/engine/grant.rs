@@ -73,11 +73,18 @@ mod tests {
 
     use super::*;
 
+    /// Adds up the tokens that it is told.
+    fn counting(told: &Arc<AtomicU64>) -> Arc<dyn Fn(u64) + Send + Sync> {
+        let told = Arc::clone(told);
+        Arc::new(move |token| {
+            told.fetch_add(token, Ordering::Relaxed);
+        })
+    }
+
     #[test]
     fn what_ends_while_writes_are_being_done_is_told_once_when_the_last_is() {
         let told = Arc::new(AtomicU64::new(0));
-        let counting = Arc::clone(&told);
-        let grant = Grant::new(7, Arc::new(move |token| drop(counting.fetch_add(token, Ordering::Relaxed))));
+        let grant = Grant::new(7, counting(&told));
         let (one, two) = (grant.enter().unwrap(), grant.enter().unwrap());
         assert!(grant.end());
         assert!(matches!(grant.enter(), Err(Error::TokenNotLive { token: 7 })));
@@ -91,8 +98,7 @@ mod tests {
     fn an_end_that_meets_writes_is_told_exactly_if_it_was_said_to_be() {
         for _ in 0..300 {
             let told = Arc::new(AtomicU64::new(0));
-            let counting = Arc::clone(&told);
-            let grant = Grant::new(1, Arc::new(move |token| drop(counting.fetch_add(token, Ordering::Relaxed))));
+            let grant = Grant::new(1, counting(&told));
             let busy = thread::scope(|scope| {
                 for _ in 0..2 {
                     let grant = &grant;

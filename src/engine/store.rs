@@ -15,6 +15,7 @@ use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::files::Files;
+use super::flag_word::clear_flags_if_clean;
 use super::flush::{FlushHow, Flushed};
 use super::growth::Growth;
 use super::journal::{Extent, Losses, Lost, Numbers, Progress, Quarantine, Range, Tail, Traces};
@@ -342,7 +343,7 @@ impl Store {
             Err(Error::Full { .. }) if self.lend_room() => self.flush_table(&table, how, &self.via())?,
             flushed => flushed?,
         };
-        self.clear_flags_if_clean(&table);
+        clear_flags_if_clean(&table);
         // On a full disk, writes are to go on as soon as that is possible. What ends writing here is told to the next one.
         let _ = self.give_room_back();
         self.look_at_growth();

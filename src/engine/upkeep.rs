@@ -6,7 +6,7 @@ use commonhold_proto::Place;
 use hashbrown::HashSet;
 
 use super::error::Error;
-use super::journal::Ready;
+use super::journal::{Reach, Ready, Spare};
 use super::stats::Stats;
 use super::store::Store;
 use super::writer::Writer;
@@ -148,6 +148,7 @@ impl Store {
         self.progress.sync_through(self.progress.written())?;
         self.check_owner()?;
         self.check_journal()?;
+        self.raise_ceiling_in_time();
         self.release_segments();
         let seen = self.turn.exclusive(|writer| {
             // Where there is no room now, the next second is soon.
@@ -162,6 +163,21 @@ impl Store {
         self.make_next_segment();
         self.release_quarantines();
         written_out
+    }
+
+    /// Where only locks are granted and volatile namespaces written, no record raises the ceiling of their numbers.
+    fn raise_ceiling_in_time(&self) {
+        if self.numbers.are_plenty() {
+            return;
+        }
+        let raised = self.turn.exclusive(|writer| {
+            writer.appender.begin()?;
+            writer.append_and_sync(Reach::System, Spare::Use)
+        });
+        // There are half of them left: more than can be used up before the next second.
+        if let Err(error) = raised {
+            tracing::warn!(%error, "the journal could not be told that more sequence numbers will be given out");
+        }
     }
 
     /// Sees that what is appended to still is what a start would find. A segment without its name takes all that is written and

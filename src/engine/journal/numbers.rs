@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::Seq;
 
+use super::CEILING_STEP;
+
 /// Gives out Seqs, each once, rising.
 #[derive(Debug)]
 pub(crate) struct Numbers {
@@ -29,6 +31,17 @@ impl Numbers {
         let given =
             self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| (next < ceiling).then_some(next + 1));
         given.ok().map(Seq)
+    }
+
+    /// Whether so many are left that the ceiling need not be raised.
+    pub(crate) fn are_plenty(&self) -> bool {
+        self.next().0 + CEILING_STEP / 2 <= self.ceiling.load(Ordering::Relaxed)
+    }
+
+    /// As if so many had been given out.
+    #[cfg(test)]
+    pub(crate) fn skip(&self, count: u64) {
+        self.next.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn next(&self) -> Seq {

@@ -40,6 +40,22 @@ fn a_volatile_namespace_touches_neither_journal_nor_files_and_ends_with_the_owne
 }
 
 #[test]
+fn numbers_do_not_run_out_where_nothing_is_journalled_and_never_come_again() {
+    let rig = Rig::synced();
+    let mut last = Seq::ZERO;
+    for _ in 0..5 {
+        // More than half of what there is, as in days of nothing but locks.
+        rig.store().numbers.skip((1 << 31) + 7);
+        rig.store().tick().unwrap();
+        let seq = rig.store().take_seq().expect("there are more");
+        assert!(seq > last);
+        last = seq;
+    }
+    let rig = rig.killed();
+    assert!(rig.store().take_seq().expect("there are more") > last, "a number was given twice");
+}
+
+#[test]
 fn all_operations_work_on_it_in_one_atomic_request() {
     let rig = Rig::buffered();
     let (one, other) = (volatile(&rig, "one"), volatile(&rig, "w/other"));
