@@ -11,7 +11,7 @@ use crate::ipc::{Stream, Wanted};
 use crate::proto::frame::{self, FrameKind};
 use crate::proto::hello::{HELLO_BYTES, Hello};
 use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
-use crate::proto::{Event, Fault, Request, StoreIdentity, Verb, codec};
+use crate::proto::{Event, Fault, LockWish, Request, StoreIdentity, Verb, codec};
 
 use super::frame::{Pieces, split_all};
 use super::meter;
@@ -75,6 +75,10 @@ struct Expected {
     ends_sessions: bool,
     /// There is a request to end the daemon.
     stops: bool,
+    /// The request after whose answer nothing may be said or heard.
+    holds: Option<u64>,
+    /// How many answers to which id may never come: what they wait for may be the session's own.
+    may_wait: HashMap<u64, usize>,
     /// No frame is left unfinished.
     is_whole: bool,
 }
@@ -87,6 +91,8 @@ impl Expected {
             ends: error.is_some(),
             ends_sessions: false,
             stops: false,
+            holds: None,
+            may_wait: HashMap::new(),
             is_whole: frames.last().map_or(0, |(at, header, _)| at + header.frame_len()) == stream.len(),
         };
         for (_, header, body) in frames {
@@ -108,8 +114,24 @@ impl Expected {
         match codec::decode_request(body) {
             Ok(Request { verb: Verb::Stop, .. }) => self.stops = true,
             Ok(Request { verb: Verb::EndSession { .. }, .. }) => self.ends_sessions = true,
+            Ok(Request { verb: Verb::Hold, .. }) => self.holds = self.holds.or(Some(id)),
+            Ok(Request {
+                verb:
+                    Verb::Lock(LockWish { wait: true, .. })
+                    | Verb::Acquire { wait: true, .. }
+                    | Verb::Elect { wait: true, .. },
+                ..
+            }) => *self.may_wait.entry(id).or_default() += 1,
             _ => {}
         }
+    }
+
+    /// Whether all that must be answered is.
+    fn are_all_in(&self, answers: &HashMap<u64, usize>) -> bool {
+        self.answers.iter().all(|(id, count)| {
+            let may_wait = self.may_wait.get(id).copied().unwrap_or(0);
+            answers.get(id).copied().unwrap_or(0) >= count - may_wait
+        })
     }
 
     fn count(&self) -> usize {
@@ -243,6 +265,10 @@ impl Talk {
             let closing = self.closing.expect("who is not welcome is told why");
             return assert!(!closing.to_string().is_empty());
         }
+        if let Some(id) = expected.holds {
+            self.listen_until("that it only holds what it has is answered", |talk| talk.answers.contains_key(&id));
+            return self.answers_no_more_than(expected);
+        }
         if expected.ends_sessions {
             // It may be this one. Of what comes before the end, any part may be answered.
             self.listen_until("all is answered", |talk| talk.answered == expected.count() && !expected.ends);
@@ -252,7 +278,14 @@ impl Talk {
             self.listen_until("a bad frame ends a session", |_| false);
             self.answers_no_more_than(expected);
             assert!(matches!(self.closing, Some(Fault::Malformed { .. })), "{:?}", self.closing);
+            if !expected.may_wait.is_empty() {
+                return assert!(expected.are_all_in(&self.answers), "what comes before a bad frame is answered");
+            }
             return assert_eq!(self.answers, expected.answers, "what comes before a bad frame is answered");
+        }
+        if !expected.may_wait.is_empty() {
+            self.listen_until("all that waits for nobody is answered", |talk| expected.are_all_in(&talk.answers));
+            return self.answers_no_more_than(expected);
         }
         self.listen_until("all is answered", |talk| talk.answered >= expected.count());
         assert!(!self.is_over, "the session has ended without a reason: {:?}", self.closing);
