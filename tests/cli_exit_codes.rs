@@ -300,3 +300,36 @@ fn lock_lives_as_long_as_its_command_whatever_ends_it_and_whoever_inherits_the_c
     assert_eq!(store.run(&["lock", "a", "--timeout", "10s", "--", "true"]).code, 0);
     holder.wait().expect("it has ended");
 }
+
+#[test]
+fn a_token_lets_writes_through_while_its_lock_is_held_and_what_is_held_is_listed() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let binary = common::BINARY;
+    let writes = format!(
+        "{binary} put n a 1 --if-token $COMMONHOLD_TOKEN && {binary} increment n b x 1 --if-token $COMMONHOLD_TOKEN && \
+         {binary} del n a --if-token $COMMONHOLD_TOKEN && echo $COMMONHOLD_TOKEN"
+    );
+    let mut command = command(store.dir());
+    command.env("COMMONHOLD_STORE", store.dir()).args(["lock", "k", "--", "sh", "-c", &writes]);
+    let written = ran(command, b"");
+    assert_eq!(written.code, 0, "{written:?}");
+    let token = written.stdout.trim();
+    for write in [&["put", "n", "a", "1"][..], &["del", "n", "b"]] {
+        store.run(&[write, &["--if-token", token]].concat()).refused(4, &["is not held any more"]);
+    }
+    assert_eq!(store.ok(&["scan", "n"]), "{\"key\":\"b\",\"value\":{\"x\":1}}\n");
+
+    let client = commonhold::blocking::Client::connect(store.dir()).expect("it serves");
+    let _slot = client.slots("llm", 4).acquire(3).expect("free");
+    let _flag = client.namespace("n").and_then(|n| n.update_flag()).expect("a flag");
+    let _lock = client.lock(["k"]).acquire().expect("free");
+    let pid = std::process::id();
+    for (listing, words) in [("slots", "3 of 4"), ("flags", "cleared"), ("locks", "has it")] {
+        let listed = store.ok(&[listing]);
+        assert!(listed.contains(words) && listed.contains(&pid.to_string()), "{listing}: {listed}");
+        let json: serde_json::Value = serde_json::from_str(&store.ok(&["--json", listing])).expect("a line of JSON");
+        let who = if listing == "flags" { &json["sessions"] } else { &json["holders"] };
+        assert_eq!(who[0]["pid"], pid, "{json}");
+    }
+}

@@ -1,11 +1,11 @@
-//! Locks against the real daemon: who has them, what ends them, and that no wait that is cut short leaves any behind.
+//! Locks, slots, elections and flags against the real daemon: who has them, what ends them, and that no wait that is cut short leaves any behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, Error, Fault};
+use commonhold::blocking::{Batch, Client, Elected, Error, Fault};
 use commonhold::testing::{TestStore, TestStoreOptions};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
@@ -189,8 +189,127 @@ fn a_restart_ends_what_was_held_and_who_waited_waits_on() {
     assert!(matches!(clients[2].restarted(1, Some(Duration::from_millis(20))), Err(Error::TimedOut { .. })));
 }
 
+#[test]
+fn a_write_with_a_token_is_done_only_while_its_lock_is_held() {
+    let mut store = store();
+    let (one, other) = (store.client().unwrap(), store.client().unwrap());
+    let records = one.namespace("n").unwrap();
+    let write = |client: &Client, token: u64| {
+        client.write(&Batch::new().put(&records, "k", &token).unwrap().if_token(token)).map(|written| written.seq)
+    };
+    let guard = one.lock(["a"]).acquire().unwrap();
+    let token = guard.token();
+    one.write(&Batch::new().put(&records, "k", &1).unwrap().fenced_by(&guard)).unwrap();
+    assert!(write(&other, token).unwrap().0 > token, "whose grant it is does not matter");
+    guard.release().unwrap();
+    let not_live = |tried: Result<_, Error>| {
+        let refused = tried.unwrap_err();
+        assert!(matches!(refused, Error::Fault(Fault::TokenNotLive { .. })), "{refused}");
+    };
+    not_live(write(&one, token));
+    let guard = one.lock(["a"]).acquire().unwrap();
+    let volatile = one.namespace("v").unwrap().volatile();
+    one.write(&Batch::new().put(&volatile, "k", &1).unwrap().fenced_by(&guard)).unwrap();
+    store.kill();
+    store.restart().unwrap();
+    not_live(write(&other, guard.token()));
+    let fenced = Batch::new().put(&records, "k", &2).unwrap().fenced_by(&guard);
+    not_live(one.write(&fenced).map(|written| written.seq));
+    assert!(!guard.is_held());
+}
+
+#[test]
+fn slots_are_shared_by_all_clients_and_end_with_who_has_them() {
+    let store = store();
+    let (one, other) = (store.client().unwrap(), store.client().unwrap());
+    let (mut mine, theirs) = (one.slots("g", 3), other.slots("g", 3));
+    let two = mine.acquire(2).unwrap();
+    assert!(theirs.try_acquire(2).unwrap().is_none());
+    let third = theirs.try_acquire(1).unwrap().expect("one is left");
+    let refused = other.slots("g", 4).acquire(1).unwrap_err();
+    assert!(matches!(refused, Error::Fault(Fault::LimitMismatch { .. })), "{refused}");
+    for refused in [mine.acquire(0), mine.acquire(4), one.slots("h", 0).acquire(1), one.slots("", 1).acquire(1)] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, Error::Fault(Fault::Invalid { .. })), "{refused}");
+    }
+    assert!(theirs.clone().timeout(Duration::from_millis(20)).acquire(1).unwrap_err().is_timeout());
+    let group = &one.slot_groups().unwrap()[0];
+    assert_eq!((group.limit, group.taken, group.holders.len(), group.waiters.len()), (3, 3, 2, 0));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| theirs.acquire(2).unwrap().slots());
+        eventually("it waits", || one.slot_groups().unwrap()[0].waiters.len() == 1);
+        drop(two);
+        assert_eq!(waiting.join().unwrap(), 2);
+    });
+    mine.set_limit(1).unwrap();
+    drop(third);
+    mine.acquire(1).unwrap().release().unwrap();
+}
+
+#[test]
+fn an_election_passes_to_the_next_until_one_says_that_it_is_done() {
+    let mut store = store();
+    let (one, other) = (store.client().unwrap(), store.client().unwrap());
+    let Elected::Won(first) = one.elect("e").unwrap() else { panic!("nobody else asks") };
+    assert!(matches!(other.try_elect("e").unwrap(), Elected::Running));
+    assert!(other.elect_within("e", Duration::from_millis(20)).unwrap_err().is_timeout());
+    thread::scope(|scope| {
+        let next = scope.spawn(|| other.elect("e").unwrap());
+        drop(first);
+        let Elected::Won(second) = next.join().unwrap() else { panic!("the first has given up") };
+        let last = scope.spawn(|| one.elect("e").unwrap());
+        second.done().unwrap();
+        assert!(matches!(last.join().unwrap(), Elected::Done));
+    });
+    assert!(matches!(one.try_elect("e").unwrap(), Elected::Done));
+    // What was initialised in the daemon's memory is gone with it, and so is that it was done.
+    let Elected::Won(lost) = one.elect("f").unwrap() else { panic!("nobody else asks") };
+    store.kill();
+    store.restart().unwrap();
+    let Elected::Won(again) = other.elect("f").unwrap() else { panic!("the daemon is another one") };
+    one.ping().unwrap();
+    let refused = lost.done().unwrap_err();
+    assert!(matches!(refused, Error::Fault(Fault::NotHeld { .. })), "{refused}");
+    again.done().unwrap();
+    assert!(matches!(one.elect("e").unwrap(), Elected::Won(_)));
+}
+
+#[test]
+fn flags_are_set_by_writes_and_for_all_and_go_with_who_has_them() {
+    let mut store = store();
+    let (one, other) = (store.client().unwrap(), store.client().unwrap());
+    let (mine, theirs) = (one.namespace("n").unwrap(), other.namespace("n").unwrap());
+    let (flag, theirs_flag) = (mine.update_flag().unwrap(), theirs.update_flag().unwrap());
+    let sets = |expected: (bool, bool)| assert_eq!((flag.is_set().unwrap(), theirs_flag.is_set().unwrap()), expected);
+    sets((false, false));
+    mine.put("k", &1).unwrap();
+    sets((true, true));
+    flag.clear().unwrap();
+    sets((false, true));
+    theirs.set_all_flags().unwrap();
+    theirs_flag.clear().unwrap();
+    sets((true, false));
+    mine.clear_all_flags().unwrap();
+    sets((false, false));
+    mine.put("k", &2).unwrap();
+    mine.flush().unwrap();
+    sets((false, false));
+    assert_eq!(one.flags().unwrap()[0].sessions.len(), 2);
+    store.kill();
+    store.restart().unwrap();
+    sets((true, true));
+    flag.clear().unwrap();
+    sets((false, true));
+    drop(theirs_flag);
+    other.ping().unwrap();
+    assert_eq!(one.flags().unwrap()[0].sessions.len(), 1);
+    drop(other);
+    drop(flag);
+    eventually("nobody has a flag", || one.flags().unwrap().is_empty());
+}
+
 mod asynchronous {
-    use commonhold::Client;
+    use commonhold::{Client, Elected, blocking};
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::timeout;
 
@@ -222,6 +341,13 @@ mod asynchronous {
                             let lock = client_of.lock(keys.iter().map(|key| format!("key {key}")));
                             let patience = Duration::from_micros(random.u64(0..3_000));
                             // The object is used again after a future of it was dropped.
+                            let cut = timeout(patience, client_of.slots("g", 2).acquire(1)).await;
+                            if let Ok(slot) = cut {
+                                assert!(slot.unwrap().is_held());
+                            }
+                            if let Ok(elected) = timeout(patience, client_of.elect("e")).await {
+                                assert!(matches!(elected.unwrap(), Elected::Won(_)), "nobody says that it is done");
+                            }
                             for _ in 0..2 {
                                 let Ok(guard) = timeout(patience, lock.acquire()).await else { continue };
                                 let guard = guard.unwrap();
@@ -244,6 +370,8 @@ mod asynchronous {
             }
             // The clients live: what a cut wait had been granted was given back by them.
             eventually("nothing is locked", || watcher.locks().unwrap().is_empty());
+            eventually("no slot is taken", || watcher.slot_groups().unwrap().iter().all(|group| group.taken == 0));
+            assert!(matches!(watcher.elect_within("e", PATIENCE).unwrap(), blocking::Elected::Won(_)));
             for client in clients {
                 assert_eq!(client.connections_lost(), 0);
             }

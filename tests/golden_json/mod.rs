@@ -15,7 +15,7 @@ use crate::common::{Ran, Store};
 type Line = (&'static [&'static str], &'static [u8]);
 
 /// The commands in the order in which they are typed; each builds on those before it.
-const SESSION: [(&str, &[Line]); 25] = [
+const SESSION: [(&str, &[Line]); 29] = [
     (
         "import",
         &[(&["import", "teas", "-"], b"{\"oolong\": {\"minutes\": 3}, \"sencha\": {\"minutes\": 2}, \"\": null}")],
@@ -77,6 +77,17 @@ const SESSION: [(&str, &[Line]); 25] = [
     ("namespaces", &[(&["namespaces"], b"")]),
     ("workspaces", &[(&["workspaces"], b"")]),
     ("status", &[(&["status"], b"")]),
+    (
+        "lock",
+        &[
+            (&["lock", "a", "--", "sh", "-c", "exit 3"], b""),
+            (&["lock", "a", "--", "/no/such/program"], b""),
+            (&["lock", "a", "--", "<binary>", "--json", "lock", "a", "--timeout", "0s", "--", "true"], b""),
+        ],
+    ),
+    ("locks", &[(&["lock", "a", "b", "--shared", "--", "<binary>", "--json", "locks"], b""), (&["locks"], b"")]),
+    ("slots", &[(&["slots"], b"")]),
+    ("flags", &[(&["flags"], b"")]),
     ("sessions", &[(&["sessions"], b""), (&["sessions", "end", "123456789"], b"")]),
     ("drop", &[(&["drop", "teas"], b""), (&["drop", "teas"], b"")]),
     ("stop", &[(&["stop"], b"")]),
@@ -114,7 +125,7 @@ const SESSION: [(&str, &[Line]); 25] = [
 ];
 
 /// Members whose values differ from run to run.
-const VARYING: [&str; 27] = [
+const VARYING: [&str; 29] = [
     "applied",
     "boot",
     "client",
@@ -128,11 +139,13 @@ const VARYING: [&str; 27] = [
     "requests",
     "segments",
     "seq",
+    "session",
     "sessions",
     "id",
     "since_unix_ms",
     "synced",
     "syncs",
+    "token",
     "took_ms",
     "uid",
     "unix_ms",
@@ -168,6 +181,11 @@ fn play() -> Vec<(&'static str, String)> {
             arguments.insert(0, "--json");
             let shown = arguments.iter().map(|argument| format!("{argument:?}")).collect::<Vec<_>>().join(" ");
             writeln!(text, "$ commonhold {shown}").expect("a string takes everything");
+            // What `lock` runs is this program, on the same store.
+            if let Some(at) = arguments.iter().position(|argument| *argument == "<binary>") {
+                let dir = store.dir().to_str().expect("UTF-8");
+                arguments.splice(at..=at, [super::BINARY, "--store", dir]);
+            }
             shown_of(&mut text, &store.run_with(&arguments, input), name);
         }
         let root = store.beside("").display().to_string();
