@@ -31,6 +31,7 @@ impl Held {
     }
 
     /// Leaves it to whatever program this process becomes.
+    #[cfg(all(unix, feature = "daemon"))]
     pub(super) fn leave(mut self) -> Result<(), Error> {
         let session = self.session.take().expect("only what ends it takes it, and takes the whole");
         session.leave_holding(self.grant.connection())?;

@@ -167,7 +167,7 @@ impl LockGuard {
     }
 
     /// Leaves the lock to the program that this process is about to become: it is held until that ends.
-    #[cfg(feature = "daemon")]
+    #[cfg(all(unix, feature = "daemon"))]
     pub(crate) fn leave(self) -> Result<(), Error> {
         self.held.leave()
     }

@@ -115,6 +115,7 @@ impl Core {
     }
 
     /// Whether a connection is wanted although there is nothing to send.
+    #[cfg(any(test, all(unix, feature = "async")))]
     pub(in crate::client) fn wants_connection(&self) -> bool {
         let waits = |request: &InFlight| matches!(request.tie, Tie::Restart(_)) && request.outcome.is_none();
         self.requests.values().any(waits)

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use commonhold_proto::Verb;
 
-use super::{Line, Session, Until};
+use super::{Session, Until};
 use crate::client::core::Reply;
 use crate::client::error::Error;
 use crate::client::grants::{self, LAST_WORD};
 use crate::client::limits::{Limits, deadline_ms};
 use crate::client::target::Target;
-use crate::ipc::Stream;
 
 impl Session {
     /// Sends a request that waits in the daemon, for at most `timeout`, and waits for its answer.
@@ -92,16 +91,17 @@ impl Session {
 
     /// After its answer, the daemon says nothing more on this connection and only waits for its end. The connection then
     /// lives as long as some process has its descriptor, and is this client's no more.
+    #[cfg(all(unix, feature = "daemon"))]
     pub(in crate::client::blocking) fn leave_holding(&self, connection: u64) -> Result<(), Error> {
         crate::client::read::done(&self.call_on(connection, Verb::Hold)?)?;
         let mut state = self.state.lock();
-        let Line::Up(stream) = &state.line else {
+        let super::Line::Up(stream) = &state.line else {
             return Err(Error::unknown("the connection was lost when it was to be handed on"));
         };
-        Stream::outlive_exec(stream).map_err(|e| crate::client::connect::unreachable(&e))?;
+        stream.outlive_exec().map_err(|e| crate::client::connect::unreachable(&e))?;
         // Its reference is never dropped: the descriptor stays open.
         std::mem::forget(std::sync::Arc::clone(stream));
-        state.line = Line::Down(None);
+        state.line = super::Line::Down(None);
         Ok(())
     }
 
