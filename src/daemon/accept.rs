@@ -127,6 +127,8 @@ impl Daemon {
         if let Some(pid) = pid {
             self.deaths.forget(pid, number);
         }
+        // They find it closed.
+        self.watches.look_at(number);
         self.session_ended.notify_all();
     }
 

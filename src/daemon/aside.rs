@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Dropped, Numbered};
+use crate::engine::{Dropped, Numbered, Watch};
 use crate::proto::codec::decode_request;
 use crate::proto::{Fault, Place, Request, Verb};
 
@@ -19,6 +19,7 @@ use super::outbox::Outbox;
 use super::replies::Replies;
 use super::session::answer_of;
 use super::tables::Tables;
+use super::watches;
 
 /// What came of it.
 pub(super) enum Outcome {
@@ -30,6 +31,8 @@ pub(super) enum Outcome {
     Flush { place: Option<Place>, rewrite: bool, wait: bool },
     /// As [`Commit`](Self::Commit): its records are gone, and its file is to follow.
     Dropped { place: Place, dropped: Dropped },
+    /// It is told from here on.
+    Watch(Box<Watch>),
 }
 
 /// Carries out request `id`; what it changes is changed when this returns.
@@ -84,6 +87,10 @@ fn try_carry_out(
             let (place, dropped) = again::drop_records(daemon, &space, &numbered, &aside.fence)?;
             return Ok(Some(Outcome::Dropped { place, dropped }));
         }
+        Verb::Watch { space, prefix, after } => {
+            let watch = watches::begin(daemon.store(), &mut tables, &space, prefix, after)?;
+            return Ok(Some(Outcome::Watch(Box::new(watch))));
+        }
         verb if coordinate::is_ours(&verb) => {
             let asking = Asking { outbox, id, since: aside.read_at, deadline: aside.deadline() };
             coordinate::serve(daemon, &asking, verb, replies);
@@ -100,6 +107,7 @@ impl Outcome {
         match self {
             Self::Answer(replies) => answer.give_replies(replies),
             Self::Dropped { place, dropped } => later::dropped(daemon, answer, place, dropped, since),
+            Self::Watch(watch) => daemon.watches.add(answer, Ok(*watch)),
             Self::Commit => later::commit(daemon, answer, since, deadline),
             Self::Flush { place, rewrite, wait } => {
                 later::flush(daemon, answer, place, later::FlushWish { rewrite, wait, since, deadline });

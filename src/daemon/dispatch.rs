@@ -85,6 +85,7 @@ fn try_read(
         | Verb::Release { .. }
         | Verb::SetLimit { .. }
         | Verb::Slots
+        | Verb::Watch { .. }
         | Verb::Stop => {
             unreachable!("the session serves what changes or waits itself")
         }
@@ -96,10 +97,6 @@ fn try_read(
         Verb::GetAll { space, values } => {
             let snapshot = tables.get(space)?.snapshot(daemon.store().options().snapshot_bytes);
             replies.stream(id, Box::new(All { snapshot, values: *values, records: Vec::new() }));
-        }
-        Verb::Watch { .. } => {
-            let tag = Verb::NAMES.iter().position(|name| *name == verb.name()).unwrap_or_default();
-            return Err(Fault::Unsupported { what: "verb".to_owned(), tag: u32::try_from(tag).unwrap_or(u32::MAX) });
         }
         // It has stood in line behind others of its session.
         Verb::Hold => return Err(hold_refused()),
@@ -289,10 +286,11 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
         | Verb::Len { space }
         | Verb::Scan { space, .. }
         | Verb::GetAll { space, .. }
+        | Verb::Watch { space, .. }
         | Verb::Drop { space }
         | Verb::DropOnce { space, .. } => std::slice::from_ref(space),
         Verb::Write(write) | Verb::WriteAgain { write, .. } => &write.spaces,
-        // A flag and a watch need no records.
+        // A flag needs no records.
         Verb::Flag { .. }
         | Verb::Flags
         | Verb::Elect { .. }
@@ -304,7 +302,6 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
         | Verb::Release { .. }
         | Verb::SetLimit { .. }
         | Verb::Slots
-        | Verb::Watch { .. }
         | Verb::Hold
         | Verb::Ping
         | Verb::Commit
@@ -367,6 +364,8 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Flags
         | Verb::Locks
         | Verb::Slots
+        // It takes the writer's turn.
+        | Verb::Watch { .. }
         // It may wait a moment for the other session's turn.
         | Verb::EndSession { .. } => true,
         Verb::Ping
@@ -383,7 +382,6 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Acquire { .. }
         | Verb::Release { .. }
         | Verb::SetLimit { .. }
-        | Verb::Watch { .. }
         | Verb::Hold
         | Verb::Stop => false,
     }

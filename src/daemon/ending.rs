@@ -97,6 +97,9 @@ impl Daemon {
         self.committer.close();
         self.loader.close();
         let deadline = Instant::now() + SESSIONS_END;
+        if !self.watches.close(deadline) {
+            tracing::warn!("some watchers are still being served and are left behind");
+        }
         if !self.loads.close(deadline) || !self.aside.close(deadline) {
             tracing::warn!("some namespaces are still being loaded and are left behind");
         }

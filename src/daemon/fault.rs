@@ -64,6 +64,9 @@ impl From<&engine::Error> for Fault {
             }
             Error::CursorExpired => Self::CursorExpired,
             Error::SnapshotExpired => Self::SnapshotExpired,
+            Error::Gone { oldest } => Self::Gone { oldest: *oldest },
+            Error::Rewound { to } => Self::Rewound { to: *to },
+            Error::NotYet { asked, latest } => Self::NotYet { asked: *asked, latest: *latest },
             // The others end or prevent a start. Should one come up while serving, its own words say most.
             other => Self::Unavailable { reason: with_causes(other) },
         }

@@ -64,6 +64,13 @@ impl LateAnswer {
         self.outbox.post_replies(self.id, replies);
     }
 
+    /// The request is answered in parts from here on, by whoever has what this returns: nothing more is owed to it.
+    pub(super) fn go_on_in_parts(mut self) -> Arc<Outbox> {
+        self.answered = true;
+        self.outbox.settle(1);
+        Arc::clone(&self.outbox)
+    }
+
     /// Gives the answer, and waits until it has left, the session is closed, or `patience` is over.
     pub(super) fn give_and_wait(self, answer: &Answer<'_>, patience: Duration) {
         let outbox = Arc::clone(&self.outbox);

@@ -69,6 +69,7 @@ mod session;
 mod status;
 mod syncer;
 mod tables;
+mod watches;
 
 pub use error::Error;
 pub(crate) use fault::with_causes;

@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +27,7 @@ use crate::proto::{Event, Fault};
 use super::budget::Budget;
 use super::late::LateAnswer;
 use super::replies;
+use super::watches::Watches;
 
 /// The stack of the threads that serve connections: nothing in them recurses over what a client sends.
 pub(super) const STACK_BYTES: usize = 512 * 1024;
@@ -80,6 +81,10 @@ pub(super) struct Outbox {
     pub(super) said: AtomicBool,
     /// The client only holds what it has, and is told nothing more, nor listened to.
     is_held: AtomicBool,
+    /// To be told when the client has taken all that waits for it; none where nothing is watched.
+    watches: OnceLock<Weak<Watches>>,
+    /// They want to be told.
+    watches_wait: AtomicBool,
 }
 
 /// Bytes of which some have left.
@@ -137,6 +142,8 @@ impl Outbox {
             silent: AtomicBool::new(false),
             said: AtomicBool::new(false),
             is_held: AtomicBool::new(false),
+            watches: OnceLock::new(),
+            watches_wait: AtomicBool::new(false),
         }
     }
 
@@ -194,10 +201,37 @@ impl Outbox {
     }
 
     pub(super) fn uncount(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        let left = self.queued.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         self.budget.give_back(bytes);
+        if left == 0 && self.watches_wait.load(Ordering::SeqCst) {
+            self.tell_watches();
+        }
+    }
+
+    /// The session is watching: it tells these when its client has taken all that waits for it.
+    pub(super) fn watched_by(&self, watches: &Arc<Watches>) {
+        let _ = self.watches.set(Arc::downgrade(watches));
+    }
+
+    /// Whether nothing waits for the client. If something does, the watches are told when that is over.
+    pub(super) fn is_drained_or_will_tell(&self) -> bool {
+        let is_drained = || self.queued.load(Ordering::SeqCst) == 0;
+        if is_drained() {
+            return true;
+        }
+        self.watches_wait.store(true, Ordering::SeqCst);
+        // Perhaps it was just then, and nobody tells any more.
+        is_drained() && self.watches_wait.swap(false, Ordering::SeqCst)
+    }
+
+    fn tell_watches(&self) {
+        if self.watches_wait.swap(false, Ordering::SeqCst)
+            && let Some(watches) = self.watches.get().and_then(Weak::upgrade)
+        {
+            watches.has_drained(self.session);
+        }
     }
 
     /// Writes all of `bytes`, waiting for the client. A failure ends the session: nothing more is written, and its

@@ -67,6 +67,26 @@ impl Outbox {
         self.wake();
     }
 
+    /// Lets a piece of an answer that goes on leave, as [`post`](Self::post) does. It is not counted among those that are owed.
+    pub(super) fn post_part(self: &Arc<Self>, bytes: Vec<u8>) {
+        let mut late = self.late.lock();
+        if self.is_silent() {
+            return;
+        }
+        let left = if late.waiting.is_empty() { self.begin(&bytes, 0) } else { Left::Nothing };
+        match left {
+            Left::All => return,
+            Left::Part => {}
+            Left::Nothing => {
+                self.count(bytes.len());
+                late.waiting.push_back(Waiting::Frames { bytes, answers: 0 });
+            }
+        }
+        self.start_late_writer(&mut late);
+        drop(late);
+        self.wake();
+    }
+
     /// Writes what the socket takes without waiting for the client, or for whoever is writing. The rest of a frame that
     /// has left in part is kept for whoever writes next.
     fn begin(&self, frames: &[u8], answers: usize) -> Left {

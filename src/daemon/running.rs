@@ -9,6 +9,7 @@
 //! | commit, commit-sync | the writes of those | the daemon ends |
 //! | load, aside | what a session does not wait for itself: a load, and what waited for it | the daemon ends |
 //! | flush, sync | the requests that are answered later | nothing is asked any more |
+//! | watch | tells watchers | the daemon ends |
 //! | tick | every second the engine's chores | the daemon ends |
 //! | preload | loads namespaces at the start | they are loaded |
 
@@ -45,6 +46,7 @@ use super::options::{Preload, ServeOptions};
 use super::registry::Sessions;
 use super::relief::{Bell, SlowClients};
 use super::syncer::Syncer;
+use super::watches::Watches;
 use super::{Error, premises};
 
 /// How often the engine does its chores.
@@ -97,6 +99,7 @@ pub struct Daemon {
     pub(super) loads: Arc<Helpers>,
     pub(super) loader: Arc<Loader>,
     pub(super) aside: Arc<Helpers>,
+    pub(super) watches: Arc<Watches>,
     /// Answers that clients have not taken.
     pub(super) queued: Arc<Budget>,
     /// Wakes the tick when that is too much.
@@ -165,6 +168,7 @@ impl Daemon {
             .map_err(Error::system("start the runtime that serves sessions"))?;
         let loads = Helpers::start("load", LOADS).map_err(Error::system("start a thread"))?;
         let aside = Helpers::start("aside", ASIDE).map_err(Error::system("start a thread"))?;
+        let watches = Watches::start(&store).map_err(Error::system("start a thread"))?;
         let loader = Loader::new(Arc::clone(&store), Arc::clone(&loads));
         let syncer = Syncer::new(Arc::clone(&store));
         let flusher = Flusher::new(Arc::clone(&store), Arc::clone(&syncer), options.store.flush_lock_timeout);
@@ -187,6 +191,7 @@ impl Daemon {
             loads,
             loader,
             aside,
+            watches,
             queued: Budget::new(MAX_QUEUED_BYTES),
             bell: Bell::default(),
             waiting_requests: Budget::new(MAX_WAITING_BYTES),

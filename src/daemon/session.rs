@@ -29,6 +29,7 @@ use super::registry::Guest;
 use super::replies::Replies;
 use super::running::Outcomes;
 use super::tables::Tables;
+use super::watches;
 
 /// Queued writes are committed when their frames pass this many bytes together, whatever else has been read.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -307,11 +308,15 @@ impl Session {
                     Err(fault) => self.replies.refuse(id, fault),
                 }
             }
-            Verb::Hold if !self.outbox.is_promising() => {
+            Verb::Hold if !self.outbox.is_promising() && !self.daemon.watches.are_of(self.outbox.session) => {
                 self.replies.answer(id, &Answer::Done);
                 self.outbox.hold();
             }
             Verb::Hold => self.replies.refuse(id, hold_refused()),
+            Verb::Watch { space, prefix, after } => {
+                let begun = watches::begin(self.daemon.store(), &mut self.tables, &space, prefix, after);
+                self.daemon.watches.add(self.outbox.promise(id), begun);
+            }
             Verb::Stop => self.daemon.request_stop(self.outbox.promise(id)),
             verb if coordinate::is_ours(&verb) => {
                 let asking = Asking { outbox: &self.outbox, id, since, deadline };
@@ -412,8 +417,10 @@ impl Session {
             self.queue.requests.remove(at);
             return self.replies.refuse(id, Fault::Cancelled);
         }
-        let is_done = self.line.as_ref().is_some_and(|line| line.cancel(id));
-        if !is_done && !self.daemon.cancel_wait(&self.outbox, id) && self.outbox.cancel(id) {
+        if self.line.as_ref().is_some_and(|line| line.cancel(id)) || self.daemon.cancel_wait(&self.outbox, id) {
+            return;
+        }
+        if !self.daemon.watches.cancel(self.outbox.session, id) && self.outbox.cancel(id) {
             self.daemon.flusher().look_again();
         }
     }

@@ -6,6 +6,7 @@
 //! the journal knows either, and the next flush finishes what was begun.
 
 use std::io;
+use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
 
@@ -72,7 +73,9 @@ impl Store {
         // The drop builds on the file that was loaded, as any write does.
         self.announce(&table, &mut file, &self.via())?;
         drop(file);
-        self.turn.exclusive(|writer| writer.drop_records(&table, numbered, fence))
+        let dropped = self.turn.exclusive(|writer| writer.drop_records(&table, numbered, fence));
+        self.shared.feed.ring();
+        dropped
     }
 
     /// Removes a dropped namespace's file. Only who holds the flush lock can ask for it.
@@ -129,7 +132,7 @@ impl Writer {
     }
 
     /// Journals a drop and makes it visible, in the order of every write: journal, sync, map.
-    fn drop_records(&mut self, table: &Table, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
+    fn drop_records(&mut self, table: &Arc<Table>, numbered: &Numbered, fence: &Fence) -> Result<Dropped, Error> {
         fence.check()?;
         if numbered.number > 0
             && let Some(first) = self.appender.outcomes().first(numbered)?
@@ -142,6 +145,8 @@ impl Writer {
         let seq = self.appender.record(Kind::Drop, |out| encode_drop(out, table.place(), head))?;
         // It frees more than it takes, and the flush that follows writes everything out.
         self.append_and_sync(Reach::System, Spare::Use)?;
+        let shared = Arc::clone(&self.shared);
+        let telling = shared.feed.begin(std::slice::from_ref(table));
         let cleared = {
             let mut map = table.map.write();
             let cleared = map.clear();
@@ -150,6 +155,10 @@ impl Writer {
             table.set_dropped(seq);
             cleared
         };
+        if let Some(mut telling) = telling {
+            telling.note_drop();
+            telling.tell(seq);
+        }
         let records = cleared.len() as u64;
         self.shared.discard(cleared);
         self.appender.wrote(table.place(), seq);

@@ -212,6 +212,28 @@ pub enum Error {
     /// A lock file could not be used. At a start nothing was changed; in a flush the file is as it was.
     #[error(transparent)]
     Lock(LockError),
+    /// What is to be watched from is not kept any more.
+    #[error(
+        "what was written after that is not kept any more, only what was from sequence number {oldest} on: read all records, and watch from there"
+    )]
+    Gone {
+        /// The oldest write that can be told.
+        oldest: Seq,
+    },
+    /// The write that is to be watched from was lost in a crash.
+    #[error("a crash took the writes after sequence number {to}: read all records, and watch from there")]
+    Rewound {
+        /// The last write that was recovered.
+        to: Seq,
+    },
+    /// The write that is to be watched from has not been done yet.
+    #[error("sequence number {asked} is in the future, {latest} is the latest")]
+    NotYet {
+        /// The Seq that was named.
+        asked: Seq,
+        /// The latest one.
+        latest: Seq,
+    },
     /// Bytes that had reached the platter are not what was written. The store does not start.
     #[error("{file}, byte {offset}: {reason}. This is damage and not an interrupted write; nothing was changed. Keep a copy of the whole directory, then let `commonhold check` tell what is left and `commonhold repair --cut-journal` what it would do", file = .file.display())]
     Damage {

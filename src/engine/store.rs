@@ -204,6 +204,7 @@ impl Store {
         let admitted = self.growth.admit(requests.iter().map(WriteRequest::weight).sum(), &self.extent);
         let results = self.write_admitted(requests);
         drop(admitted);
+        self.shared.feed.ring();
         self.look_at_growth();
         results
     }

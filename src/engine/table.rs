@@ -36,6 +36,8 @@ pub struct Table {
     covered: AtomicU64,
     /// The journal knows that everything up to this Seq is in the file, so it need not keep it.
     completed: AtomicU64,
+    /// The Seq at which its file was taken as it is, which nothing knew; else zero. Of what was changed before, nothing can be told.
+    taken_at: Seq,
     pub(super) file: Mutex<FileState>,
     pub(super) activity: Arc<Activity>,
     kind: Kind,
@@ -104,6 +106,7 @@ impl Table {
             map: RwLock::new(map),
             last: AtomicU64::new(last.0),
             announced: AtomicBool::new(file.unannounced.is_none()),
+            taken_at: file.unannounced.map_or(Seq::ZERO, |entry| entry.cut),
             dropped: AtomicU64::new(0),
             covered: AtomicU64::new(covered.0),
             completed: AtomicU64::new(covered.0),
@@ -212,6 +215,11 @@ impl Table {
             && self.is_empty()
             && !self.is_dirty()
             && self.file.try_lock().is_some_and(|file| file.stat.is_none())
+    }
+
+    /// The Seq at which its file was taken as it is, which nothing knew; else zero.
+    pub(super) fn taken_at(&self) -> Seq {
+        self.taken_at
     }
 
     pub(super) fn is_announced(&self) -> bool {

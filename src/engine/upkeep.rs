@@ -142,6 +142,7 @@ impl Store {
     pub fn tick(&self) -> Result<(), Error> {
         self.refuse_if_read_only()?;
         self.shared.collect_garbage();
+        self.shared.feed.tick();
         self.begin_if_there_is_room()?;
         let written_out = self.write_out();
         // The sync comes first: it waits for nobody's opinion of the lock file.

@@ -112,6 +112,8 @@ impl Store {
             evaluated.seq = self.take_volatile_seq()?;
             evaluated.under = under;
             apply_one(&self.shared, &mut evaluated);
+            drop(orders);
+            self.shared.feed.ring();
             return Ok(evaluated.written());
         }
     }
@@ -177,12 +179,18 @@ impl Store {
             self.folded.lock().remove(&fold(place));
             self.activities.lock().remove(place);
         }
-        drop(namespaces);
         table.gone.store(true, Ordering::Release);
         let mut map = table.map.write();
         let cleared = map.clear();
         table.applied(seq);
-        drop((map, order));
+        drop(map);
+        if was_written && let Some(mut telling) = self.shared.feed.begin(std::slice::from_ref(&table)) {
+            telling.note_drop();
+            telling.tell(seq);
+        }
+        // Not before: who finds the name free makes the next one of it, and what is written to that is told after this.
+        drop((namespaces, order));
+        self.shared.feed.ring();
         let records = cleared.len() as u64;
         self.shared.discard(cleared);
         Ok(Dropped { seq, records, needs_flush: false })

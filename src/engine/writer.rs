@@ -7,6 +7,7 @@ use commonhold_proto::{Durability, Seq};
 
 use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
+use super::feed::Feed;
 use super::grant::Grant;
 use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
 use super::map::{Cleared, Record};
@@ -49,7 +50,6 @@ pub(super) struct Writer {
 }
 
 /// What others may look at while a writer works.
-#[derive(Default)]
 pub(super) struct Shared {
     /// The last Seq whose effects readers see.
     applied: AtomicU64,
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) memory: Memory,
     /// For how many bytes the journal found no room on the disk when it last looked for some; 0 when it found it.
     no_room_for: AtomicU64,
+    /// What was changed last, for those who watch.
+    pub(super) feed: Feed,
 }
 
 /// A cleared map that is no larger than this is freed at once.
@@ -64,7 +66,9 @@ const FREED_AT_ONCE: usize = 1_000;
 
 impl Shared {
     pub(super) fn within(max_memory: Option<u64>) -> Self {
-        Self { memory: Memory { limit: max_memory, ..Memory::default() }, ..Self::default() }
+        let memory = Memory { limit: max_memory, ..Memory::default() };
+        let feed = Feed::measured(&memory.gauge);
+        Self { applied: AtomicU64::new(0), memory, no_room_for: AtomicU64::new(0), feed }
     }
 
     pub(super) fn applied(&self) -> Seq {
@@ -279,9 +283,13 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     // holder takes several, and whoever has the orders of the volatile namespaces that it takes several of.
     let mut replaced: Vec<Option<Record>> = Vec::new();
     let mut cleared = Vec::new();
+    let mut telling = shared.feed.begin(&tables);
     let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
     for effect in &mut request.effects {
         let Some(kind) = effect.kind else { continue };
+        if let Some(telling) = &mut telling {
+            telling.note(effect);
+        }
         let map = &mut maps[usize::from(effect.table)];
         match (kind, effect.record.take()) {
             (EffectKind::Put, Some(record)) => {
@@ -310,11 +318,15 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
         map.settle();
     }
     drop(maps);
+    if let Some(telling) = telling {
+        telling.tell(request.seq);
+    }
     request.tables = tables;
     for cleared in cleared {
         shared.discard(cleared);
     }
 }
+
 fn weight(group: &[Batch]) -> usize {
     group.iter().map(Weight::weight).sum()
 }

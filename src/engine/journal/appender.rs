@@ -16,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::extent::Extent;
 use super::founding::Unfounded;
+use super::history::History;
 use super::numbers::Numbers;
 use super::outcomes::Outcomes;
 use super::ready::Ready;
@@ -79,6 +80,8 @@ pub(crate) struct Appender {
     pub(super) quarantined: HashMap<Place, Seq>,
     /// Namespaces whose files are not what was flushed: segments with writes to them are kept, whatever the table says.
     pub(super) held: HashSet<Place>,
+    /// What is known of the Seqs before this start's, and where the journal begins by now.
+    pub(super) history: History,
 }
 
 /// How far a group has got when [`Appender::finish`] returns.
@@ -334,6 +337,8 @@ impl Appender {
         let failed = std::mem::replace(self, fresh);
         self.quarantined = failed.quarantined;
         self.held = failed.held;
+        self.history = failed.history;
+        self.history.goes_on(failed.released.is_empty());
         self.extent = failed.extent;
         self.tell_extent();
     }

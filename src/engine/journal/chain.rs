@@ -15,6 +15,7 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 
 use super::headers::{self, Headers};
+use super::history::History;
 use super::losses::Losses;
 use super::outcomes::Outcomes;
 use super::payload::{EffectKind, EffectRef, WritePayload, decode_ceiling, decode_done, decode_drop, decode_file};
@@ -116,6 +117,8 @@ pub(crate) struct Chain {
     pub(super) losses: Option<Losses>,
     /// The greatest number that any file has.
     pub(super) greatest: u64,
+    /// Its Seqs, and what is missing among them.
+    pub(super) history: History,
 }
 
 impl Chain {
@@ -333,7 +336,9 @@ impl Reader<'_> {
         chain.ceiling = chain.ceiling.max(header.ceiling);
         let mut writes = HashMap::new();
         let mut unread = None;
+        chain.history.begin_segment(first.seq);
         let end = for_each_record(&bytes, header.salt(), first, limit, |record, offset| {
+            chain.history.note(record);
             chain.synced = chain.synced.max(record.stamp.synced);
             let known = (&mut chain.table, &mut chain.outcomes);
             if note(record, header.boot, known, &mut chain.ceiling, &mut writes).is_none() {

@@ -102,7 +102,7 @@ fn strangers(files: &[(u64, PathBuf)], headers: &mut Headers, reading: Reading) 
 }
 
 /// The beginning of a file, as far as the header goes that it may have.
-fn read_header(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_header(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, &How::READ)?;
     let mut bytes = vec![0; MIN_HEADER_BYTES];
     let mut got = read_up_to(&*file, &mut bytes, 0)?;

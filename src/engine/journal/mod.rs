@@ -14,6 +14,7 @@ mod extent;
 mod founding;
 mod header;
 mod headers;
+mod history;
 #[cfg(any(test, feature = "fuzzing"))]
 mod hostile;
 mod losses;
@@ -32,6 +33,7 @@ mod shrink;
 mod successor;
 mod sync;
 mod table;
+mod telling;
 mod traces;
 
 pub(crate) use appender::{Appender, Reach, Spare};
@@ -39,6 +41,7 @@ pub(crate) use chain::{Range, Reading, Tail, for_each_effect};
 pub(crate) use extent::Extent;
 pub(crate) use founding::continue_journal_or_wait;
 pub(crate) use headers::is_segment;
+pub(crate) use history::Before;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use hostile::{HostileJournal, seal};
 pub(crate) use losses::Losses;
@@ -56,6 +59,7 @@ pub(crate) use record::Kind;
 pub(crate) use releasing::Releasable;
 pub(crate) use sync::Progress;
 pub(crate) use table::{Entry, Fingerprint, Known};
+pub(crate) use telling::{Stretch, Teller};
 pub(crate) use traces::{Lost, Traces};
 
 /// How far above the Seqs given out the ceiling is set: at each start, and again when half of it is used up.

@@ -44,6 +44,11 @@ impl Numbers {
         self.next.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// The last one that was given out.
+    pub(crate) fn last(&self) -> Seq {
+        Seq(self.next().0 - 1)
+    }
+
     pub(super) fn next(&self) -> Seq {
         Seq(self.next.load(Ordering::Relaxed))
     }

@@ -267,6 +267,7 @@ fn begin_segment(
         released: HashMap::new(),
         quarantined: HashMap::new(),
         held: HashSet::new(),
+        history: chain.history.end(given),
     };
     appender.tell_extent();
     Ok(OpenJournal {

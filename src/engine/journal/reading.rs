@@ -110,6 +110,7 @@ pub(crate) fn read_journal(
         released: HashMap::new(),
         quarantined: HashMap::new(),
         held: HashSet::new(),
+        history: chain.history.end(next.given),
     };
     appender.tell_extent();
     Ok(OpenJournal {

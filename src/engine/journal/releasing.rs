@@ -140,6 +140,7 @@ impl Appender {
     fn let_go_of_oldest(&mut self) {
         if let Some(segment) = self.segments.pop_front() {
             self.table.forget(segment.last);
+            self.history.released(segment.last);
             self.released.extend(segment.writes);
         }
     }

@@ -34,3 +34,4 @@ mod snapshots;
 mod storage_text;
 mod trouble;
 mod volatile;
+mod watching;

@@ -1,0 +1,6 @@
+//! Watches: over the raw socket, through the clients, and through everything that a daemon may go through.
+#![cfg(feature = "daemon")]
+
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+mod wire;
