@@ -125,6 +125,12 @@ struct Ring {
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 impl Channel {
+    /// One watcher less.
+    pub(super) fn leave(&self) {
+        self.idle_ticks.store(0, Ordering::Relaxed);
+        self.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// No other channel has it.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -210,12 +216,6 @@ impl Feed {
         let channel = Arc::clone(channel);
         self.count.store(channels.len(), Ordering::Relaxed);
         channel
-    }
-
-    /// One watcher less.
-    pub(super) fn leave(&self, channel: &Channel) {
-        channel.idle_ticks.store(0, Ordering::Relaxed);
-        channel.watchers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Lets go of channels that nobody has watched for a while.

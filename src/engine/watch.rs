@@ -157,7 +157,7 @@ impl Store {
         let floor = channel.floor();
         // What an earlier start had is not there any more, whether anything was written to it since or not.
         if after < floor || after <= self.opening.last {
-            self.shared.feed.leave(&channel);
+            channel.leave();
             return Err(Error::Gone { oldest: floor.max(self.opening.last).next() });
         }
         Ok((channel, after))
@@ -211,7 +211,7 @@ impl Watch {
             match self.channel.after(self.at, WRITES_AT_ONCE) {
                 Ok(told) => {
                     self.reader = None;
-                    return Ok(self.from_channel(&told, bytes));
+                    return Ok(self.take_from_channel(&told, bytes));
                 }
                 Err(floor) if self.table.is_volatile() => return Ok(self.lag(floor)),
                 Err(_) => {}
@@ -220,7 +220,7 @@ impl Watch {
                 return Ok(lagged);
             }
         }
-        self.from_journal(bytes)
+        self.take_from_journal(bytes)
     }
 
     fn lag(&mut self, to: Seq) -> Next {
@@ -229,7 +229,7 @@ impl Watch {
         Next::Lagged { lost_from, next: to.next() }
     }
 
-    fn from_channel(&mut self, told: &[Arc<Told>], bytes: usize) -> Next {
+    fn take_from_channel(&mut self, told: &[Arc<Told>], bytes: usize) -> Next {
         if told.is_empty() {
             return Next::Nothing;
         }
@@ -282,7 +282,7 @@ impl Watch {
         }
     }
 
-    fn from_journal(&mut self, bytes: usize) -> Result<Next, Error> {
+    fn take_from_journal(&mut self, bytes: usize) -> Result<Next, Error> {
         let Some(mut leg) = self.leg.take() else { return Ok(Next::Told(Vec::new())) };
         let (mut out, mut taken, mut read) = (Vec::new(), 0, 0);
         while taken < bytes && read < WRITES_AT_ONCE {
@@ -339,7 +339,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.store.shared.feed.leave(&self.channel);
+        self.channel.leave();
     }
 }
 
