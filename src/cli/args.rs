@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     append, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, lock, merge,
-    numbers, put, repair, scan, serve, sessions, status,
+    numbers, put, repair, scan, serve, sessions, status, watch,
 };
 use crate::proto::Durability;
 
@@ -165,6 +165,9 @@ pub(super) enum Command {
     /// there is no such command.
     #[command(after_help = examples::LOCK)]
     Lock(lock::LockArgs),
+    /// Print what is changed in a namespace, as it is changed, a JSON line for each write.
+    #[command(after_help = examples::WATCH)]
+    Watch(watch::WatchArgs),
     /// Put every acknowledged write on the platter.
     #[command(after_help = examples::COMMIT)]
     Commit,

@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 
 /// Watches over one file. Dropped, it lets the file be; a signal that comes later is of no effect, so that it should be
 /// dropped near the end of a command.
-pub(super) struct Watch {
+pub(super) struct Cleanup {
     /// Its end is what the thread hears of when this is dropped.
     _over: oneshot::Sender<()>,
 }
 
-impl Watch {
+impl Cleanup {
     /// Removes `path` when one of the signals comes, and then calls `end` with its number, to end the process.
     pub(super) fn over(
         path: PathBuf,
@@ -69,11 +69,11 @@ mod tests {
         let (ended, end) = mpsc::channel();
         // Others than those that other tests of this process send to themselves.
         let signals = [Signal::URG, Signal::WINCH];
-        drop(Watch::over(finished.clone(), signals, |_| panic!("nobody watches over it")).unwrap());
-        let watch = Watch::over(watched.clone(), signals, move |signal| ended.send(signal).unwrap()).unwrap();
+        drop(Cleanup::over(finished.clone(), signals, |_| panic!("nobody watches over it")).unwrap());
+        let cleanup = Cleanup::over(watched.clone(), signals, move |signal| ended.send(signal).unwrap()).unwrap();
         kill_process(getpid(), Signal::WINCH).unwrap();
         assert_eq!(end.recv_timeout(Duration::from_secs(30)), Ok(Signal::WINCH.as_raw()));
         assert!(!watched.exists() && finished.exists());
-        drop(watch);
+        drop(cleanup);
     }
 }

@@ -43,6 +43,9 @@ pub(super) const LOCK: &str = "Examples:
   commonhold lock nightly -- ./rebuild_index.sh
   commonhold lock graph chunks --timeout 10s -- python3 merge.py
   commonhold lock index --shared -- sh -c 'commonhold put state last 1 --if-token $COMMONHOLD_TOKEN'";
+pub(super) const WATCH: &str = "Examples:
+  commonhold watch pipeline_status --volatile
+  commonhold watch doc_status --prefix doc- --from 4711";
 pub(super) const COMMIT: &str = "Example:\n  commonhold commit";
 pub(super) const FLUSH: &str = "Examples:\n  commonhold flush\n  commonhold flush text_chunks --no-wait";
 pub(super) const IMPORT: &str = "Examples:

@@ -8,6 +8,7 @@
 mod append;
 mod args;
 mod check;
+mod cleanup;
 mod clear;
 mod commit;
 mod completions;
@@ -142,6 +143,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Flags => flags::run(context),
         Command::Slots => parties::slots(context),
         Command::Lock(args) => lock::run(&args, context),
+        Command::Watch(args) => watch::run(&args, context),
         Command::Commit => commit::run(context),
         Command::Flush(args) => flush::run(&args, context),
         Command::Import(args) => import::run(&args, context),

@@ -50,6 +50,11 @@ impl Out {
         self.bytes(b"\n")
     }
 
+    /// Hands over what is buffered so far, for whoever waits for it.
+    pub(super) fn hand_over(&mut self) -> Result<(), Failure> {
+        self.stdout.flush().map_err(|error| stdout_failure(&error))
+    }
+
     /// Hands over what is still buffered. A command that does not end with it may have printed less than it thinks.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(|error| stdout_failure(&error))

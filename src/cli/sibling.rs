@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
-use super::watch::Watch;
+use super::cleanup::Cleanup;
 
 /// How much of the target's name is in the temporary one: with the rest it stays below 255 bytes.
 const KEPT_NAME_BYTES: usize = 200;
@@ -32,7 +32,7 @@ struct Temporary {
     path: PathBuf,
     /// Removes it when a signal ends the process. A file without a name needs nobody for that: it gets its name at the end,
     /// for the moment before the target's becomes its own.
-    watch: Option<Watch>,
+    watch: Option<Cleanup>,
 }
 
 impl Sibling {
@@ -98,7 +98,7 @@ fn directory_of(file: &Path) -> &Path {
 /// A new file of this name, which goes when one of the signals ends the process.
 fn named(path: PathBuf, signals: [Signal; 2]) -> io::Result<(File, Temporary)> {
     // The exit code is the one that a shell gives to a command that the signal itself has ended.
-    let watch = Watch::over(path.clone(), signals, |signal| std::process::exit(128 + signal))?;
+    let watch = Cleanup::over(path.clone(), signals, |signal| std::process::exit(128 + signal))?;
     let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
     Ok((file, Temporary { path, watch: Some(watch) }))
 }

@@ -23,6 +23,7 @@ mod identity;
 mod inbox;
 pub(crate) mod launch;
 mod limits;
+mod mirrored;
 mod options;
 mod paging;
 mod parts;
@@ -31,6 +32,7 @@ mod repeat;
 mod target;
 mod values;
 mod verbs;
+mod watching;
 
 /// The examples of the guide, which must compile.
 #[cfg(doctest)]
@@ -45,3 +47,9 @@ pub use launch::OpenOptions;
 pub use options::ConnectOptions;
 pub use target::Target;
 pub use values::{Cursor, Dropped, Entry, FlushOptions, Flushed, Page, Value, Written};
+pub use watching::{Change, ChangeSet, WatchEvent, WatchOptions};
+
+/// The example of the text on watches is compiled.
+#[cfg(all(doctest, feature = "daemon"))]
+#[doc = include_str!("../../docs/watches.md")]
+struct WatchesText;

@@ -7,7 +7,7 @@ use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, 
 use commonhold_proto::{Workspace as WorkspaceName, WorkspaceInfo};
 
 use super::session::Session;
-use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Namespace, OpenOptions, Pending, Written};
+use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Mirror, Namespace, OpenOptions, Pending, Written};
 use crate::client::core::Reply;
 use crate::client::{read, verbs};
 
@@ -106,6 +106,14 @@ impl Client {
     /// [`Error::Name`] if the name breaks its rule.
     pub fn workspace(&self, name: &str) -> Result<Workspace, Error> {
         Ok(Workspace { client: self.clone(), name: WorkspaceName::new(name)? })
+    }
+
+    /// All records of a namespace, in this process and kept current; see [`Mirror`].
+    ///
+    /// # Errors
+    /// As for [`Namespace::get_all`].
+    pub async fn mirror(&self, namespace: &Namespace) -> Result<Mirror, Error> {
+        Mirror::new(namespace.clone()).await
     }
 
     fn at(&self, place: Place) -> Namespace {

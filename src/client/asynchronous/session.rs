@@ -133,8 +133,12 @@ impl Session {
 
     /// A connection beside this session's, on which this verb has been sent.
     pub(super) async fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
+        self.open_stream_for(connect::ask_for_stream(&self.wire.options, verb)?).await
+    }
+
+    /// The same, with this frame sent.
+    pub(super) async fn open_stream_for(&self, frame: Vec<u8>) -> Result<Stream, Error> {
         let Wire { name, client, options, .. } = &*self.wire;
-        let frame = connect::ask_for_stream(options, verb)?;
         let (name, client, options) = (Arc::clone(name), *client, options.clone());
         waiting_allowed(move || connect::open_stream(&name, client, &options, &frame)).await?
     }

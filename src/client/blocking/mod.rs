@@ -37,15 +37,17 @@ mod flags;
 mod get_all;
 mod held;
 mod locks;
+mod mirror;
 mod namespace;
 mod pending;
 mod scan;
 mod session;
 mod slots;
+mod watch;
 
 pub use super::{
-    Batch, BulkOptions, BulkProgress, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions, Flushed, Grant,
-    OpenOptions, Page, Target, Value, Written,
+    Batch, BulkOptions, BulkProgress, Change, ChangeSet, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions,
+    Flushed, Grant, OpenOptions, Page, Target, Value, WatchEvent, WatchOptions, Written,
 };
 pub use bulk::BulkWriter;
 pub use client::{Client, Workspace};
@@ -57,7 +59,9 @@ pub use elections::{Elected, ElectionGuard};
 pub use flags::UpdateFlag;
 pub use get_all::GetAll;
 pub use locks::{Lock, LockGuard};
+pub use mirror::Mirror;
 pub use namespace::Namespace;
 pub use pending::Pending;
 pub use scan::Scan;
 pub use slots::{SlotGuard, Slots};
+pub use watch::Watch;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Batch, BulkOptions, BulkWriter, Client, Cursor, Dropped, Error, FlushOptions, Flushed, GetAll, Page, Pending, Scan,
-    Target, Value, Written,
+    Target, Value, Watch, WatchOptions, Written,
 };
 use crate::client::core::Reply;
 use crate::client::values::{parse, to_text};
@@ -389,6 +389,14 @@ impl Namespace {
     /// ```
     pub fn get_all(&self) -> GetAll {
         GetAll::new(self.clone())
+    }
+
+    /// What is changed from now on, or from another write on, write by write.
+    ///
+    /// To know a namespace and all that comes after, watch from the Seq of [`get_all`](Self::get_all), or let
+    /// [`Client::mirror`] do both.
+    pub fn watch(&self, options: WatchOptions) -> Watch {
+        Watch::new(self.clone(), options)
     }
 
     /// One page of a scan, for callers that keep the cursor themselves: of at most `limit` records (0 leaves it to the

@@ -221,7 +221,12 @@ impl Session {
 
     /// A connection beside this session's, on which this verb has been sent.
     pub(super) fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
-        open_stream(&self.name, self.client, &self.options, &ask_for_stream(&self.options, verb)?)
+        self.open_stream_for(&ask_for_stream(&self.options, verb)?)
+    }
+
+    /// The same, with this frame sent.
+    pub(super) fn open_stream_for(&self, frame: &[u8]) -> Result<Stream, Error> {
+        open_stream(&self.name, self.client, &self.options, frame)
     }
 
     /// What ended such a connection before its stream was whole.
