@@ -102,6 +102,8 @@ struct Ground<'a> {
     /// Acknowledged: its number, its Seq and the daemon's start.
     written: Mutex<Vec<(u64, u64, u64)>>,
     writers_end: AtomicBool,
+    /// Somebody has given up.
+    failed: AtomicBool,
     /// The last write of all, once there is none to come.
     last: AtomicU64,
 }
@@ -114,7 +116,17 @@ impl Ground<'_> {
         while !self.writers_end.load(Ordering::SeqCst) {
             id += 4;
             let length = if dice.roll(3) == 0 { padding.len() } else { 100 };
-            let seq = write(&client, id, &padding[..length]).expect("a write is repeated until it is answered");
+            let seq = loop {
+                match write(&client, id, &padding[..length]) {
+                    Ok(seq) => break seq,
+                    // None of these was done.
+                    Err(Error::Fault(Fault::Stopping) | Error::NoDaemon { .. } | Error::Lost { .. }) => {}
+                    Err(error) => {
+                        self.failed.store(true, Ordering::SeqCst);
+                        panic!("write {id}: {error}");
+                    }
+                }
+            };
             // The same client has the answer of the daemon that it is connected to.
             self.written.lock().unwrap().push((id, seq.0, seq.0 >> 32));
         }
@@ -132,6 +144,7 @@ impl Ground<'_> {
             // Some leave soon, some stay; some are slow.
             let stays = Instant::now() + Duration::from_millis(50 + dice.roll(if number < 4 { 600 } else { 4_000 }));
             loop {
+                assert!(!self.failed.load(Ordering::SeqCst), "somebody else has failed");
                 let last = self.last.load(Ordering::SeqCst);
                 let is_told = last > 0 && watch.through().is_some_and(|through| through.0 >= last);
                 match watch.next_timeout(Duration::from_millis(20)) {
@@ -203,6 +216,7 @@ fn torture(durability: &str, seconds: u64, seed: u64) {
         dir: dir.path(),
         written: Mutex::new(vec![(1, first.0, first.0 >> 32)]),
         writers_end: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         last: AtomicU64::new(0),
     };
     let prefixes = ["", "k1", "", "", "also", "", "", "k2"];
@@ -223,7 +237,7 @@ fn torture(durability: &str, seconds: u64, seed: u64) {
             })
             .collect();
         let until = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < until {
+        while Instant::now() < until && !ground.failed.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(100 + dice.roll(900)));
             match dice.roll(4) {
                 0 => drop(client.flush()),
