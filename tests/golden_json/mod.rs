@@ -15,7 +15,7 @@ use crate::common::{Ran, Store};
 type Line = (&'static [&'static str], &'static [u8]);
 
 /// The commands in the order in which they are typed; each builds on those before it.
-const SESSION: [(&str, &[Line]); 29] = [
+const SESSION: [(&str, &[Line]); 30] = [
     (
         "import",
         &[(&["import", "teas", "-"], b"{\"oolong\": {\"minutes\": 3}, \"sencha\": {\"minutes\": 2}, \"\": null}")],
@@ -89,6 +89,7 @@ const SESSION: [(&str, &[Line]); 29] = [
     ("slots", &[(&["slots"], b"")]),
     ("flags", &[(&["flags"], b"")]),
     ("sessions", &[(&["sessions"], b""), (&["sessions", "end", "123456789"], b"")]),
+    ("watch", &[(&["watch", "teas", "--limit", "0"], b"")]),
     ("drop", &[(&["drop", "teas"], b""), (&["drop", "teas"], b"")]),
     ("stop", &[(&["stop"], b"")]),
     (
