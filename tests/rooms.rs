@@ -60,7 +60,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
             "src/daemon/",
             "src/client/",
             // Its signals are those of the one crate in the binary that hears any.
-            "src/cli/watch.rs",
+            "src/cli/cleanup.rs",
             "tests/client/",
             "tests/histories/",
             "tests/processes.rs",

@@ -270,11 +270,14 @@ fn torture(durability: &str, seconds: u64, seed: u64) {
     // Each write leaves its number, and nobody takes that away but a crash.
     let lost: HashSet<u64> = written.iter().map(|(id, ..)| *id).filter(|id| !found.contains(id)).collect();
     assert!(durability == "memory" || lost.is_empty(), "{} acknowledged writes are gone", lost.len());
-    let writes: Writes = written
+    let mut writes: Writes = written
         .iter()
         .map(|(id, seq, boot)| (*seq, Write { changes: changes_of(*id), lost: lost.contains(id), boot: *boot }))
         .collect();
     assert_eq!(writes.len(), written.len(), "no Seq is given twice");
+    if durability == "memory" {
+        add_unanswered(&mut writes, &stories);
+    }
     let count = |is: fn(&End) -> bool| stories.iter().flatten().filter(|chapter| is(&chapter.end)).count();
     println!(
         "{} writes, {} lost, {} chapters: {} lagged, {} gone, {} rewound",
@@ -288,6 +291,23 @@ fn torture(durability: &str, seconds: u64, seed: u64) {
     for (number, (story, prefix)) in stories.iter().zip(prefixes).enumerate() {
         if let Err(what) = check(&writes, prefix, story) {
             panic!("seed {seed}: watcher {number} ({prefix:?}): {what}");
+        }
+    }
+}
+
+/// Writes that were seen and lost before their client was answered: it has sent them again, and they were done anew. As any that are lost
+/// they are the last of their start.
+fn add_unanswered(writes: &mut Writes, stories: &[Vec<Chapter>]) {
+    let told: Vec<(u64, String)> = stories.iter().flatten().flat_map(|chapter| chapter.told.clone()).collect();
+    // Whoever was told only that all was cleared does not know by which write.
+    let (named, cleared): (Vec<_>, Vec<_>) = told.into_iter().partition(|(_, words)| words.contains('='));
+    for (seq, words) in named.into_iter().chain(cleared) {
+        let boot = seq >> 32;
+        let is_last = || writes.range(seq..).all(|(later, write)| later >> 32 != boot || write.lost);
+        if !writes.contains_key(&seq) && is_last() {
+            let id = words.rsplit('=').next().and_then(|id| id.parse().ok());
+            let changes = id.map_or_else(|| vec![(None, "clear".to_owned())], changes_of);
+            writes.insert(seq, Write { changes, lost: true, boot });
         }
     }
 }
