@@ -15,6 +15,7 @@
 //! the new one, whole. Nothing is ever started empty over data that could not be read.
 
 mod activity;
+mod atomic;
 mod catalogue;
 mod change;
 mod check;

@@ -10,6 +10,7 @@ mod faults;
 mod flush;
 mod flush_crashes;
 mod full_disk;
+mod grants;
 mod growth;
 mod holding;
 mod journal_damage;

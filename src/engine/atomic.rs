@@ -1,0 +1,3 @@
+//! The atomics of the files that `tests/loom.rs` tries in every order of their steps: there they are loom's.
+
+pub(super) use std::sync::atomic::{AtomicU64, Ordering};
