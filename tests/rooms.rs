@@ -64,6 +64,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
             "tests/client/",
             "tests/histories/",
             "tests/processes.rs",
+            "tests/watch/",
             "tests/worker_crate/",
         ],
     ),
