@@ -29,6 +29,7 @@ however_sessions_are_served! {
     a_flush_that_waits_can_be_cancelled_before_it_runs,
     answers_that_nobody_takes_are_bounded_over_all_sessions,
     sessions_are_listed_and_can_be_ended,
+    a_held_session_outlives_its_connection_for_as_long_as_its_process_lives,
     a_session_that_only_holds_is_told_nothing_more_nor_listened_to,
     a_session_ends_when_its_process_dies_although_a_forked_child_holds_the_connection,
     a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one,
@@ -324,6 +325,80 @@ fn a_session_that_only_holds_is_told_nothing_more_nor_listened_to(place: &Place)
     assert!(holder.try_next().is_none(), "the end, and nothing before it");
     eventually("it is gone", || daemon.daemon().session_count() == 1);
 }
+
+/// One side sees no pid of the other: whoever may come in is told by the user alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn client_and_daemon_in_different_pid_namespaces_speak_with_each_other() {
+    let apart = ["--pid", "--fork", "--kill-child"];
+    let may = std::process::Command::new("unshare").args(apart).arg("true").status();
+    if !may.is_ok_and(|status| status.success()) {
+        return println!("SKIPPED: this user may not make a pid namespace");
+    }
+    let run_apart = |place: &Place, arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(apart).arg(env!("CARGO_BIN_EXE_commonhold")).arg("--store").arg(place.path()).args(arguments);
+        command
+    };
+    let place = Place::new();
+    let daemon = place.serve();
+    let put = run_apart(&place, &["put", "n", "k", "1"]).output().expect("it was there a moment ago");
+    assert!(put.status.success(), "{put:?}");
+    assert_eq!(place.connect().call(get("n", "k")).value().as_deref(), Some("1"));
+    daemon.stop().expect("it stops");
+
+    let place = Place::new();
+    let mut served = run_apart(&place, &["serve", "--quiet"]).spawn().expect("it was there a moment ago");
+    eventually("it serves", || {
+        commonhold::ipc::Stream::connect(place.path(), Instant::now() + Duration::from_secs(1)).is_ok()
+    });
+    let (mut first, second) = (place.connect(), place.connect());
+    let pids = |first: &mut Peer| sessions_of(first).iter().map(|session| session.pid).collect::<Vec<_>>();
+    eventually("both are there, and their processes are not seen", || pids(&mut first) == [None, None]);
+    drop(second);
+    eventually("a session ends with its connection", || pids(&mut first) == [None]);
+    assert_eq!(first.call(Verb::Stop).answer(), Answer::Done);
+    assert!(served.wait().expect("it runs").success());
+}
+
+/// A command that closes what it has inherited keeps its lock all the same.
+#[cfg(target_os = "linux")]
+fn a_held_session_outlives_its_connection_for_as_long_as_its_process_lives(place: &Place) {
+    let daemon = place.serve();
+    let holding = r#"
+import sys, time
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from reference_client import Session
+session = Session(sys.argv[2])
+session.ask("Hold")
+session.socket.close()
+print("closed", flush=True)
+time.sleep(120)
+"#;
+    let mut holder = std::process::Command::new("python3")
+        .args(["-c", holding, concat!(env!("CARGO_MANIFEST_DIR"), "/proto")])
+        .arg(place.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the tests need python3");
+    let mut closed = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().expect("piped")), &mut closed)
+        .expect("it tells that it has closed");
+    assert_eq!(closed, "closed\n");
+    // Others come and go meanwhile, each served after the end of the connection could have been seen.
+    for _ in 0..20 {
+        assert_eq!(place.connect().call(Verb::Ping).answer(), Answer::Done);
+    }
+    eventually("the others are gone", || daemon.daemon().session_count() <= 1);
+    assert_eq!(daemon.daemon().session_count(), 1, "the process lives");
+    holder.kill().expect("it runs");
+    eventually("it ends with its process", || daemon.daemon().session_count() == 0);
+    holder.wait().expect("it was killed");
+}
+
+#[cfg(not(target_os = "linux"))]
+fn a_held_session_outlives_its_connection_for_as_long_as_its_process_lives(_place: &Place) {}
 
 /// Connects, has a request answered, forks a child that keeps the connection and lives on, says so, and waits for its end.
 const FORKING: &str = r#"

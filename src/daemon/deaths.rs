@@ -78,6 +78,12 @@ impl Deaths {
         self.count.store(processes.len(), Ordering::Relaxed);
     }
 
+    /// Whether the death of its process ends this session.
+    pub(super) fn is_watching(&self, pid: u32, session: u64) -> bool {
+        let processes = self.processes.lock();
+        processes.get(&pid).is_some_and(|process| process.sessions.iter().any(|outbox| outbox.session == session))
+    }
+
     /// The session has ended: its process is not waited for on its account any more.
     pub(super) fn forget(&self, pid: u32, session: u64) {
         let mut processes = self.processes.lock();

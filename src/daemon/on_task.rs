@@ -32,6 +32,12 @@ pub(super) async fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
     match greet_later(&stream, daemon.host(), |agreed| daemon.session_begins(guest, agreed)).await {
         Greeting::Welcome => {
             Task::new(daemon, guest, stream).run().await;
+            if guest.outlives_its_connection(daemon) {
+                while !guest.outbox.is_closed() {
+                    guest.outbox.woken().await;
+                }
+            }
+            guest.outbox.close();
             tracing::debug!(session, "session ends");
         }
         Greeting::Unwanted(fault) => guest.refuse(fault),
@@ -109,7 +115,6 @@ impl<'a> Task<'a> {
                 }
             }
         }
-        self.outbox.close();
     }
 
     /// Waits for bytes, and meanwhile sends what is answered later. 0 is the end of the stream or of the session.

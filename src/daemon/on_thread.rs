@@ -103,6 +103,9 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
             }
         }
     }
+    if guest.outlives_its_connection(daemon) {
+        outbox.wait_until_closed();
+    }
     outbox.close();
     outbox.wait_for_late_writer();
 }

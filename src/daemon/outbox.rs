@@ -463,6 +463,14 @@ impl Outbox {
         }
     }
 
+    /// Waits until the session is closed, by somebody else.
+    pub(super) fn wait_until_closed(&self) {
+        let mut late = self.late.lock();
+        while !self.is_closed() {
+            self.late_changed.wait(&mut late);
+        }
+    }
+
     /// Waits until no late answer is owed, the session is closed, or the deadline has passed.
     pub(super) fn wait_until_settled(&self, deadline: Instant) {
         self.wait_until(|| self.owed() == 0 || Instant::now() >= deadline);

@@ -9,6 +9,7 @@ use crate::engine::Fence;
 use crate::ipc::Peer;
 use crate::proto::{Answer, Fault, SessionInfo};
 
+use super::Daemon;
 use super::accept::Stranger;
 use super::handshake::Agreed;
 use super::outbox::Outbox;
@@ -75,6 +76,13 @@ impl Guest {
         tracing::debug!(session = self.outbox.session, client, pid = self.pid(), "session begins");
         // Once a connection, by the one who serves it.
         let _ = self.agreed.set(agreed);
+    }
+
+    /// Whether it goes on without its connection: it only holds what it has, for as long as its process lives, which may have
+    /// closed a descriptor that it knows nothing of.
+    pub(super) fn outlives_its_connection(&self, daemon: &Daemon) -> bool {
+        let session = self.outbox.session;
+        self.outbox.is_held() && self.pid().is_some_and(|pid| daemon.deaths.is_watching(pid, session))
     }
 
     /// It may not come in, and is told so.

@@ -45,6 +45,8 @@ pub(super) struct Watches {
     store: Weak<Store>,
     state: Mutex<State>,
     helpers: Arc<Helpers>,
+    /// Somebody is about to hear what there is of news: to ring again changes nothing.
+    rung: AtomicBool,
 }
 
 #[derive(Default)]
@@ -111,10 +113,12 @@ impl Watches {
     pub(super) fn start(store: &Arc<Store>) -> io::Result<Arc<Self>> {
         let (state, helpers) = (Mutex::default(), Helpers::start("watch", THREADS)?);
         // Weakly, or each would keep the other.
-        let watches = Arc::new(Self { store: Arc::downgrade(store), state, helpers });
+        let watches = Arc::new(Self { store: Arc::downgrade(store), state, helpers, rung: AtomicBool::new(false) });
         let told: Weak<Self> = Arc::downgrade(&watches);
         store.ring_by(move || {
-            if let Some(watches) = told.upgrade() {
+            if let Some(watches) = told.upgrade()
+                && !watches.rung.swap(true, Ordering::SeqCst)
+            {
                 let ringing = Arc::clone(&watches);
                 watches.helpers.run(move || ringing.hear());
             }
@@ -207,6 +211,8 @@ impl Watches {
 
     /// Something was written: calls those who listen.
     fn hear(self: &Arc<Self>) {
+        // Before it is looked: what comes after that rings again.
+        self.rung.store(false, Ordering::SeqCst);
         let Some(store) = self.store.upgrade() else { return };
         for channel in store.news() {
             let listening = self.state.lock().listening.get(&channel).cloned();

@@ -229,7 +229,14 @@ impl Feed {
                 || channel.idle_ticks.fetch_add(1, Ordering::Relaxed) < LINGERS_TICKS
         });
         self.count.store(channels.len(), Ordering::Relaxed);
-        self.news.lock().retain(|channel| channel.watchers.load(Ordering::Relaxed) > 0);
+        self.news.lock().retain(|channel| {
+            let is_watched = channel.watchers.load(Ordering::Relaxed) > 0;
+            if !is_watched {
+                // Or it would never be news again, for whoever watches it next.
+                channel.is_news.store(false, Ordering::SeqCst);
+            }
+            is_watched
+        });
     }
 
     /// What is to be told of a write to these namespaces; none if nobody watches any of them.

@@ -14,8 +14,8 @@ use commonhold_proto::Place;
 use super::store::Store;
 use super::table::Table;
 
-/// Above so many words, those that nobody holds are forgotten.
-const KEPT_WORDS: usize = 10_000;
+/// From so many words on, those that nobody holds are forgotten whenever there are twice as many.
+const KEPT_WORDS: usize = 8_192;
 
 /// Moves a word to the next odd number, and answers that: what it stands for is newer than what anybody has seen.
 pub fn set_flags(word: &AtomicU64) -> u64 {
@@ -38,7 +38,8 @@ impl Store {
         if let Some(word) = words.get(place) {
             return Arc::clone(word);
         }
-        if words.len() >= KEPT_WORDS {
+        // Not at each new name: looking through all of them costs what there are.
+        if words.len() >= KEPT_WORDS && words.len().is_power_of_two() {
             // Nobody who has a flag there is left, nor a namespace in memory.
             words.retain(|_, word| Arc::strong_count(word) > 1);
         }

@@ -146,17 +146,16 @@ impl Store {
 
     fn begin_volatile(&self, table: &Table, after: Option<Seq>) -> Result<(Arc<Channel>, Seq), Error> {
         let last = table.last();
-        let Some(after) = after.filter(|after| *after != last) else {
-            let channel = self.shared.feed.open(table, last);
-            // Of one that was dropped before, the channel may have more.
-            let newest = channel.newest().max(last);
+        after.map_or(Ok(()), |after| self.check_given(after))?;
+        let channel = self.shared.feed.open(table, last);
+        // Of one that was dropped before, the channel may have more.
+        let (floor, newest) = (channel.floor(), channel.newest().max(last));
+        let Some(after) = after.filter(|after| *after != newest) else {
             return Ok((channel, newest));
         };
-        self.check_given(after)?;
-        let channel = self.shared.feed.open(table, last);
-        let floor = channel.floor();
         // What an earlier start had is not there any more, whether anything was written to it since or not.
-        if after < floor || after <= self.opening.last {
+        let is_earlier = self.opening.last > Seq::ZERO && after <= self.opening.last;
+        if after < floor || is_earlier {
             channel.leave();
             return Err(Error::Gone { oldest: floor.max(self.opening.last).next() });
         }
@@ -207,6 +206,12 @@ impl Watch {
     /// # Errors
     /// [`Error::Disk`], [`Error::Full`], [`Error::Damage`]: nothing was lost, and it may be tried again.
     pub fn next(&mut self, bytes: usize) -> Result<Next, Error> {
+        let at = self.at;
+        // What was read of the journal before the failure is read again.
+        self.go_on(bytes).inspect_err(|_| (self.at, self.leg, self.reader) = (at, None, None))
+    }
+
+    fn go_on(&mut self, bytes: usize) -> Result<Next, Error> {
         if self.leg.is_none() {
             match self.channel.after(self.at, WRITES_AT_ONCE) {
                 Ok(told) => {

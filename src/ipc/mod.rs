@@ -13,6 +13,8 @@
 //! - Whoever waits can be woken: [`Listener::wake`] ends an accept, [`Stream::shutdown`] a read or write.
 
 mod connection;
+#[cfg(target_os = "linux")]
+mod credentials;
 #[cfg(unix)]
 mod listener;
 #[cfg(any(windows, test))]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::ConnectOptions;
-use interprocess::local_socket::traits::{Stream as _, StreamCommon as _};
+use interprocess::local_socket::traits::Stream as _;
+#[cfg(not(target_os = "linux"))]
+use interprocess::local_socket::traits::StreamCommon as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
@@ -95,6 +97,16 @@ impl Stream {
     ///
     /// # Errors
     /// What the operating system answers.
+    #[cfg(target_os = "linux")]
+    pub fn peer(&self) -> io::Result<Peer> {
+        super::credentials::of(self.raw.as_fd())
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// What the operating system answers.
+    #[cfg(not(target_os = "linux"))]
     pub fn peer(&self) -> io::Result<Peer> {
         let credentials = self.raw.peer_creds()?;
         Ok(Peer {

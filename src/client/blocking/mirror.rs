@@ -93,7 +93,11 @@ impl Mirror {
                 return Ok(false);
             }
             Err(error) if is_gap(&error) => self.is_stale = true,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // What has ended tells nothing more: the next call begins anew.
+                self.is_stale = self.watch.is_over();
+                return Err(error);
+            }
         }
         Ok(true)
     }

@@ -3,8 +3,8 @@
 //!
 //! The Seqs of each start begin above its predecessor's ceiling, and that lies half a [`CEILING_STEP`] above its last record at
 //! least. So two records that follow each other with such a leap between them are of two starts, whatever became of the headers that
-//! said so: what was given out shortly above the first of them is not there any more, and what was given out below the second
-//! belongs to the later start.
+//! said so. What was given out shortly below the second of them belongs to the later start; all else between them is not there
+//! any more: it was given out by the earlier start, or by one between them of which no record is left.
 
 use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
@@ -113,7 +113,9 @@ impl History {
         if seq < self.kept_above {
             return Before::Gone;
         }
-        let lost = |(last, first): &&(Seq, Seq)| seq > *last && seq < *first && seq.0 - last.0 < LEAP;
+        // Of this start nothing is below its first one.
+        let is_of_later = |first: Seq| first <= self.given && first.0 - seq.0 < LEAP;
+        let lost = |(last, first): &&(Seq, Seq)| seq > *last && seq < *first && !is_of_later(*first);
         self.leaps.iter().find(lost).map_or(Before::Kept, |(last, _)| Before::Lost(*last))
     }
 }
@@ -146,6 +148,26 @@ mod tests {
         }
         assert_eq!(history.look_up(Seq(CEILING_STEP + 4)), Before::Lost(Seq(CEILING_STEP + 3)));
         assert!(history.is_earlier(Seq(2 * CEILING_STEP)) && !history.is_earlier(Seq(2 * CEILING_STEP + 1)));
+    }
+
+    #[test]
+    fn what_a_start_gave_out_of_which_no_record_is_left_is_lost() {
+        let mut history = History::default();
+        history.begin_segment(Seq(0));
+        for seq in [1, 5] {
+            history.leap_to(Seq(seq));
+        }
+        let mut later = history.clone();
+        let history = history.end(Seq(2 * CEILING_STEP));
+        for lost in [6, CEILING_STEP + 1, CEILING_STEP + 1_000_000, 2 * CEILING_STEP] {
+            assert_eq!(history.look_up(Seq(lost)), Before::Lost(Seq(5)), "{lost}");
+        }
+        later.leap_to(Seq(2 * CEILING_STEP + 9));
+        let later = later.end(Seq(3 * CEILING_STEP));
+        for lost in [6, CEILING_STEP + 1, CEILING_STEP + 1_000_000] {
+            assert_eq!(later.look_up(Seq(lost)), Before::Lost(Seq(5)), "{lost}");
+        }
+        assert_eq!(later.look_up(Seq(2 * CEILING_STEP + 8)), Before::Kept);
     }
 
     #[test]
