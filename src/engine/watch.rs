@@ -93,7 +93,7 @@ impl Store {
     /// It waits for its turn, and reads nothing.
     ///
     /// # Errors
-    /// [`Error::NotYet`], [`Error::Gone`], [`Error::Rewound`]; see the [table](self).
+    /// [`Error::NotYet`], [`Error::Gone`], [`Error::Rewound`]; see the table at the head of this file.
     pub fn watch(self: &Arc<Self>, table: &Arc<Table>, prefix: &str, after: Option<Seq>) -> Result<Watch, Error> {
         let mut table = Arc::clone(table);
         let (channel, at) = if table.is_volatile() {
