@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::Hello;
-use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, REPLY_PART_BYTES};
+use commonhold::proto::limits::{MAX_IN_FLIGHT, MAX_OPERATIONS, MAX_SCAN_VISITS, REPLY_PART_BYTES};
 use commonhold::proto::{Answer, Condition, Durability, Earlier, Fault, Op, Seq, StoreIdentity, Verb, Write, codec};
 use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_with_deadline, get, put, space, write};
 
@@ -26,6 +26,7 @@ however_sessions_are_served! {
     a_cancelled_write_that_has_not_begun_is_not_done,
     a_long_answer_comes_in_parts_of_one_moment,
     a_scan_visits_every_record_once_over_its_pages,
+    a_page_visits_so_many_records_and_one_without_any_is_not_the_end,
     refused_requests_change_nothing_and_the_session_goes_on,
     session_threads_end_when_their_clients_go,
     a_status_is_a_json_object,
@@ -426,6 +427,23 @@ fn a_scan_visits_every_record_once_over_its_pages(place: &Place) {
         }
     }
     assert_eq!(seen, keys);
+}
+
+fn a_page_visits_so_many_records_and_one_without_any_is_not_the_end(place: &Place) {
+    let _daemon = place.serve();
+    let mut peer = place.connect();
+    let keys: Vec<String> = (0..MAX_SCAN_VISITS + 1).map(|n| format!("k{n}")).collect();
+    for keys in keys.chunks(MAX_OPERATIONS) {
+        let ops = keys.iter().map(|key| Op::Put { space: 0, key, value: "1", condition: Condition::Always }).collect();
+        peer.call(write("s", ops));
+    }
+    let scan = |cursor| Verb::Scan { space: space("s"), cursor, prefix: "none", limit: 0, values: true };
+    let reply = peer.call(scan(None));
+    let Answer::Page { entries, next: Some(next), .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    assert_eq!((entries.len(), next.key), (0, keys[MAX_SCAN_VISITS - 1].as_str()));
+    let reply = peer.call(scan(Some(next)));
+    let Answer::Page { entries, next: None, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+    assert_eq!(entries, []);
 }
 
 fn refused_requests_change_nothing_and_the_session_goes_on(place: &Place) {
