@@ -432,7 +432,7 @@ fn a_scan_visits_every_record_once_over_its_pages(place: &Place) {
 fn a_page_visits_so_many_records_and_one_without_any_is_not_the_end(place: &Place) {
     let _daemon = place.serve();
     let mut peer = place.connect();
-    let keys: Vec<String> = (0..MAX_SCAN_VISITS + 1).map(|n| format!("k{n}")).collect();
+    let keys: Vec<String> = (0..=MAX_SCAN_VISITS).map(|n| format!("k{n}")).collect();
     for keys in keys.chunks(MAX_OPERATIONS) {
         let ops = keys.iter().map(|key| Op::Put { space: 0, key, value: "1", condition: Condition::Always }).collect();
         peer.call(write("s", ops));
