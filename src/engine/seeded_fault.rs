@@ -7,9 +7,11 @@
 //!   answer-before-journal   a write is answered while its record is still in the daemon's memory, whatever was promised
 //!   same-base               changes in one group are evaluated over the map, and not each over those before it
 //!   half-visible            readers see the first change of a request before its others
-//!   watch-seam              a watcher that comes from the journal goes on where the memory begins, whatever it has read
 //!   repeat-done-twice       a request that is sent again is done again, whatever is known of its number
 //! ```
+//!
+//! `scripts/watchers --teeth` has one that histories cannot show, for they watch nothing. With `watch-seam` a watcher that comes
+//! from the journal goes on where the memory begins, whatever it has read.
 
 use std::sync::LazyLock;
 
