@@ -1,12 +1,10 @@
 //! Every record of a namespace as they all were at one moment, without holding all of them.
 
-use std::sync::Arc;
-
 use commonhold_proto::{Seq, Verb};
 
+use super::own_line::OwnLine;
 use super::{Entry, Error, Namespace};
-use crate::client::parts::{Arriving, Next, READ_BUFFER_BYTES};
-use crate::ipc::{AsyncStream, Stream};
+use crate::client::parts::{Arriving, Next};
 
 /// The records of a namespace in insertion order, all as they were at one moment, given by [`next`](Self::next).
 ///
@@ -20,31 +18,7 @@ pub struct GetAll {
     values: bool,
     arriving: Arriving,
     /// None before the first record was asked for, and when no more will come.
-    line: Option<Box<Up>>,
-}
-
-#[derive(Debug)]
-struct Up {
-    /// Whose connection it is: a forked child must not take its parent's parts.
-    pid: u32,
-    stream: AsyncStream,
-    buffer: Vec<u8>,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if self.pid == std::process::id() {
-            // A child that was forked may hold the socket open: closing it would not tell the daemon.
-            self.stream.get().shutdown();
-        }
-    }
-}
-
-impl Up {
-    fn over(stream: Stream) -> std::io::Result<Self> {
-        let stream = AsyncStream::new(Arc::new(stream))?;
-        Ok(Self { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] })
-    }
+    line: Option<OwnLine>,
 }
 
 impl GetAll {
@@ -105,11 +79,12 @@ impl GetAll {
             Some(up) => up,
             none => {
                 let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
-                let up = Up::over(session.open_stream(verb).await?).map_err(|e| session.broke_off(&e.to_string()))?;
-                none.insert(Box::new(up))
+                let up =
+                    OwnLine::over(session.open_stream(verb).await?).map_err(|e| session.broke_off(&e.to_string()))?;
+                none.insert(up)
             }
         };
-        if up.pid != std::process::id() {
+        if !up.is_ours() {
             return Err(Error::Forked);
         }
         let full = up.buffer.len();

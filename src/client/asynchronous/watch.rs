@@ -1,14 +1,11 @@
 //! A namespace's changes as they are made: a stream that goes on for ever.
 
-use std::sync::Arc;
-
 use commonhold_proto::Seq;
 
+use super::own_line::OwnLine;
 use super::{Error, Namespace, WatchEvent, WatchOptions};
 use crate::client::limits::deadline_ms;
-use crate::client::parts::READ_BUFFER_BYTES;
 use crate::client::watching::{Next, Watching};
-use crate::ipc::{AsyncStream, Stream};
 
 /// What is changed in a namespace, write by write, in order, none missing and none twice; given by [`next`](Self::next).
 ///
@@ -23,31 +20,7 @@ use crate::ipc::{AsyncStream, Stream};
 pub struct Watch {
     namespace: Namespace,
     watching: Watching,
-    line: Option<Box<Up>>,
-}
-
-#[derive(Debug)]
-struct Up {
-    /// Whose connection it is: a forked child must not take its parent's parts.
-    pid: u32,
-    stream: AsyncStream,
-    buffer: Vec<u8>,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if self.pid == std::process::id() {
-            // A child that was forked may hold the socket open: closing it would not tell the daemon.
-            self.stream.get().shutdown();
-        }
-    }
-}
-
-impl Up {
-    fn over(stream: Stream) -> std::io::Result<Self> {
-        let stream = AsyncStream::new(Arc::new(stream))?;
-        Ok(Self { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] })
-    }
+    line: Option<OwnLine>,
 }
 
 impl Watch {
@@ -117,10 +90,10 @@ impl Watch {
         if self.line.is_none() {
             let frame = self.watching.ask(deadline_ms(session.options().timeout), self.namespace.target())?;
             let stream = session.open_stream_for(frame).await?;
-            self.line = Some(Box::new(Up::over(stream).map_err(|e| session.broke_off(&e.to_string()))?));
+            self.line = Some(OwnLine::over(stream).map_err(|e| session.broke_off(&e.to_string()))?);
         }
         let Some(up) = &mut self.line else { return Ok(()) };
-        if up.pid != std::process::id() {
+        if !up.is_ours() {
             return Err(self.watching.end(Error::Forked));
         }
         let full = up.buffer.len();

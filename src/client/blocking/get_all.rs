@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read as _};
 
 use commonhold_proto::{Seq, Verb};
 
+use super::own_line::OwnLine;
 use super::{Entry, Error, Namespace};
-use crate::client::parts::{Arriving, Next, READ_BUFFER_BYTES};
-use crate::ipc::Stream;
+use crate::client::parts::{Arriving, Next};
 
 /// The records of a namespace in insertion order, all as they were at one moment: an iterator.
 ///
@@ -20,24 +20,7 @@ pub struct GetAll {
     values: bool,
     arriving: Arriving,
     /// None before the first record was asked for, and when no more will come.
-    line: Option<Box<Up>>,
-}
-
-#[derive(Debug)]
-struct Up {
-    /// Whose connection it is: a forked child must not take its parent's parts.
-    pid: u32,
-    stream: Stream,
-    buffer: Vec<u8>,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if self.pid == std::process::id() {
-            // A child that was forked may hold the socket open: closing it would not tell the daemon.
-            self.stream.shutdown();
-        }
-    }
+    line: Option<OwnLine>,
 }
 
 impl GetAll {
@@ -64,10 +47,10 @@ impl GetAll {
             none => {
                 let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
                 let stream = session.open_stream(verb)?;
-                none.insert(Box::new(Up { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] }))
+                none.insert(OwnLine::over(stream))
             }
         };
-        if up.pid != std::process::id() {
+        if !up.is_ours() {
             return Err(Error::Forked);
         }
         match (&up.stream).read(&mut up.buffer) {

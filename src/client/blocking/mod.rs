@@ -39,6 +39,7 @@ mod held;
 mod locks;
 mod mirror;
 mod namespace;
+mod own_line;
 mod pending;
 mod scan;
 mod session;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use commonhold_proto::Seq;
 
+use super::own_line::OwnLine;
 use super::{Error, Namespace, WatchEvent, WatchOptions};
 use crate::client::limits::deadline_ms;
-use crate::client::parts::READ_BUFFER_BYTES;
 use crate::client::watching::{Next, Watching};
-use crate::ipc::{Stream, Wanted};
+use crate::ipc::Wanted;
 
 /// What is changed in a namespace, write by write, in order, none missing and none twice: an iterator that waits for the next.
 ///
@@ -24,24 +24,7 @@ use crate::ipc::{Stream, Wanted};
 pub struct Watch {
     namespace: Namespace,
     watching: Watching,
-    line: Option<Box<Up>>,
-}
-
-#[derive(Debug)]
-struct Up {
-    /// Whose connection it is: a forked child must not take its parent's parts.
-    pid: u32,
-    stream: Stream,
-    buffer: Vec<u8>,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if self.pid == std::process::id() {
-            // A child that was forked may hold the socket open: closing it would not tell the daemon.
-            self.stream.shutdown();
-        }
-    }
+    line: Option<OwnLine>,
 }
 
 impl Watch {
@@ -104,10 +87,10 @@ impl Watch {
         if self.line.is_none() {
             let frame = self.watching.ask(deadline_ms(session.options().timeout), self.namespace.target())?;
             let stream = session.open_stream_for(&frame)?;
-            self.line = Some(Box::new(Up { pid: std::process::id(), stream, buffer: vec![0; READ_BUFFER_BYTES] }));
+            self.line = Some(OwnLine::over(stream));
         }
         let Some(up) = &mut self.line else { return Ok(true) };
-        if up.pid != std::process::id() {
+        if !up.is_ours() {
             return Err(self.watching.end(Error::Forked));
         }
         let read = loop {
