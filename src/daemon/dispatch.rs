@@ -368,21 +368,6 @@ pub(super) fn may_take_long(verb: &Verb<'_>, bytes: usize) -> bool {
         | Verb::Watch { .. }
         // It may wait a moment for the other session's turn.
         | Verb::EndSession { .. } => true,
-        Verb::Ping
-        | Verb::Get { .. }
-        | Verb::Contains { .. }
-        | Verb::Len { .. }
-        | Verb::Scan { .. }
-        | Verb::Commit
-        | Verb::Flag { .. }
-        | Verb::Elect { .. }
-        | Verb::Initialized { .. }
-        | Verb::Lock(_)
-        | Verb::Unlock { .. }
-        | Verb::Acquire { .. }
-        | Verb::Release { .. }
-        | Verb::SetLimit { .. }
-        | Verb::Hold
-        | Verb::Stop => false,
+        _ => false,
     }
 }

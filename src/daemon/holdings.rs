@@ -7,6 +7,7 @@ use crate::coord;
 use crate::proto::{Answer, FlagInfo, FlagOf, LockInfo, Party, SlotInfo};
 
 use super::Daemon;
+use super::coordination::State;
 use super::replies::{Parts, Piece};
 
 /// Holders and waiters in one part of a listing, about; far below a frame.
@@ -17,79 +18,87 @@ const MOST_PARTIES: usize = 100_000;
 
 /// The locks that are held or waited for, in order of key.
 pub(super) fn locks(daemon: &Arc<Daemon>) -> Box<dyn Parts> {
-    let mut names = daemon.coordination().look(|state| state.locks.names());
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    Box::new(Locks { daemon: Arc::clone(daemon), names, people: People::default() })
-}
-
-struct Locks {
-    daemon: Arc<Daemon>,
-    /// The first is the last.
-    names: Vec<Arc<str>>,
-    people: People,
-}
-
-impl Parts for Locks {
-    fn next(&mut self, piece: &mut Piece<'_>) {
-        let Self { daemon, names, people } = self;
-        let found = daemon.coordination().look(|state| {
-            let (mut found, mut parties) = (Vec::new(), 0);
-            while parties < PARTIES_A_PART
-                && let Some(name) = names.pop()
-            {
-                // What is free by now is left out; it counts all the same, so that a part ends.
-                let info = state.locks.info(&name, MOST_PARTIES);
-                parties += 1 + info.as_ref().map_or(0, |info| info.holders.len() + info.waiters.len());
-                found.extend(info);
-            }
-            found
-        });
-        let list = found.into_iter().map(|info| LockInfo {
-            key: info.key.to_string(),
-            holders: people.parties(daemon, info.holders),
-            waiters: people.parties(daemon, info.waiters),
-        });
-        let answer = Answer::Locks { list: list.collect() };
-        if names.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
-    }
+    let names = daemon.coordination().look(|state| state.locks.names());
+    by_name(daemon, names, |state, name| state.locks.info(name, MOST_PARTIES))
 }
 
 /// The groups of slots, in order of name.
 pub(super) fn slots(daemon: &Arc<Daemon>) -> Box<dyn Parts> {
-    let mut names = daemon.coordination().look(|state| state.slots.names());
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    Box::new(Slots { daemon: Arc::clone(daemon), names, people: People::default() })
+    let names = daemon.coordination().look(|state| state.slots.names());
+    by_name(daemon, names, |state, name| state.slots.info(name, MOST_PARTIES))
 }
 
-struct Slots {
-    daemon: Arc<Daemon>,
-    /// The first is the last.
-    names: Vec<Arc<str>>,
-    people: People,
+/// What a listing by name tells of one of its names.
+trait Told: Sized + 'static {
+    /// How many hold and wait.
+    fn parties(&self) -> usize;
+    /// The answer that carries so many of them.
+    fn answer(list: Vec<Self>, people: &mut People, daemon: &Daemon) -> Answer<'static>;
 }
 
-impl Parts for Slots {
-    fn next(&mut self, piece: &mut Piece<'_>) {
-        let Self { daemon, names, people } = self;
-        let found = daemon.coordination().look(|state| {
-            let (mut found, mut parties) = (Vec::new(), 0);
-            while parties < PARTIES_A_PART
-                && let Some(name) = names.pop()
-            {
-                let info = state.slots.info(&name, MOST_PARTIES);
-                parties += 1 + info.as_ref().map_or(0, |info| info.holders.len() + info.waiters.len());
-                found.extend(info);
-            }
-            found
+impl Told for coord::KeyInfo {
+    fn parties(&self) -> usize {
+        self.holders.len() + self.waiters.len()
+    }
+
+    fn answer(list: Vec<Self>, people: &mut People, daemon: &Daemon) -> Answer<'static> {
+        let list = list.into_iter().map(|info| LockInfo {
+            key: info.key.to_string(),
+            holders: people.parties(daemon, info.holders),
+            waiters: people.parties(daemon, info.waiters),
         });
-        let list = found.into_iter().map(|info| SlotInfo {
+        Answer::Locks { list: list.collect() }
+    }
+}
+
+impl Told for coord::GroupInfo {
+    fn parties(&self) -> usize {
+        self.holders.len() + self.waiters.len()
+    }
+
+    fn answer(list: Vec<Self>, people: &mut People, daemon: &Daemon) -> Answer<'static> {
+        let list = list.into_iter().map(|info| SlotInfo {
             group: info.group.to_string(),
             limit: info.limit,
             taken: u32::try_from(info.taken).unwrap_or(u32::MAX),
             holders: people.parties(daemon, info.holders),
             waiters: people.parties(daemon, info.waiters),
         });
-        let answer = Answer::Slots { list: list.collect() };
+        Answer::Slots { list: list.collect() }
+    }
+}
+
+type LookUp<T> = fn(&State, &str) -> Option<T>;
+
+fn by_name<T: Told>(daemon: &Arc<Daemon>, mut names: Vec<Arc<str>>, look_up: LookUp<T>) -> Box<dyn Parts> {
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    Box::new(ByName { daemon: Arc::clone(daemon), names, look_up, people: People::default() })
+}
+
+struct ByName<T> {
+    daemon: Arc<Daemon>,
+    /// The first is the last.
+    names: Vec<Arc<str>>,
+    look_up: LookUp<T>,
+    people: People,
+}
+
+impl<T: Told> Parts for ByName<T> {
+    fn next(&mut self, piece: &mut Piece<'_>) {
+        let Self { daemon, names, look_up, people } = self;
+        let found = daemon.coordination().look(|state| {
+            let (mut found, mut parties) = (Vec::new(), 0);
+            while parties < PARTIES_A_PART
+                && let Some(name) = names.pop()
+            {
+                // What is free by now is left out; it counts all the same, so that a part ends.
+                let info = look_up(state, &name);
+                parties += 1 + info.as_ref().map_or(0, T::parties);
+                found.extend(info);
+            }
+            found
+        });
+        let answer = T::answer(found, people, daemon);
         if names.is_empty() { piece.last(&answer) } else { piece.part(&answer) }
     }
 }
