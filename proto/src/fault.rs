@@ -320,14 +320,12 @@ pub enum Fault {
         /// Who holds it, or waits before, as `session 7 (gunicorn, process 4711)`.
         held_by: String,
     },
-    /// Whoever asks for this key has it already, and would wait for itself.
-    #[error(
-        "key {key:?} is locked already by the same owner, under token {token}: give that back first, or ask for all keys at once"
-    )]
+    /// Whoever asks for this key has it already or waits for it, and would wait for itself.
+    #[error("{}", already_words(key, *token))]
     AlreadyHeld {
         /// The key, shortened when long.
         key: String,
-        /// The token of the grant that has it.
+        /// The token of the grant that has it; 0 if the owner waits for it.
         token: u64,
     },
     /// The request would close a cycle of those who wait for each other, and none of them would ever be served.
@@ -394,6 +392,17 @@ pub enum Fault {
         /// The latest one.
         latest: Seq,
     },
+}
+
+fn already_words(key: &str, token: u64) -> String {
+    if token == 0 {
+        return format!(
+            "the same owner waits for key {key:?} already, and would come after itself: one lock object waits for one thing at a time, use another one"
+        );
+    }
+    format!(
+        "key {key:?} is locked already by the same owner, under token {token}: give that back first, or ask for all keys at once"
+    )
 }
 
 fn cycle_words(cycle: &[CycleStep]) -> String {

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::locks::{Holders, Key, Locks, Wish};
+use super::key::{Holders, Key};
+use super::locks::{Locks, Wish};
 use super::parties::WaitId;
 
 /// One who waits in a cycle.

@@ -9,10 +9,10 @@
 //! A grant ends in two steps where a write that depends on it is still being done: it is *retired* at once, and no write is
 //! done under it any more; its keys are free when that write is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::key::{Holders, Key};
 use super::parties::{Begun, Ledger, Outcome, Party, Refusal, Resolved, WaitId, weight};
 
 /// Gives the next token; none if there is none any more.
@@ -44,28 +44,6 @@ pub struct Locks {
     ledger: Ledger,
     /// Grants that are live.
     live: usize,
-}
-
-/// A key that is held or waited for.
-#[derive(Debug, Default)]
-pub(super) struct Key {
-    pub(super) holders: Holders,
-    /// Who waits, and whether shared.
-    pub(super) queue: BTreeMap<WaitId, bool>,
-    /// The exclusive ones among them.
-    pub(super) exclusive: BTreeSet<WaitId>,
-    /// Those up to here are ready.
-    ready: Option<WaitId>,
-}
-
-#[derive(Debug, Default)]
-pub(super) enum Holders {
-    #[default]
-    Nobody,
-    /// By token.
-    One(u64),
-    /// By session, owner and token; never empty.
-    Shared(BTreeSet<(u64, u64, u64)>),
 }
 
 #[derive(Debug)]
@@ -106,83 +84,6 @@ pub struct KeyInfo {
     pub waiters: Vec<Party>,
 }
 
-impl Key {
-    /// Whether a wish that comes now must wait here.
-    fn excludes(&self, shared: bool) -> bool {
-        match self.holders {
-            Holders::Shared(_) | Holders::Nobody if shared => !self.exclusive.is_empty(),
-            Holders::One(_) | Holders::Shared(_) => true,
-            Holders::Nobody => !self.queue.is_empty(),
-        }
-    }
-
-    /// Adds those that have become ready.
-    fn advance(&mut self, ready: &mut Vec<WaitId>) {
-        if matches!(self.holders, Holders::One(_)) {
-            return;
-        }
-        let Some((first, shared)) = self.queue.first_key_value().map(|(first, shared)| (*first, *shared)) else {
-            return;
-        };
-        if !shared {
-            if matches!(self.holders, Holders::Nobody) && self.ready.is_none_or(|ready| ready < first) {
-                self.ready = Some(first);
-                ready.push(first);
-            }
-            return;
-        }
-        let from = self.ready.map_or(Bound::Unbounded, Bound::Excluded);
-        let end = self.exclusive.first().map_or(Bound::Unbounded, |exclusive| Bound::Excluded(*exclusive));
-        if let (Bound::Excluded(from), Bound::Excluded(end)) = (from, end)
-            && from >= end
-        {
-            return;
-        }
-        let before = ready.len();
-        ready.extend(self.queue.range((from, end)).map(|(wait, _)| *wait));
-        if ready.len() > before {
-            self.ready = ready.last().copied();
-        }
-    }
-
-    fn add_holder(&mut self, session: u64, owner: u64, token: u64, shared: bool) {
-        match &mut self.holders {
-            Holders::Shared(holders) => drop(holders.insert((session, owner, token))),
-            holders if shared => *holders = Holders::Shared(BTreeSet::from([(session, owner, token)])),
-            holders => *holders = Holders::One(token),
-        }
-    }
-
-    fn remove_holder(&mut self, session: u64, owner: u64, token: u64) {
-        let is_last = match &mut self.holders {
-            Holders::Shared(holders) => {
-                holders.remove(&(session, owner, token));
-                holders.is_empty()
-            }
-            _ => true,
-        };
-        if is_last {
-            self.holders = Holders::Nobody;
-        }
-    }
-
-    fn enqueue(&mut self, wait: WaitId, shared: bool) {
-        self.queue.insert(wait, shared);
-        if !shared {
-            self.exclusive.insert(wait);
-        }
-    }
-
-    fn dequeue(&mut self, wait: WaitId) {
-        self.queue.remove(&wait);
-        self.exclusive.remove(&wait);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.queue.is_empty() && matches!(self.holders, Holders::Nobody)
-    }
-}
-
 impl Locks {
     /// Grants a wish, or lets it wait as `wait`; without that number it does not wait.
     ///
@@ -204,6 +105,9 @@ impl Locks {
             let Some((key, state)) = self.keys.get_key_value(*name) else { continue };
             if let Some(token) = self.already_held(state, &wish) {
                 return Err(Refusal::AlreadyHeld { key: Arc::clone(key), token });
+            }
+            if state.is_waited_for_by(session, owner) {
+                return Err(Refusal::AlreadyWaits { key: Arc::clone(key) });
             }
             if in_the_way.is_none() && state.excludes(shared) {
                 in_the_way = Some(key);
@@ -289,7 +193,7 @@ impl Locks {
         for name in &keys {
             let key = self.keys.entry(Arc::clone(name)).or_default();
             let waits = key.excludes(shared);
-            key.enqueue(wait, shared);
+            key.enqueue(wait, session, owner, shared);
             if waits {
                 blocked += 1;
             } else {
@@ -326,7 +230,7 @@ impl Locks {
         let waiting = self.waits.remove(&wait)?;
         for name in &waiting.keys {
             if let Some(key) = self.keys.get_mut(name) {
-                key.dequeue(wait);
+                key.dequeue(wait, waiting.session, waiting.owner);
             }
         }
         for token in &waiting.holds {
@@ -357,7 +261,7 @@ impl Locks {
                     }
                 }
             }
-            // Who came first, although no two of them exclude each other: one owner may have several wishes.
+            // Who came first, although no two of them exclude each other: so tokens rise in the order of coming.
             let Some(wait) = free.pop_first() else { return };
             let outcome = self.grant_waiting(wait, tokens, &mut changed);
             resolved.push(Resolved { wait, outcome });
@@ -369,25 +273,15 @@ impl Locks {
         let Some(Waiting { session, owner, shared, keys, since_unix_ms, .. }) = self.take(wait) else {
             return Outcome::Refused(Refusal::NotHeld { token: 0 });
         };
-        let held = keys.iter().find_map(|name| {
-            let Holders::Shared(holders) = &self.keys.get(name)?.holders else { return None };
-            let mut own = holders.range((session, owner, 0)..=(session, owner, u64::MAX)).map(|(.., token)| *token);
-            let token = own.find(|token| self.grants.get(token).is_some_and(|grant| !grant.retired))?;
-            Some(Refusal::AlreadyHeld { key: Arc::clone(name), token })
-        });
-        let token = match held {
-            None => tokens().ok_or(Refusal::NoToken),
-            Some(refusal) => Err(refusal),
-        };
-        match token {
-            Ok(token) => {
+        match tokens() {
+            Some(token) => {
                 let (retired, named_by) = (false, BTreeSet::new());
                 self.grant(Grant { session, owner, shared, keys, since_unix_ms, retired, named_by }, token);
                 Outcome::Granted(token)
             }
-            Err(refusal) => {
+            None => {
                 changed.extend(keys);
-                Outcome::Refused(refusal)
+                Outcome::Refused(Refusal::NoToken)
             }
         }
     }

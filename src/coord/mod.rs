@@ -8,6 +8,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `locks` | keyed locks: several keys at once, exclusive or shared, first come first served |
+//! | `key` | who is next at one key |
 //! | `cycle` | whether a wish for a lock would wait for itself |
 //! | `slots` | groups of slots, and who has how many |
 //! | `elections` | who initialises something for all |
@@ -20,6 +21,7 @@
 mod cycle;
 mod elections;
 mod flags;
+mod key;
 mod locks;
 mod parties;
 mod slots;

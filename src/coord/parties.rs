@@ -66,6 +66,11 @@ pub enum Refusal {
         /// Under which token.
         token: u64,
     },
+    /// The owner waits for the key already.
+    AlreadyWaits {
+        /// The key.
+        key: Arc<str>,
+    },
     /// It would wait for itself: who waits for whom, beginning with the request.
     Deadlock(Vec<Step>),
     /// A token, lease or election that is not this session's.

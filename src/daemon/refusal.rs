@@ -101,6 +101,7 @@ pub(super) fn fault(daemon: &Daemon, asked: Asked, refusal: Refusal) -> Fault {
             Fault::WouldWait { what: asked.one(&name), held_by: daemon.name_of_session(session) }
         }
         Refusal::AlreadyHeld { key, token } => Fault::AlreadyHeld { key: shown(&key), token },
+        Refusal::AlreadyWaits { key } => Fault::AlreadyHeld { key: shown(&key), token: 0 },
         Refusal::Deadlock(cycle) => {
             Fault::Deadlock { cycle: cycle.iter().map(|step| cycle_step(daemon, step)).collect() }
         }

@@ -91,6 +91,25 @@ fn a_wait_ends_when_its_time_is_up_and_leaves_the_queue() {
 }
 
 #[test]
+fn a_lock_object_that_waits_for_a_key_is_told_so_when_another_thread_asks_it_again() {
+    let store = store();
+    let (one, other) = (store.client().unwrap(), store.client().unwrap());
+    let guard = one.lock(["a"]).acquire().unwrap();
+    let lock = other.lock(["a"]);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| lock.acquire().map(|guard| guard.token()));
+        eventually("it waits", || parties(&one, "a") == (1, 1));
+        for again in [lock.acquire().map(Some), lock.try_acquire()] {
+            let refused = again.unwrap_err();
+            assert!(matches!(&refused, Error::Fault(Fault::AlreadyHeld { token: 0, .. })), "{refused}");
+            assert!(refused.to_string().contains("waits for key \"a\" already"), "{refused}");
+        }
+        drop(guard);
+        first.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_wait_without_a_limit_of_its_own_outlasts_the_limit_of_requests() {
     let store = store();
     let options = commonhold::blocking::ConnectOptions::new().timeout(Some(Duration::from_millis(100)));

@@ -228,10 +228,11 @@ fn as_many_may_wait_as_a_session_may_have_and_it_is_read_all_the_same(place: &Pl
     let _daemon = place.serve();
     let (mut first, mut second) = (place.connect(), place.connect());
     let held = take(&mut first, &["k"]);
-    let frames: Vec<u8> = (1..=MAX_HOLDINGS as u64).flat_map(|id| frame_of(id, lock(&["k"]))).collect();
+    let by = |owner| Verb::Lock(LockWish { owner, ..wish(&["k"]) });
+    let frames: Vec<u8> = (1..=MAX_HOLDINGS as u64).flat_map(|id| frame_of(id, by(id))).collect();
     second.send(&frames);
     waiting(&mut first, "k", MAX_HOLDINGS);
-    second.send(&frame_of(1 << 40, lock(&["k"])));
+    second.send(&frame_of(1 << 40, by(1 << 40)));
     let reply = second.next();
     assert!(matches!(reply.fault(), Fault::TooLarge { got: 10_001, limit: 10_000, .. }), "{reply:?}");
     second.send(&frame_of(1 << 41, get("n", "k")));
@@ -289,6 +290,14 @@ fn locks_that_cannot_be_asked_for_are_refused_and_nothing_is_held(place: &Place)
     assert_eq!(peer.call(lock(&["a", "k"])).fault(), Fault::AlreadyHeld { key: "k".into(), token: held });
     let again = Verb::Lock(LockWish { owner: 2, holds: vec![held], ..wish(&["k"]) });
     assert_eq!(peer.call(again).fault(), Fault::AlreadyHeld { key: "k".into(), token: held });
+    // By its own owner, which waits for it.
+    other.ask(lock(&["k"]));
+    waiting(&mut peer, "k", 1);
+    for again in [lock(&["j", "k"]), lock_shared(&["k"]), try_lock(&["k"])] {
+        assert_eq!(other.call(again).fault(), Fault::AlreadyHeld { key: "k".into(), token: 0 });
+    }
+    other = place.connect();
+    eventually("nobody waits", || listing(&mut peer)[0].waiters.is_empty());
     let fault = other.call(try_lock(&["a", "k"])).fault();
     let Fault::WouldWait { what, held_by } = fault else { panic!("{fault}") };
     assert!(what.contains("\"k\"") && held_by.starts_with("session 1 ("), "{what} {held_by}");
