@@ -73,5 +73,9 @@ pub const MAX_LOCK_KEYS: usize = 256;
 /// Most grants that a request for a lock may name as held meanwhile.
 pub const MAX_LOCK_HOLDS: usize = 256;
 
+/// Most steps (keys, grants and waits looked at) of the search for a cycle that a request for a lock would close, which names
+/// what it holds while it waits. The whole daemon's coordination stands still meanwhile, for a few milliseconds at most.
+pub const MAX_CYCLE_STEPS: usize = 16_384;
+
 /// Most locks, leases of slots, elections, update flags and watches, each, that one session may have or wait for.
 pub const MAX_HOLDINGS: usize = 10_000;

@@ -245,6 +245,7 @@ fn the_limits_are_those_of_the_code() {
         ("MAX_NAME_BYTES", limits::MAX_NAME_BYTES as u64),
         ("MAX_LOCK_KEYS", limits::MAX_LOCK_KEYS as u64),
         ("MAX_LOCK_HOLDS", limits::MAX_LOCK_HOLDS as u64),
+        ("MAX_CYCLE_STEPS", limits::MAX_CYCLE_STEPS as u64),
         ("MAX_HOLDINGS", limits::MAX_HOLDINGS as u64),
         ("MAX_RECORD_BYTES", limits::MAX_RECORD_BYTES as u64),
         ("MAX_IN_FLIGHT", limits::MAX_IN_FLIGHT as u64),

@@ -15,6 +15,8 @@ pub(super) struct Key {
     pub(super) queue: BTreeMap<WaitId, bool>,
     /// The exclusive ones among them.
     pub(super) exclusive: BTreeSet<WaitId>,
+    /// Those among them that wait for other keys, too.
+    pub(super) many: BTreeSet<WaitId>,
     /// The sessions and owners of all who wait. Each of them waits here once.
     owners: BTreeSet<(u64, u64)>,
     /// Those up to here are ready.
@@ -96,8 +98,12 @@ impl Key {
         self.owners.contains(&(session, owner))
     }
 
-    pub(super) fn enqueue(&mut self, wait: WaitId, session: u64, owner: u64, shared: bool) {
+    /// One comes to wait, `many` if for other keys, too.
+    pub(super) fn enqueue(&mut self, wait: WaitId, session: u64, owner: u64, shared: bool, many: bool) {
         self.queue.insert(wait, shared);
+        if many {
+            self.many.insert(wait);
+        }
         self.owners.insert((session, owner));
         if !shared {
             self.exclusive.insert(wait);
@@ -108,6 +114,7 @@ impl Key {
         self.queue.remove(&wait);
         self.owners.remove(&(session, owner));
         self.exclusive.remove(&wait);
+        self.many.remove(&wait);
     }
 
     pub(super) fn is_idle(&self) -> bool {

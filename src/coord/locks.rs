@@ -12,8 +12,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::cycle::NamedBy;
 use super::key::{Holders, Key};
-use super::parties::{Begun, Ledger, Outcome, Party, Refusal, Resolved, WaitId, weight};
+use super::parties::{Begun, Ledger, Outcome, Party, Refusal, Resolved, WaitId, wait_weight, weight};
 
 /// Gives the next token; none if there is none any more.
 pub(super) type Tokens<'a> = &'a mut dyn FnMut() -> Option<u64>;
@@ -51,12 +52,12 @@ pub(super) struct Grant {
     pub(super) session: u64,
     pub(super) owner: u64,
     shared: bool,
-    keys: Vec<Arc<str>>,
+    pub(super) keys: Vec<Arc<str>>,
     since_unix_ms: u64,
     /// It has ended, and is not free yet.
     pub(super) retired: bool,
     /// Those who hold it while they wait.
-    pub(super) named_by: BTreeSet<WaitId>,
+    pub(super) named_by: NamedBy,
 }
 
 #[derive(Debug)]
@@ -113,7 +114,9 @@ impl Locks {
                 in_the_way = Some(key);
             }
         }
-        let bytes = weight(wish.keys.iter().copied());
+        // What is granted at once need not remember what was held meanwhile.
+        let holds = if in_the_way.is_some() { wish.holds.len() } else { 0 };
+        let bytes = wait_weight(wish.keys.iter().copied(), holds);
         self.ledger.check(session, bytes)?;
         if in_the_way.is_none() {
             let token = tokens().ok_or(Refusal::NoToken)?;
@@ -126,7 +129,7 @@ impl Locks {
                     keys,
                     since_unix_ms: wish.now_unix_ms,
                     retired: false,
-                    named_by: BTreeSet::new(),
+                    named_by: NamedBy::default(),
                 },
                 token,
             );
@@ -137,9 +140,7 @@ impl Locks {
             let session = self.keys.get(&name).and_then(|key| self.who_has(key)).unwrap_or_default();
             return Err(Refusal::WouldWait { name, session });
         };
-        if !wish.holds.is_empty()
-            && let Some(cycle) = self.cycle_of(&wish)
-        {
+        if let Some(cycle) = self.cycle_of(&wish, &mut 0)? {
             return Err(Refusal::Deadlock(cycle));
         }
         self.enqueue(wait, &wish, bytes);
@@ -193,7 +194,7 @@ impl Locks {
         for name in &keys {
             let key = self.keys.entry(Arc::clone(name)).or_default();
             let waits = key.excludes(shared);
-            key.enqueue(wait, session, owner, shared);
+            key.enqueue(wait, session, owner, shared, keys.len() > 1);
             if waits {
                 blocked += 1;
             } else {
@@ -202,7 +203,7 @@ impl Locks {
         }
         for token in &wish.holds {
             if let Some(grant) = self.grants.get_mut(token) {
-                grant.named_by.insert(wait);
+                grant.named_by.insert(wait, shared, &keys);
             }
         }
         let holds = wish.holds.clone();
@@ -235,10 +236,10 @@ impl Locks {
         }
         for token in &waiting.holds {
             if let Some(grant) = self.grants.get_mut(token) {
-                grant.named_by.remove(&wait);
+                grant.named_by.remove(wait, waiting.shared, &waiting.keys);
             }
         }
-        let bytes = weight(waiting.keys.iter().map(|key| &**key));
+        let bytes = wait_weight(waiting.keys.iter().map(|key| &**key), waiting.holds.len());
         self.ledger.waits_no_more(waiting.session, wait, bytes);
         Some(waiting)
     }
@@ -273,17 +274,13 @@ impl Locks {
         let Some(Waiting { session, owner, shared, keys, since_unix_ms, .. }) = self.take(wait) else {
             return Outcome::Refused(Refusal::NotHeld { token: 0 });
         };
-        match tokens() {
-            Some(token) => {
-                let (retired, named_by) = (false, BTreeSet::new());
-                self.grant(Grant { session, owner, shared, keys, since_unix_ms, retired, named_by }, token);
-                Outcome::Granted(token)
-            }
-            None => {
-                changed.extend(keys);
-                Outcome::Refused(Refusal::NoToken)
-            }
-        }
+        let Some(token) = tokens() else {
+            changed.extend(keys);
+            return Outcome::Refused(Refusal::NoToken);
+        };
+        let (retired, named_by) = (false, NamedBy::default());
+        self.grant(Grant { session, owner, shared, keys, since_unix_ms, retired, named_by }, token);
+        Outcome::Granted(token)
     }
 
     /// Gives a grant back: from here on it is not live. Its keys are free at once, unless it is `busy`: then
@@ -402,6 +399,12 @@ impl Locks {
         };
         let waiters = state.queue.keys().take(most).filter_map(waiter).collect();
         Some(KeyInfo { key: Arc::clone(key), holders, waiters })
+    }
+
+    /// What all that is held and waited for takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.ledger.bytes()
     }
 
     /// Whether nothing at all is held, waited for or counted.

@@ -416,25 +416,3 @@ fn a_thousand_who_wait_for_one_key_are_served_in_order_at_the_cost_of_one_each()
         assert_eq!(resolved, [Resolved { wait: WaitId(session + 1), outcome: Outcome::Granted(session + 2) }]);
     }
 }
-
-#[test]
-fn the_search_for_a_cycle_looks_at_each_wait_once() {
-    let mut locks = Locks::default();
-    let mut last = 0;
-    let mut next = move || {
-        last += 1;
-        Some(last)
-    };
-    let wish = |session, keys, holds| Wish { session, owner: 1, shared: false, keys, holds, now_unix_ms: 0 };
-    assert_eq!(locks.lock(wish(0, vec!["k"], vec![]), None, &mut next), Ok(Begun::Granted(1)));
-    // Each of them waits behind all before it, so that there are ten thousand million edges.
-    for session in 1..=100_000 {
-        assert_eq!(locks.lock(wish(session, vec!["k"], vec![]), Some(WaitId(session)), &mut next), Ok(Begun::Waits));
-    }
-    assert_eq!(locks.lock(wish(200_000, vec!["l"], vec![]), None, &mut next), Ok(Begun::Granted(2)));
-    let last = Some(WaitId(200_000));
-    assert_eq!(locks.lock(wish(200_000, vec!["k"], vec![2]), last, &mut next), Ok(Begun::Waits));
-    let cycle = locks.lock(wish(0, vec!["l"], vec![1]), Some(WaitId(200_001)), &mut next);
-    let step = |session, waits_for: &str, holds| Step { session, owner: 1, waits_for: waits_for.into(), holds };
-    assert_eq!(cycle, Err(Refusal::Deadlock(vec![step(0, "l", 1), step(200_000, "k", 2)])));
-}

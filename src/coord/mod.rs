@@ -34,6 +34,8 @@ pub use parties::{Begun, Outcome, Party, Refusal, Resolved, WaitId};
 pub use slots::{GroupInfo, Need, Slots};
 
 #[cfg(test)]
+mod cycle_tests;
+#[cfg(test)]
 mod locks_model;
 #[cfg(test)]
 mod others_model;

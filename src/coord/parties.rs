@@ -108,6 +108,11 @@ pub enum Refusal {
         /// Most bytes.
         limit: u64,
     },
+    /// Too much would have to be looked through to tell whether it would wait for itself.
+    TooTangled {
+        /// Most steps.
+        limit: u64,
+    },
     /// No token can be given.
     NoToken,
 }
@@ -132,6 +137,9 @@ pub struct Party {
 /// What a thing takes beside its names: its places in the tables, roughly.
 const OVERHEAD_BYTES: usize = 256;
 
+/// What one grant takes that is held meanwhile by one who waits: its places with the wait and with the grant, roughly.
+const HOLD_BYTES: usize = 128;
+
 /// What one session has in a state machine.
 #[derive(Debug, Default)]
 struct Account {
@@ -150,6 +158,11 @@ pub(super) struct Ledger {
 /// How much room a thing with these names takes in a [`Ledger`].
 pub(super) fn weight<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
     names.into_iter().map(|name| name.len() + OVERHEAD_BYTES).sum()
+}
+
+/// How much room one takes that waits for these names and is remembered with so many grants that it holds meanwhile.
+pub(super) fn wait_weight<'a>(names: impl IntoIterator<Item = &'a str>, holds: usize) -> usize {
+    weight(names) + holds * HOLD_BYTES
 }
 
 impl Ledger {
@@ -220,6 +233,12 @@ impl Ledger {
             // What is still being ended is uncounted when it is.
             debug_assert!(account.waits.is_empty());
         }
+    }
+
+    /// What all sessions have and wait for.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing is counted.

@@ -117,6 +117,10 @@ pub(super) fn fault(daemon: &Daemon, asked: Asked, refusal: Refusal) -> Fault {
             let whose = if all { "all sessions together have or wait" } else { "one session has or waits" };
             Fault::TooLarge { what: format!("bytes in the names of {} that {whose} for", asked.things()), got, limit }
         }
+        Refusal::TooTangled { limit } => {
+            let what = "steps in the search for a cycle that this lock would close, through those who wait".to_owned();
+            Fault::TooLarge { what, got: limit + 1, limit }
+        }
         Refusal::NoToken => {
             let reason = "the journal takes no records, so no more sequence numbers can be given out";
             Fault::Unavailable { reason: reason.to_owned() }
