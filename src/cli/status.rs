@@ -173,9 +173,18 @@ fn facts(status: &Value) -> Vec<(&'static str, String)> {
         ("flushes", flushes),
         ("outcomes", outcomes),
         ("foreign", foreign),
-        ("sessions", status["sessions"].as_u64().map(number)),
+        ("sessions", sessions(status)),
     ];
     facts.into_iter().filter_map(|(label, words)| words.map(|words| (label, words))).collect()
+}
+
+/// Who is connected, and how many of them watch.
+fn sessions(status: &Value) -> Option<String> {
+    let sessions = number(status["sessions"].as_u64()?);
+    let watches = &status["watches"];
+    let (count, of) = (watches["count"].as_u64().unwrap_or(0), watches["sessions"].as_u64().unwrap_or(0));
+    let watching = format!(", {} of them with {}", number(of), counted(count, "watch", "watches"));
+    Some(if count == 0 { sessions } else { sessions + &watching })
 }
 
 /// What all of it takes, of what it may.
@@ -254,6 +263,7 @@ mod tests {
             "memory": {"used_bytes": 1_610_612_736_u64, "limit_bytes": 2_147_483_648_u64}, "foreign_files": 1,
             "loading": [{"namespace": "c", "done_bytes": 1024, "total_bytes": 4096}],
             "journal": {"waiting": ["a", "t/b"], "oldest_waiting": {"namespace": "t/b", "waiting_ms": 62_000}},
+            "sessions": 1_004, "watches": {"count": 2_003, "sessions": 4},
         });
         let expected = "ready
 daemon     pid 7, up 1 min 5 s
@@ -263,6 +273,7 @@ waiting    2 namespaces, t/b for 1 min 2 s; the oldest segment is kept for a, t/
 loading    c 1.0 KiB of 4.0 KiB
 flushes    41 rewrites of files since the start, 1.4 MiB
 foreign    1 file of other programs found and kept among the generations
+sessions   1,004, 4 of them with 2,003 watches
 warning: look here
 ";
         assert_eq!(plain(&render(&status, 0)), expected);

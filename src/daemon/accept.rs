@@ -127,8 +127,7 @@ impl Daemon {
         if let Some(pid) = pid {
             self.deaths.forget(pid, number);
         }
-        // They find it closed.
-        self.watches.look_at(number);
+        self.watches.session_ended(number);
         self.session_ended.notify_all();
     }
 

@@ -19,6 +19,7 @@
 //! | `committer` | the writes of sessions that are tasks |
 //! | `later`, `flusher`, `syncer` | the requests that are answered later |
 //! | `coordinate`, `coordination`, `refusal`, `holdings` | flags, elections, locks, slots: who has what, who waits, and who is told |
+//! | `watches`, `watch_line`, `watch_flow`, `untaken` | who watches, whose turn it is, and what is on its way to whom |
 //! | `fault`, `status` | what the engine says, in the words of the wire |
 //!
 //! The first sessions are served by a blocking thread each. A lone `get` therefore costs one `read`, one look-up and one
@@ -67,8 +68,12 @@ mod run;
 mod running;
 mod session;
 mod status;
+mod sync;
 mod syncer;
 mod tables;
+mod untaken;
+mod watch_flow;
+mod watch_line;
 mod watches;
 
 pub use error::Error;

@@ -27,6 +27,7 @@ use crate::proto::{Event, Fault};
 use super::budget::Budget;
 use super::late::LateAnswer;
 use super::replies;
+use super::untaken::Untaken;
 use super::watches::Watches;
 
 /// The stack of the threads that serve connections: nothing in them recurses over what a client sends.
@@ -67,8 +68,8 @@ pub(super) struct Outbox {
     pub(super) ungiven: AtomicUsize,
     /// Late answers that may come at any time or never: what waits for other sessions.
     whenever: AtomicUsize,
-    /// Bytes that wait here, counted in the budget.
-    queued: AtomicUsize,
+    /// Bytes that wait here, counted in the budget. The watches want to be told when there are none.
+    queued: Untaken,
     /// Bytes of those that have left since the session began.
     taken: AtomicU64,
     /// When the client last took something, or had nothing to take, in milliseconds since `began`.
@@ -83,8 +84,6 @@ pub(super) struct Outbox {
     is_held: AtomicBool,
     /// To be told when the client has taken all that waits for it; none where nothing is watched.
     watches: OnceLock<Weak<Watches>>,
-    /// They want to be told.
-    watches_wait: AtomicBool,
 }
 
 /// Bytes of which some have left.
@@ -134,7 +133,7 @@ impl Outbox {
             owed: AtomicUsize::new(0),
             ungiven: AtomicUsize::new(0),
             whenever: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
+            queued: Untaken::new(),
             taken: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
             began: Instant::now(),
@@ -143,7 +142,6 @@ impl Outbox {
             said: AtomicBool::new(false),
             is_held: AtomicBool::new(false),
             watches: OnceLock::new(),
-            watches_wait: AtomicBool::new(false),
         }
     }
 
@@ -159,7 +157,7 @@ impl Outbox {
 
     /// Bytes of answers that the client has not taken yet.
     pub(super) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.queued.bytes()
     }
 
     /// Bytes that had to wait for the client and were taken since, in the whole session.
@@ -193,20 +191,20 @@ impl Outbox {
 
     pub(super) fn count(&self, bytes: usize) {
         // First the time: whoever looks for clients that take nothing must not find an idle one's old time beside new bytes.
-        if self.queued.load(Ordering::Relaxed) == 0 {
+        if self.queued() == 0 {
             self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         }
-        self.queued.fetch_add(bytes, Ordering::Release);
+        self.queued.add(bytes);
         self.budget.add(bytes);
     }
 
     pub(super) fn uncount(&self, bytes: usize) {
-        let left = self.queued.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        let tells = self.queued.take(bytes);
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         self.taken_ms.store(self.now_ms(), Ordering::Relaxed);
         self.budget.give_back(bytes);
-        if left == 0 && self.watches_wait.load(Ordering::SeqCst) {
-            self.tell_watches();
+        if tells && let Some(watches) = self.watches.get().and_then(Weak::upgrade) {
+            watches.has_drained(self.session);
         }
     }
 
@@ -217,21 +215,7 @@ impl Outbox {
 
     /// Whether nothing waits for the client. If something does, the watches are told when that is over.
     pub(super) fn is_drained_or_will_tell(&self) -> bool {
-        let is_drained = || self.queued.load(Ordering::SeqCst) == 0;
-        if is_drained() {
-            return true;
-        }
-        self.watches_wait.store(true, Ordering::SeqCst);
-        // Perhaps it was just then, and nobody tells any more.
-        is_drained() && self.watches_wait.swap(false, Ordering::SeqCst)
-    }
-
-    fn tell_watches(&self) {
-        if self.watches_wait.swap(false, Ordering::SeqCst)
-            && let Some(watches) = self.watches.get().and_then(Weak::upgrade)
-        {
-            watches.has_drained(self.session);
-        }
+        self.queued.is_none_or_tells()
     }
 
     /// Writes all of `bytes`, waiting for the client. A failure ends the session: nothing more is written, and its

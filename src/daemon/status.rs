@@ -14,6 +14,7 @@ use crate::proto::{Durability, Kind, NamespaceInfo, Place};
 
 use super::Daemon;
 use super::fault::with_causes;
+use super::watches::Counts;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -39,6 +40,7 @@ struct Status<'a> {
     seq: Seqs,
     sessions: usize,
     coordination: Coordinated,
+    watches: Watched,
     memory: Memory,
     journal: Journal,
     outcomes: Outcomes,
@@ -214,6 +216,26 @@ struct Coordinated {
     flags: usize,
 }
 
+/// Who watches, and what that takes.
+#[derive(Serialize)]
+struct Watched {
+    count: usize,
+    /// How many sessions watch, and how many watches that one has that has the most.
+    sessions: usize,
+    most_of_one_session: usize,
+    namespaces: usize,
+    /// The newest changes of the namespaces that are watched.
+    kept_bytes: u64,
+    /// How often a watch was looked at since the start: once or twice for each write to its namespace.
+    looks: u64,
+}
+
+fn watches(daemon: &Daemon) -> Watched {
+    let Counts { watches, sessions, most_of_one_session, namespaces, looks } = daemon.watches.counts();
+    let kept_bytes = daemon.store().kept_for_watches();
+    Watched { count: watches, sessions, most_of_one_session, namespaces, kept_bytes, looks }
+}
+
 fn coordination(daemon: &Daemon) -> Coordinated {
     daemon.coordination().look(|state| {
         let (locks_held, locks_waiting) = state.locks.counts();
@@ -312,6 +334,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         seq: Seqs { applied: applied.0, synced: synced.0 },
         sessions: daemon.session_count(),
         coordination: coordination(daemon),
+        watches: watches(daemon),
         memory: Memory { used_bytes, limit_bytes },
         journal: Journal {
             segments,

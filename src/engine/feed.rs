@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use commonhold_proto::message::Kind;
@@ -26,6 +26,7 @@ use super::evaluate::Effect;
 use super::journal::EffectKind;
 use super::map::Record;
 use super::memory::{Gauge, Held};
+use super::news::{Mark, News, Newsworthy};
 use super::table::Table;
 
 /// What all channels together hold, about.
@@ -98,8 +99,7 @@ pub(super) struct Feed {
     count: AtomicUsize,
     channels: RwLock<HashMap<(Place, Kind), Arc<Channel>>>,
     /// Those in which something came that nobody was told of yet.
-    news: Mutex<Vec<Arc<Channel>>>,
-    has_news: AtomicBool,
+    news: News<Arc<Channel>>,
     bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
     gauge: Gauge,
 }
@@ -108,8 +108,7 @@ pub(super) struct Feed {
 pub(super) struct Channel {
     number: u64,
     ring: Mutex<Ring>,
-    /// It is among the news.
-    is_news: AtomicBool,
+    mark: Mark,
     watchers: AtomicUsize,
     idle_ticks: AtomicU32,
 }
@@ -123,6 +122,12 @@ struct Ring {
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+impl Newsworthy for Arc<Channel> {
+    fn mark(&self) -> &Mark {
+        &self.mark
+    }
+}
 
 impl Channel {
     /// One watcher less.
@@ -191,8 +196,7 @@ impl Feed {
         Self {
             count: AtomicUsize::new(0),
             channels: RwLock::default(),
-            news: Mutex::default(),
-            has_news: AtomicBool::new(false),
+            news: News::new(),
             bell: OnceLock::new(),
             gauge: gauge.clone(),
         }
@@ -207,7 +211,7 @@ impl Feed {
             Arc::new(Channel {
                 number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 ring: Mutex::new(ring),
-                is_news: AtomicBool::new(false),
+                mark: Mark::new(),
                 watchers: AtomicUsize::new(0),
                 idle_ticks: AtomicU32::new(0),
             })
@@ -216,6 +220,11 @@ impl Feed {
         let channel = Arc::clone(channel);
         self.count.store(channels.len(), Ordering::Relaxed);
         channel
+    }
+
+    /// What all of them hold, about.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.channels.read().values().map(|channel| channel.ring.lock().bytes as u64).sum()
     }
 
     /// Lets go of channels that nobody has watched for a while.
@@ -229,14 +238,7 @@ impl Feed {
                 || channel.idle_ticks.fetch_add(1, Ordering::Relaxed) < LINGERS_TICKS
         });
         self.count.store(channels.len(), Ordering::Relaxed);
-        self.news.lock().retain(|channel| {
-            let is_watched = channel.watchers.load(Ordering::Relaxed) > 0;
-            if !is_watched {
-                // Or it would never be news again, for whoever watches it next.
-                channel.is_news.store(false, Ordering::SeqCst);
-            }
-            is_watched
-        });
+        self.news.keep_only(|channel| channel.watchers.load(Ordering::Relaxed) > 0);
     }
 
     /// What is to be told of a write to these namespaces; none if nobody watches any of them.
@@ -262,7 +264,7 @@ impl Feed {
 
     /// Rings, if something came since the last time. Not under the turn.
     pub(super) fn ring(&self) {
-        if self.has_news.load(Ordering::Relaxed)
+        if self.news.is_any()
             && let Some(bell) = self.bell.get()
         {
             bell();
@@ -271,14 +273,7 @@ impl Feed {
 
     /// The channels in which something came.
     pub(super) fn take_news(&self) -> Vec<Arc<Channel>> {
-        let mut news = self.news.lock();
-        self.has_news.store(false, Ordering::Relaxed);
-        let news = std::mem::take(&mut *news);
-        for channel in &news {
-            // Before anybody looks into it: what comes after that is news again.
-            channel.is_news.store(false, Ordering::SeqCst);
-        }
-        news
+        self.news.take()
     }
 }
 
@@ -304,11 +299,7 @@ impl Telling<'_> {
         let share = FEED_BYTES / self.feed.count.load(Ordering::Relaxed).max(1);
         for (channel, changes) in self.channels.into_iter().flatten().filter(|(_, changes)| !changes.is_empty()) {
             channel.tell(seq, changes, share.max(LEAST_CHANNEL_BYTES));
-            if !channel.is_news.swap(true, Ordering::SeqCst) {
-                let mut news = self.feed.news.lock();
-                news.push(channel);
-                self.feed.has_news.store(true, Ordering::Relaxed);
-            }
+            self.feed.news.add(channel);
         }
     }
 }

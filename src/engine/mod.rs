@@ -39,6 +39,7 @@ mod layout;
 mod load;
 pub mod map;
 mod memory;
+mod news;
 mod note;
 mod once;
 mod opening;

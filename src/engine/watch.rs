@@ -178,6 +178,11 @@ impl Store {
         self.shared.feed.ring_by(Box::new(bell));
     }
 
+    /// About how many bytes of changes are kept for those who watch.
+    pub fn kept_for_watches(&self) -> u64 {
+        self.shared.feed.kept_bytes()
+    }
+
     /// The numbers of the channels ([`Watch::channel`]) in which something came since the last call.
     pub fn news(&self) -> Vec<u64> {
         self.shared.feed.take_news().iter().map(|channel| channel.number()).collect()

@@ -1,10 +1,12 @@
 //! What a watcher is told over the socket, however its session is served.
 
+use std::collections::{HashMap, HashSet};
+
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::limits::{MAX_HOLDINGS, MAX_KEY_BYTES};
 use commonhold::proto::{Answer, Change, Condition, Fault, Kind, Op, Seq, Space, Verb, codec};
 
-use crate::daemon_support::{Peer, Place, put, space, write};
+use crate::daemon_support::{Peer, Place, eventually, put, space, write};
 use crate::however_sessions_are_served;
 
 however_sessions_are_served! {
@@ -14,6 +16,8 @@ however_sessions_are_served! {
     a_watcher_that_does_not_read_holds_up_nobody_and_misses_nothing,
     a_write_that_is_larger_than_a_part_comes_in_pieces_of_one_write,
     a_session_has_so_many_watches_and_they_end_with_it,
+    a_write_costs_each_watch_of_its_namespace_two_looks_however_many_its_session_has,
+    a_client_that_does_not_read_has_one_piece_made_for_it_however_much_it_watches,
     a_volatile_namespace_is_watched_as_the_others_are,
 }
 
@@ -191,6 +195,86 @@ fn a_session_has_so_many_watches_and_they_end_with_it(place: &Place) {
     part(&mut peer, id);
     let seq = written(&mut place.connect(), put("a", "k", "1"));
     assert_eq!(told_through(&mut peer, id, seq), [(seq, "k=1".to_owned())]);
+}
+
+/// What `status` says of watches.
+fn figure(peer: &mut Peer, name: &str) -> u64 {
+    let reply = peer.call(Verb::Status);
+    let Answer::Status { json } = reply.answer() else { panic!("{reply:?}") };
+    let status: serde_json::Value = serde_json::from_str(json).unwrap();
+    status["watches"][name].as_u64().unwrap()
+}
+
+fn a_write_costs_each_watch_of_its_namespace_two_looks_however_many_its_session_has(place: &Place) {
+    const WATCHES: u64 = 2_000;
+    let _daemon = place.serve();
+    let (mut watcher, mut other, mut writer) = (place.connect(), place.connect(), place.connect());
+    for _ in 0..WATCHES {
+        let id = watcher.ask(watch("a", "", None));
+        part(&mut watcher, id);
+    }
+    for _ in 0..3 {
+        let id = other.ask(watch("b", "", None));
+        part(&mut other, id);
+    }
+    let counts = ["count", "sessions", "most_of_one_session", "namespaces"].map(|name| figure(&mut writer, name));
+    assert_eq!(counts, [WATCHES + 3, 2, WATCHES, 2]);
+    // Each has said from where on it tells, and found no more.
+    eventually("they rest", || figure(&mut writer, "looks") == 2 * (WATCHES + 3));
+    let value = format!("\"{}\"", "x".repeat(2_000));
+    for round in 1..=3 {
+        let before = figure(&mut writer, "looks");
+        // Some 4 MB of parts, which the socket takes in many pieces.
+        let seq = written(&mut writer, put("a", "k", &value));
+        let told = (0..WATCHES).map(|_| {
+            let reply = watcher.next();
+            let Answer::Changes { through, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+            assert_eq!(through, seq);
+            reply.id
+        });
+        assert_eq!(told.collect::<HashSet<_>>().len() as u64, WATCHES, "each is told");
+        eventually("they rest", || figure(&mut writer, "looks") == before + 2 * WATCHES);
+        assert!(figure(&mut writer, "kept_bytes") >= round * 2_000);
+        // Who watches another namespace is not looked at, nor is anybody where nothing was written.
+        written(&mut writer, put("c", "k", "1"));
+    }
+    assert_eq!(figure(&mut writer, "looks"), 2 * (WATCHES + 3) + 3 * 2 * WATCHES);
+    drop((watcher, other));
+    eventually("they end with their sessions", || figure(&mut writer, "count") == 0);
+}
+
+fn a_client_that_does_not_read_has_one_piece_made_for_it_however_much_it_watches(place: &Place) {
+    let _daemon = place.serve();
+    let (mut watcher, mut writer) = (place.connect(), place.connect());
+    let names: Vec<String> = (0..8).map(|n| format!("n{n}")).collect();
+    let mut ids = Vec::new();
+    for name in &names {
+        ids.push(watcher.ask(watch(name, "", None)));
+        part(&mut watcher, ids[ids.len() - 1]);
+    }
+    eventually("they rest", || figure(&mut writer, "looks") == 16);
+    // More than a socket takes.
+    let value = format!("\"{}\"", "x".repeat(4 << 20));
+    for _ in 0..3 {
+        for name in &names {
+            written(&mut writer, put(name, "k", &value));
+        }
+    }
+    // Those who serve had begun with all of it when they came to this one.
+    let mut late = place.connect();
+    let id = late.ask(watch("late", "", None));
+    part(&mut late, id);
+    eventually("they rest", || figure(&mut writer, "looks") >= 19);
+    assert_eq!(figure(&mut writer, "looks"), 19, "one part was made, and nobody else was looked at");
+    let last = written(&mut writer, put("n0", "k", "1"));
+    // Who reads again is told all of it, of each.
+    let mut told: HashMap<u64, Vec<Seq>> = HashMap::new();
+    while told.get(&ids[0]).is_none_or(|seqs| *seqs.last().unwrap() < last) || told.values().flatten().count() < 25 {
+        let reply = watcher.next();
+        let Answer::Changes { list, .. } = reply.answer() else { panic!("{:?}", reply.answer()) };
+        told.entry(reply.id).or_default().extend(list.iter().map(|set| set.seq));
+    }
+    assert!(told.values().all(|seqs| seqs.is_sorted()) && told.len() == 8, "{told:?}");
 }
 
 fn a_volatile_namespace_is_watched_as_the_others_are(place: &Place) {

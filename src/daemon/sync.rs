@@ -1,0 +1,5 @@
+//! The lock and the atomics of the files that `tests/loom.rs` tries in every order of their steps: there they are loom's.
+
+pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub(super) use parking_lot::Mutex;
