@@ -79,3 +79,14 @@ pub const MAX_CYCLE_STEPS: usize = 16_384;
 
 /// Most locks, leases of slots, elections, update flags and watches, each, that one session may have or wait for.
 pub const MAX_HOLDINGS: usize = 10_000;
+
+/// Most bytes of the locks, slots, elections and update flags, each, that one session has or waits for: 16 MiB. A name counts 256
+/// more than it has, a grant that a wish for a lock names 128.
+pub const MAX_HOLDINGS_BYTES: usize = 16 * 1024 * 1024;
+
+/// The same of all sessions together: 256 MiB, each.
+pub const MAX_ALL_HOLDINGS_BYTES: usize = 256 * 1024 * 1024;
+
+/// Most bytes of the names of elections that are done, which are kept until the daemon ends: 256 MiB. A name counts 256 more
+/// than it has. Above it nobody is elected under a new name.
+pub const MAX_DONE_ELECTIONS_BYTES: usize = 256 * 1024 * 1024;

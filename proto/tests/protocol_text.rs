@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Change, Condition, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, Found, Hello, Kind,
-    Number, Op, Request, Seq, Space, StoreIdentity, Verb, Write, limits,
+    Answer, Change, Condition, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, Found,
+    Hello, Kind, Number, Op, Request, Seq, Space, StoreIdentity, Verb, Write, limits,
 };
 
 const TEXT: &str = include_str!("../PROTOCOL.md");
@@ -247,6 +247,9 @@ fn the_limits_are_those_of_the_code() {
         ("MAX_LOCK_HOLDS", limits::MAX_LOCK_HOLDS as u64),
         ("MAX_CYCLE_STEPS", limits::MAX_CYCLE_STEPS as u64),
         ("MAX_HOLDINGS", limits::MAX_HOLDINGS as u64),
+        ("MAX_HOLDINGS_BYTES", limits::MAX_HOLDINGS_BYTES as u64),
+        ("MAX_ALL_HOLDINGS_BYTES", limits::MAX_ALL_HOLDINGS_BYTES as u64),
+        ("MAX_DONE_ELECTIONS_BYTES", limits::MAX_DONE_ELECTIONS_BYTES as u64),
         ("MAX_RECORD_BYTES", limits::MAX_RECORD_BYTES as u64),
         ("MAX_IN_FLIGHT", limits::MAX_IN_FLIGHT as u64),
         ("MAX_OPEN_WRITES", limits::MAX_OPEN_WRITES as u64),

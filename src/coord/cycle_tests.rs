@@ -1,6 +1,6 @@
 //! What the search for a cycle costs, in steps and not in time, and what is counted of what is named.
 
-use commonhold_proto::limits::{MAX_CYCLE_STEPS, MAX_IN_FLIGHT_BYTES, MAX_LOCK_HOLDS};
+use commonhold_proto::limits::{MAX_CYCLE_STEPS, MAX_HOLDINGS_BYTES, MAX_LOCK_HOLDS};
 
 use super::*;
 
@@ -120,8 +120,8 @@ fn what_a_wait_names_counts_towards_the_room_of_its_session_and_no_longer_than_i
     assert!(naming >= plain + MAX_LOCK_HOLDS * 64, "{naming} beside {plain}");
     // So a session's limit is reached long before its number of waits is.
     let refused = (4..).find_map(|owner| test.ask(1, owner, &["k"], &tokens).err());
-    let Some(Refusal::TooLarge { all: false, got, limit }) = refused else { panic!("{refused:?}") };
-    assert!(limit == MAX_IN_FLIGHT_BYTES as u64 && got > limit && test.locks.counts().1 < 1_000, "{got} {limit}");
+    let Some(Refusal::TooLarge { of: Whose::Session, got, limit }) = refused else { panic!("{refused:?}") };
+    assert!(limit == MAX_HOLDINGS_BYTES as u64 && got > limit && test.locks.counts().1 < 1_000, "{got} {limit}");
     let tokens = &mut test.tokens;
     let mut next = || {
         *tokens += 1;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use commonhold_proto::limits::MAX_WAITING_BYTES;
+use commonhold_proto::limits::MAX_DONE_ELECTIONS_BYTES;
 
-use super::parties::{Begun, Ledger, Outcome, Refusal, Resolved, WaitId, weight};
+use super::parties::{Begun, Ledger, Outcome, Refusal, Resolved, WaitId, Whose, weight};
 
 /// All elections.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Elections {
     won: HashMap<u64, BTreeSet<Arc<str>>>,
     ledger: Ledger,
     /// What the names of those that are done take; they are kept until the end.
-    done_bytes: usize,
+    pub(super) done_bytes: usize,
     running: usize,
     /// A number for each that was won, for the ledger.
     last: u64,
@@ -50,8 +50,8 @@ impl Elections {
         let known = self.names.get_key_value(name).map(|(name, _)| Arc::clone(name));
         let (Some(name), Some(wait)) = (known, wait) else {
             let got = (self.done_bytes + weight([name])) as u64;
-            if got > MAX_WAITING_BYTES as u64 {
-                return Err(Refusal::TooLarge { all: true, got, limit: MAX_WAITING_BYTES as u64 });
+            if got > MAX_DONE_ELECTIONS_BYTES as u64 {
+                return Err(Refusal::TooLarge { of: Whose::Done, got, limit: MAX_DONE_ELECTIONS_BYTES as u64 });
             }
             self.win(session, Arc::from(name), BTreeMap::new());
             return Ok(Begun::Won);

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::Place;
-use commonhold_proto::limits::MAX_HOLDINGS;
 
-use super::parties::Refusal;
+use super::parties::{Ledger, Refusal, weight};
 
 /// All flags.
 #[derive(Debug, Default)]
@@ -19,6 +18,9 @@ pub struct Flags {
     places: BTreeMap<(String, String), Registered>,
     of_session: HashMap<u64, BTreeSet<(String, String)>>,
     count: usize,
+    ledger: Ledger,
+    /// A number for each, for the ledger.
+    last: u64,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Flag {
     at: u64,
     /// What it is for as long as the word is that.
     set: bool,
+    /// Its number in the ledger.
+    number: u64,
 }
 
 impl Flag {
@@ -59,22 +63,35 @@ fn name_of(place: &Place) -> (String, String) {
     (place.workspace.as_str().to_owned(), place.namespace.as_str().to_owned())
 }
 
+/// How much room a flag of this name takes in the ledger.
+fn weight_of(name: &(String, String)) -> usize {
+    weight([name.0.as_str(), name.1.as_str()])
+}
+
 impl Flags {
     /// The session has a flag from here on, set or cleared.
     ///
     /// # Errors
-    /// [`Refusal::TooMany`]: it has as many as it may.
+    /// [`Refusal::TooMany`]: it has as many as it may. [`Refusal::TooLarge`]: so has it, or all sessions together, by their names.
     pub fn register(&mut self, session: u64, place: &Place, word: &Arc<AtomicU64>, set: bool) -> Result<(), Refusal> {
         let name = name_of(place);
-        let own = self.of_session.entry(session).or_default();
-        if own.len() >= MAX_HOLDINGS && !own.contains(&name) {
-            return Err(Refusal::TooMany { got: MAX_HOLDINGS as u64 + 1, limit: MAX_HOLDINGS as u64 });
+        if let Some(registered) = self.places.get_mut(&name)
+            && let Some(flag) = registered.sessions.get_mut(&session)
+        {
+            (flag.at, flag.set) = (registered.word.load(Ordering::Acquire), set);
+            return Ok(());
         }
-        own.insert(name.clone());
+        let bytes = weight_of(&name);
+        self.ledger.check(session, bytes)?;
+        self.last += 1;
+        let number = self.last;
+        self.ledger.holds(session, number, bytes);
+        self.of_session.entry(session).or_default().insert(name.clone());
         let new = || Registered { word: Arc::clone(word), sessions: BTreeMap::new() };
         let registered = self.places.entry(name).or_insert_with(new);
         let at = registered.word.load(Ordering::Acquire);
-        self.count += usize::from(registered.sessions.insert(session, Flag { at, set }).is_none());
+        registered.sessions.insert(session, Flag { at, set, number });
+        self.count += 1;
         Ok(())
     }
 
@@ -90,7 +107,7 @@ impl Flags {
         let registered = self.places.get_mut(&name_of(place))?;
         let flag = registered.sessions.get_mut(&session)?;
         let at = registered.word.load(Ordering::Acquire);
-        *flag = Flag { at, set: false };
+        (flag.at, flag.set) = (at, false);
         Some(at)
     }
 
@@ -109,8 +126,9 @@ impl Flags {
 
     fn remove(&mut self, session: u64, name: &(String, String)) -> Option<u64> {
         let registered = self.places.get_mut(name)?;
-        registered.sessions.remove(&session)?;
+        let flag = registered.sessions.remove(&session)?;
         self.count -= 1;
+        self.ledger.gives_back(session, flag.number, weight_of(name));
         let word = registered.word.load(Ordering::Acquire);
         if registered.sessions.is_empty() {
             self.places.remove(name);
@@ -123,6 +141,7 @@ impl Flags {
         for name in self.of_session.remove(&session).unwrap_or_default() {
             self.remove(session, &name);
         }
+        self.ledger.forget(session);
     }
 
     /// How many flags there are.
@@ -150,6 +169,6 @@ impl Flags {
 
     /// Whether no session has any.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.of_session.is_empty() && self.count == 0
+        self.places.is_empty() && self.of_session.is_empty() && self.count == 0 && self.ledger.is_empty()
     }
 }

@@ -30,11 +30,13 @@ pub use cycle::Step;
 pub use elections::Elections;
 pub use flags::{Flags, PlaceInfo};
 pub use locks::{KeyInfo, Locks, Wish};
-pub use parties::{Begun, Outcome, Party, Refusal, Resolved, WaitId};
+pub use parties::{Begun, Outcome, Party, Refusal, Resolved, WaitId, Whose};
 pub use slots::{GroupInfo, Need, Slots};
 
 #[cfg(test)]
 mod cycle_tests;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod locks_model;
 #[cfg(test)]

@@ -291,5 +291,6 @@ fn a_flag_is_what_its_session_knows_of_the_word_and_nothing_is_left_of_sessions_
     assert_eq!((flags.count(), flags.list(None, 10).len()), (2, 1));
     assert_eq!((flags.forget(1, &place), flags.forget(1, &place)), (Some(5), None));
     flags.end_session(2);
+    flags.end_session(1);
     assert!(flags.is_empty());
 }

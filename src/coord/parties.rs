@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use commonhold_proto::limits::{MAX_HOLDINGS, MAX_IN_FLIGHT_BYTES, MAX_WAITING_BYTES};
+use commonhold_proto::limits::{MAX_ALL_HOLDINGS_BYTES, MAX_HOLDINGS, MAX_HOLDINGS_BYTES};
 
 use super::cycle::Step;
 
@@ -99,10 +99,10 @@ pub enum Refusal {
         /// How many it may be.
         limit: u64,
     },
-    /// The names of all that the session, or all sessions, have or wait for would take too much room.
+    /// The names of all that somebody has or waits for would take too much room.
     TooLarge {
-        /// Whether it is all sessions together.
-        all: bool,
+        /// Who has them.
+        of: Whose,
         /// Bytes.
         got: u64,
         /// Most bytes.
@@ -115,6 +115,17 @@ pub enum Refusal {
     },
     /// No token can be given.
     NoToken,
+}
+
+/// Whose names take too much room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The session's.
+    Session,
+    /// Those of all sessions together.
+    All,
+    /// Those of elections that are done, which are nobody's any more and are kept.
+    Done,
 }
 
 /// Somebody who holds something or waits for it, in a listing.
@@ -173,15 +184,15 @@ impl Ledger {
         if count >= MAX_HOLDINGS {
             return Err(Refusal::TooMany { got: count as u64 + 1, limit: MAX_HOLDINGS as u64 });
         }
-        let room = |all, used: usize, limit: usize| {
+        let room = |of, used: usize, limit: usize| {
             let got = used + bytes;
             if got <= limit {
                 return Ok(());
             }
-            Err(Refusal::TooLarge { all, got: got as u64, limit: limit as u64 })
+            Err(Refusal::TooLarge { of, got: got as u64, limit: limit as u64 })
         };
-        room(false, own, MAX_IN_FLIGHT_BYTES)?;
-        room(true, self.bytes, MAX_WAITING_BYTES)
+        room(Whose::Session, own, MAX_HOLDINGS_BYTES)?;
+        room(Whose::All, self.bytes, MAX_ALL_HOLDINGS_BYTES)
     }
 
     pub(super) fn holds(&mut self, session: u64, token: u64, bytes: usize) {

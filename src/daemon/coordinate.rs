@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::coord::Refusal;
 use crate::engine::{clear_flags, set_flags};
 use crate::proto::{Answer, Fault, FlagAction, Space, Verb};
 
 use super::Daemon;
 use super::coordination::{AskSlots, Asking};
 use super::holdings;
+use super::refusal::flag_fault;
 use super::replies::Replies;
 
 /// Whether [`serve`] serves it.
@@ -62,10 +62,9 @@ fn flag(daemon: &Daemon, session: u64, space: &Space<'_>, action: FlagAction) ->
     let not_held = || Fault::NotHeld { what: format!("a flag of {place}") };
     daemon.coordination().flags(|flags| {
         match action {
-            FlagAction::Register { set } => flags.register(session, &place, &word, set).map_err(|refusal| {
-                let Refusal::TooMany { got, limit } = refusal else { unreachable!("only their number is bounded") };
-                Fault::TooLarge { what: "update flags that one session has".to_owned(), got, limit }
-            })?,
+            FlagAction::Register { set } => {
+                flags.register(session, &place, &word, set).map_err(|refusal| flag_fault(&refusal))?;
+            }
             FlagAction::Look => drop(flags.look(session, &place).ok_or_else(not_held)?),
             FlagAction::Clear => drop(flags.clear(session, &place).ok_or_else(not_held)?),
             FlagAction::Forget => drop(flags.forget(session, &place).ok_or_else(not_held)?),

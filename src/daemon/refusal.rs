@@ -1,6 +1,6 @@
 //! What is said of coordination: what may be asked for at all, and why something is not granted, in the words of the wire.
 
-use crate::coord::{Refusal, Step};
+use crate::coord::{Refusal, Step, Whose};
 use crate::proto::limits::{MAX_LOCK_HOLDS, MAX_LOCK_KEYS, MAX_NAME_BYTES};
 use crate::proto::names::shown;
 use crate::proto::{CycleStep, Fault, LockWish};
@@ -113,9 +113,8 @@ pub(super) fn fault(daemon: &Daemon, asked: Asked, refusal: Refusal) -> Fault {
         Refusal::TooMany { got, limit } => {
             Fault::TooLarge { what: format!("{} that one session has or waits for", asked.things()), got, limit }
         }
-        Refusal::TooLarge { all, got, limit } => {
-            let whose = if all { "all sessions together have or wait" } else { "one session has or waits" };
-            Fault::TooLarge { what: format!("bytes in the names of {} that {whose} for", asked.things()), got, limit }
+        Refusal::TooLarge { of, got, limit } => {
+            too_large(asked.things(), of, " or wait for", " or waits for", got, limit)
         }
         Refusal::TooTangled { limit } => {
             let what = "steps in the search for a cycle that this lock would close, through those who wait".to_owned();
@@ -125,6 +124,26 @@ pub(super) fn fault(daemon: &Daemon, asked: Asked, refusal: Refusal) -> Fault {
             let reason = "the journal takes no records, so no more sequence numbers can be given out";
             Fault::Unavailable { reason: reason.to_owned() }
         }
+    }
+}
+
+fn too_large(things: &str, of: Whose, or_wait: &str, or_waits: &str, got: u64, limit: u64) -> Fault {
+    let what = match of {
+        Whose::Session => format!("bytes of the {things} that one session has{or_waits}"),
+        Whose::All => format!("bytes of the {things} that all sessions together have{or_wait}"),
+        Whose::Done => format!("bytes in the names of {things} that are done, which are kept until the daemon ends"),
+    };
+    Fault::TooLarge { what, got, limit }
+}
+
+/// Why a session can have no further update flag.
+pub(super) fn flag_fault(refusal: &Refusal) -> Fault {
+    match *refusal {
+        Refusal::TooMany { got, limit } => {
+            Fault::TooLarge { what: "update flags that one session has".to_owned(), got, limit }
+        }
+        Refusal::TooLarge { of, got, limit } => too_large("update flags", of, "", "", got, limit),
+        ref other => unreachable!("only their number and room are bounded: {other:?}"),
     }
 }
 
@@ -148,5 +167,22 @@ impl Daemon {
             (command, Some(pid)) if command.is_empty() => format!("session {session} (process {pid})"),
             (command, Some(pid)) => format!("session {session} ({command}, process {pid})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_was_met_is_told_with_what_there_is_too_much_of() {
+        let flags = flag_fault(&Refusal::TooLarge { of: Whose::All, got: 11, limit: 10 }).to_string();
+        assert!(flags.contains("bytes of the update flags that all sessions together have: 11"), "{flags}");
+        let many = flag_fault(&Refusal::TooMany { got: 11, limit: 10 }).to_string();
+        assert!(many.contains("update flags that one session has: 11, and the limit is 10"), "{many}");
+        let done = too_large("elections", Whose::Done, "", "", 11, 10).to_string();
+        assert!(done.contains("names of elections that are done, which are kept until the daemon ends: 11"), "{done}");
+        let waits = too_large("locks", Whose::Session, " or wait for", " or waits for", 11, 10).to_string();
+        assert!(waits.contains("bytes of the locks that one session has or waits for: 11"), "{waits}");
     }
 }
