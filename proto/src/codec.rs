@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, LENGTH_BYTES, MAX_BODY_BYTES};
+use crate::hello::PROTOCOL_VERSION;
 use crate::limits::{MAX_FRAME_BYTES, MAX_OPERATIONS};
 use crate::message::{Answer, Event, Request, Verb};
 
@@ -119,8 +120,16 @@ pub fn encode_cancel(out: &mut Vec<u8>, id: u64) {
 /// # Errors
 /// [`DecodeError`]; as a [`Fault`] it is the answer.
 pub fn decode_request(body: &[u8]) -> Result<Request<'_>, DecodeError> {
+    decode_request_of(PROTOCOL_VERSION, body)
+}
+
+/// The same in a session of this version: a verb that came later is none.
+///
+/// # Errors
+/// [`DecodeError`]; as a [`Fault`] it is the answer.
+pub fn decode_request_of(version: u16, body: &[u8]) -> Result<Request<'_>, DecodeError> {
     if let Some(tag) = body.get(4..).and_then(tag_of)
-        && tag as usize >= Verb::NAMES.len()
+        && tag >= Verb::count_in(version)
     {
         return Err(DecodeError::Unsupported { what: "verb", tag });
     }

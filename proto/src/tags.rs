@@ -57,6 +57,19 @@ tags!(Verb<'_> {
     Watch,
     Hold,
 });
+impl Verb<'_> {
+    /// How many verbs a session of this version may use: the numbers of those that it may not begin there.
+    pub const fn count_in(version: u16) -> u32 {
+        match version {
+            0 => 0,
+            1 => 13,
+            2 => 18,
+            3 => 20,
+            _ => Self::NAMES.len() as u32,
+        }
+    }
+}
+
 tags!(FlagAction { Register, Look, Clear, SetAll, ClearAll, Forget });
 tags!(Election { Won, Running, Done });
 tags!(Change<'_> { Put, Delete, Clear, Drop });

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use common::{Message, samples};
 use commonhold_proto::{
-    Answer, Change, Condition, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, Found,
-    Hello, Kind, Number, Op, Request, Seq, Space, StoreIdentity, Verb, Write, limits,
+    Answer, Change, Condition, DecodeError, Durability, Election, Event, FRAME_HEADER_BYTES, Fault, FlagAction, Found,
+    Hello, Kind, Number, Op, PROTOCOL_VERSION, Request, Seq, Space, StoreIdentity, Verb, Write, codec, limits,
 };
 
 const TEXT: &str = include_str!("../PROTOCOL.md");
@@ -223,6 +223,24 @@ fn the_tables_list_every_variant_and_no_other() {
         enums.remove(name);
     }
     assert!(enums.is_empty(), "enums that the code does not have: {enums:?}");
+}
+
+#[test]
+fn a_session_of_a_version_may_use_the_verbs_that_came_with_it_or_before() {
+    let table = TEXT.split_once("\n### Verb\n").expect("a table of verbs").1.split_once("\n### ").expect("it ends").0;
+    let rows: Vec<_> = table.lines().filter_map(cells).filter(|row| row[0].parse::<u32>().is_ok()).collect();
+    assert_eq!(rows.len(), Verb::NAMES.len());
+    for row in rows {
+        let tag: u32 = row[0].parse().expect("a number");
+        let since: u16 =
+            row[3].rsplit_once("since version ").map_or(1, |(_, since)| since.trim().parse().expect("a number"));
+        for version in 1..=PROTOCOL_VERSION {
+            let body = [&0_u32.to_le_bytes()[..], &tag.to_le_bytes(), &[0xff; 3]].concat();
+            let refused = codec::decode_request_of(version, &body);
+            let is_unknown = matches!(refused, Err(DecodeError::Unsupported { what: "verb", tag: at }) if at == tag);
+            assert_eq!(is_unknown, version < since, "verb {tag} in version {version}");
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Numbered, WriteRequest, Written};
-use crate::proto::codec::decode_request;
+use crate::proto::codec::decode_request_of;
 use crate::proto::frame::FrameKind;
 use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
@@ -33,6 +33,9 @@ use super::watches;
 
 /// Queued writes are committed when their frames pass this many bytes together, whatever else has been read.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Since this version of the wire there are locks, and writes that depend on them.
+const LOCKS_SINCE: u16 = 4;
 
 /// A session that shares its thread serves no longer than this before others get their turn.
 const SLICE: Duration = Duration::from_millis(1);
@@ -244,10 +247,12 @@ impl Session {
     }
 
     fn serve(&mut self, id: u64, body: &[u8]) -> Served {
-        let Request { deadline_ms, verb } = match decode_request(body) {
+        let version = self.guest.version();
+        let decoded = decode_request_of(version, body).map_err(Fault::from);
+        let Request { deadline_ms, verb } = match decoded.and_then(|request| known_in(version, request)) {
             Ok(request) => request,
-            Err(error) => {
-                self.replies.refuse(id, error.into());
+            Err(fault) => {
+                self.replies.refuse(id, fault);
                 return Served::Here;
             }
         };
@@ -430,6 +435,17 @@ impl Session {
         tracing::warn!(session = self.outbox.session, "connection closed: {fault}");
         self.outbox.end_late_answers();
         self.replies.event(&Event::Closing(fault));
+    }
+}
+
+/// The request, unless a part of it is newer than the session's version. A daemon of that version knew no locks, and answered
+/// a write that depends on one likewise.
+fn known_in(version: u16, request: Request<'_>) -> Result<Request<'_>, Fault> {
+    match &request.verb {
+        Verb::Write(write) | Verb::WriteAgain { write, .. } if version < LOCKS_SINCE && write.if_token.is_some() => {
+            Err(Fault::Unsupported { what: "part of the request (if_token)".to_owned(), tag: 1 })
+        }
+        _ => Ok(request),
     }
 }
 

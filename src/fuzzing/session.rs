@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::ipc::{Stream, Wanted};
 use crate::proto::frame::{self, FrameKind};
-use crate::proto::hello::{HELLO_BYTES, Hello};
+use crate::proto::hello::{HELLO_BYTES, Hello, PROTOCOL_VERSION};
 use crate::proto::limits::MAX_IN_FLIGHT_BYTES;
 use crate::proto::{Event, Fault, LockWish, Request, StoreIdentity, Verb, codec};
 
@@ -35,7 +35,7 @@ pub fn session(data: &[u8]) {
             let (hello, stream) = rest.split_at(rest.len().min(HELLO_BYTES));
             (hello.to_vec(), stream)
         };
-        let expected = Expected::of(stream);
+        let expected = Expected::of(version_of(&hello), stream);
         let (ends, most) = meter::everywhere(|| {
             let bytes = [&hello[..], stream].concat();
             let talk = Talk::new(host, &bytes, Pieces { seed: how >> 3 }, how & 4 != 0);
@@ -64,6 +64,12 @@ pub fn session(data: &[u8]) {
     });
 }
 
+/// The version that a session of this hello speaks, if it begins at all.
+fn version_of(hello: &[u8]) -> u16 {
+    let hello = hello.first_chunk::<HELLO_BYTES>().and_then(|bytes| Hello::from_bytes(bytes).ok());
+    hello.map_or(PROTOCOL_VERSION, |hello| hello.highest.min(PROTOCOL_VERSION))
+}
+
 /// What a stream must be answered, if it is that of a session.
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing that a stream may do by itself")]
 struct Expected {
@@ -84,7 +90,7 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(stream: &[u8]) -> Self {
+    fn of(version: u16, stream: &[u8]) -> Self {
         let (frames, error) = split_all(stream);
         let mut expected = Self {
             answers: HashMap::new(),
@@ -97,7 +103,7 @@ impl Expected {
         };
         for (_, header, body) in frames {
             match header.kind {
-                FrameKind::Request => expected.request(header.id, body),
+                FrameKind::Request => expected.request(version, header.id, body),
                 FrameKind::Cancel => {}
                 // Only daemons send these; nothing that follows is looked at.
                 FrameKind::Answer | FrameKind::Part | FrameKind::Event => {
@@ -109,9 +115,9 @@ impl Expected {
         expected
     }
 
-    fn request(&mut self, id: u64, body: &[u8]) {
+    fn request(&mut self, version: u16, id: u64, body: &[u8]) {
         *self.answers.entry(id).or_default() += 1;
-        match codec::decode_request(body) {
+        match codec::decode_request_of(version, body) {
             Ok(Request { verb: Verb::Stop, .. }) => self.stops = true,
             Ok(Request { verb: Verb::EndSession { .. }, .. }) => self.ends_sessions = true,
             Ok(Request { verb: Verb::Hold, .. }) => self.holds = self.holds.or(Some(id)),

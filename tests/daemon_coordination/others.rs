@@ -1,8 +1,11 @@
 //! Elections, slots and update flags on the real daemon.
 
 use commonhold::proto::limits::MAX_NAME_BYTES;
-use commonhold::proto::{Answer, Election, Fault, FlagAction, FlagInfo, SlotInfo, Verb};
+use commonhold::proto::{
+    Answer, Earlier, Election, Fault, FlagAction, FlagInfo, Hello, Seq, SlotInfo, StoreIdentity, Verb, Write,
+};
 
+use super::support::lock;
 use crate::daemon_support::{Peer, Place, eventually, flush, get, put, space};
 
 crate::however_sessions_are_served! {
@@ -12,6 +15,64 @@ crate::however_sessions_are_served! {
     a_flag_is_set_by_every_write_and_cleared_by_a_flush_of_all_of_it,
     flags_belong_to_their_sessions_and_words_need_no_namespace,
     the_status_counts_what_is_held_and_waited_for,
+    a_session_of_an_older_version_is_served_no_verb_that_came_later,
+}
+
+fn a_session_of_an_older_version_is_served_no_verb_that_came_later(place: &Place) {
+    let _daemon = place.serve();
+    let older = |highest| {
+        let mut peer = Peer::silent(place.path());
+        peer.greet(&Hello { highest, ..Hello::of_client(u128::from(highest), StoreIdentity::ANY) });
+        peer
+    };
+    let (mut third, mut second, mut first) = (older(3), older(2), older(1));
+    let unsupported = |tag| Fault::Unsupported { what: "verb".to_owned(), tag };
+    let earlier = || Earlier { boot: 1, after: Seq::ZERO };
+    let put_again = || match put("n", "k", "1") {
+        Verb::Write(write) => Verb::WriteAgain { earlier: earlier(), write },
+        _ => unreachable!("it is a write"),
+    };
+    let fourth = [
+        (20, Verb::Flag { space: space("n"), action: FlagAction::SetAll }),
+        (21, Verb::Flags),
+        (22, elect("n", true)),
+        (23, Verb::Initialized { name: "n", done: true }),
+        (24, lock(&["k"])),
+        (25, Verb::Unlock { token: 1 }),
+        (26, Verb::Locks),
+        (27, acquire(1, 1, false)),
+        (28, Verb::Release { lease: 1 }),
+        (29, Verb::SetLimit { group: "g", limit: 1 }),
+        (30, Verb::Slots),
+        (31, Verb::Watch { space: space("n"), prefix: "", after: None }),
+        (32, Verb::Hold),
+    ];
+    for (tag, verb) in fourth {
+        for peer in [&mut first, &mut second, &mut third] {
+            assert_eq!(peer.call(verb.clone()).fault(), unsupported(tag));
+        }
+    }
+    // Such a client could not read that the token is not live.
+    let fenced = || match put("n", "k", "1") {
+        Verb::Write(write) => Verb::Write(Write { if_token: Some(7), ..write }),
+        _ => unreachable!("it is a write"),
+    };
+    for peer in [&mut first, &mut second, &mut third] {
+        assert!(matches!(peer.call(fenced()).fault(), Fault::Unsupported { tag: 1, .. }));
+    }
+    let mut own = place.connect();
+    assert_eq!(own.call(fenced()).fault(), Fault::TokenNotLive { token: 7 });
+    assert_eq!(first.call(Verb::Sessions).fault(), unsupported(16));
+    for peer in [&mut first, &mut second] {
+        assert_eq!(peer.call(put_again()).fault(), unsupported(18));
+    }
+    // Nothing of it was done, and what these versions know is served.
+    assert_eq!(own.call(get("n", "k")).value(), None);
+    assert!(matches!(second.call(Verb::Sessions).answer(), Answer::Sessions { .. }));
+    assert!(matches!(third.call(put_again()).answer(), Answer::Written { .. }));
+    for peer in [&mut first, &mut second, &mut third] {
+        assert_eq!(peer.call(get("n", "k")).value().as_deref(), Some("1"));
+    }
 }
 
 fn elect(name: &str, wait: bool) -> Verb<'_> {
