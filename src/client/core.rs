@@ -29,6 +29,9 @@ const SPARE_BUFFERS: usize = 16;
 /// A buffer that grew beyond this is given back instead.
 const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Requests leave together up to so many bytes; a longer one leaves alone.
+const TOGETHER_BYTES: usize = 64 * 1024;
+
 /// Numbered requests that were sent and have no answer are kept in so many bytes; a single larger one is sent all the same.
 const MAX_UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
 
@@ -269,24 +272,51 @@ impl Core {
         self.unsent.push_back(id);
     }
 
-    /// The next bytes to send; empty when there are none, or when answers must come first.
-    pub(super) fn to_send(&self) -> &[u8] {
-        match self.unsent.front().and_then(|id| self.requests.get(id)) {
-            Some(request) if request.sent > 0 || self.may_begin(request) => &request.frame[request.sent..],
-            _ => &[],
+    /// The next bytes to send; empty when there are none, or when answers must come first. Several short requests leave
+    /// together, for which they are copied into `together`.
+    pub(super) fn to_send<'a>(&'a self, together: &'a mut Vec<u8>) -> &'a [u8] {
+        let mut unsent = self.unsent.iter().map_while(|id| self.requests.get(id));
+        let Some(first) = unsent.next().filter(|request| request.sent > 0 || self.may_begin(request, 0)) else {
+            return &[];
+        };
+        let first = &first.frame[first.sent..];
+        let mut kept = first.len();
+        together.clear();
+        for request in unsent {
+            if kept + request.frame.len() > TOGETHER_BYTES || !self.may_begin(request, kept) {
+                break;
+            }
+            if together.is_empty() {
+                together.extend_from_slice(first);
+            }
+            together.extend_from_slice(&request.frame);
+            kept += request.frame.len();
+        }
+        if together.is_empty() { first } else { together }
+    }
+
+    /// Whether what was sent before and is unanswered, and so many more bytes, leave room for this one.
+    fn may_begin(&self, request: &InFlight, more: usize) -> bool {
+        let Some(number) = request.number else { return true };
+        let open = self.open_numbers.front().is_some_and(|oldest| number - oldest >= MAX_OPEN_WRITES as u64);
+        let unanswered = self.unanswered_bytes + more;
+        !open && (unanswered == 0 || unanswered + request.frame.len() <= MAX_UNANSWERED_BYTES)
+    }
+
+    /// Notes that the first `bytes` of [`to_send`](Self::to_send) were sent; `done` is told each request that this completed.
+    pub(super) fn sent(&mut self, mut bytes: usize, mut done: impl FnMut(u64)) {
+        while bytes > 0
+            && let Some(request) = self.unsent.front().and_then(|id| self.requests.get(id))
+        {
+            let some = bytes.min(request.frame.len() - request.sent);
+            bytes -= some;
+            if let Some(id) = self.sent_of_first(some) {
+                done(id);
+            }
         }
     }
 
-    /// Whether what was sent before and is unanswered leaves room for this one.
-    fn may_begin(&self, request: &InFlight) -> bool {
-        let Some(number) = request.number else { return true };
-        let open = self.open_numbers.front().is_some_and(|oldest| number - oldest >= MAX_OPEN_WRITES as u64);
-        let full = self.unanswered_bytes > 0 && self.unanswered_bytes + request.frame.len() > MAX_UNANSWERED_BYTES;
-        !open && !full
-    }
-
-    /// Notes that the first `bytes` of [`to_send`](Self::to_send) were sent; tells the request that this completed.
-    pub(super) fn sent(&mut self, bytes: usize) -> Option<u64> {
+    fn sent_of_first(&mut self, bytes: usize) -> Option<u64> {
         let &id = self.unsent.front()?;
         let request = self.requests.get_mut(&id)?;
         request.sent += bytes;
@@ -307,7 +337,8 @@ impl Core {
 
     /// Whether there are bytes to send, now.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.to_send().is_empty()
+        let first = self.unsent.front().and_then(|id| self.requests.get(id));
+        first.is_some_and(|request| request.sent > 0 || self.may_begin(request, 0))
     }
 
     /// Whether all bytes of this request were sent, or it is settled without.

@@ -23,9 +23,10 @@ fn put(key: &'static str) -> Verb<'static> {
 fn send(core: &mut Core, bytes: usize) -> Vec<u8> {
     let mut sent = Vec::new();
     while sent.len() < bytes && core.has_unsent() {
-        let piece = core.to_send();
+        let mut together = Vec::new();
+        let piece = core.to_send(&mut together);
         let piece = piece[..piece.len().min(bytes - sent.len())].to_vec();
-        core.sent(piece.len());
+        core.sent(piece.len(), |_| {});
         sent.extend(piece);
     }
     sent
@@ -393,6 +394,27 @@ fn a_repeat_that_is_given_up_before_it_was_sent_may_have_been_done() {
     lose(&mut core);
     assert_eq!(core.give_up(id, true), GivenUp::Unknown);
     assert!(!core.has_unsent() && core.open_numbers.is_empty());
+}
+
+#[test]
+fn short_requests_leave_together_and_each_is_sent_when_its_last_byte_is() {
+    let mut core = Core::new(7);
+    let ids: Vec<_> = (0..3).map(|_| core.begin(0, put("a")).unwrap()).collect();
+    let mut together = Vec::new();
+    let all = core.to_send(&mut together).to_vec();
+    assert_eq!(frames(&all).iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+    let each = all.len() / 3;
+    let mut done = Vec::new();
+    core.sent(2 * each - 1, |id| done.push(id));
+    assert_eq!(done, ids[..1], "of the second a byte is missing");
+    assert_eq!(core.to_send(&mut together), &all[2 * each - 1..]);
+    core.sent(each + 1, |id| done.push(id));
+    assert_eq!((done, core.has_unsent()), (ids, false));
+    let long = "a".repeat(TOGETHER_BYTES);
+    core.begin(0, get("short")).unwrap();
+    core.begin(0, Verb::Get { space: SPACE, key: &long[..60_000] }).unwrap();
+    core.begin(0, Verb::Get { space: SPACE, key: &long[..60_000] }).unwrap();
+    assert_eq!(frames(core.to_send(&mut together)).len(), 2, "what would be too much leaves with the next");
 }
 
 #[test]

@@ -83,13 +83,13 @@ impl Client {
 
     pub(super) async fn call(&self, verb: Verb<'_>) -> Result<Reply, Error> {
         let session = self.session();
-        session.begin(verb, session.options().timeout)?.await
+        session.call(verb, session.options().timeout).await
     }
 
     /// For what takes the time of the disk and of the amount of data.
     pub(super) async fn call_long(&self, verb: Verb<'_>) -> Result<Reply, Error> {
         let session = self.session();
-        session.begin(verb, session.options().flush_timeout)?.await
+        session.call(verb, session.options().flush_timeout).await
     }
 
     /// A namespace in the store's own directory. Nothing is sent: it comes to be with its first record.

@@ -49,6 +49,10 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// Who waits for which request.
     pub(super) sleepers: HashMap<u64, Waker>,
+    /// Something was sent since a driver last looked.
+    pub(super) is_ahead: bool,
+    /// Where short requests come together to be sent.
+    pub(super) together: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,10 @@ impl Drivers {
         Some(post)
     }
 
+    pub(super) fn are_there(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Tells all of them that there is something to do: which of them runs is not known.
     pub(super) fn ring(&self) {
         self.0.iter().for_each(|post| post.bell.notify_one());
@@ -136,15 +144,14 @@ impl State {
     pub(super) fn push(&mut self) -> Woken {
         let mut woken = Woken::default();
         while let Line::Up(stream) = &self.line {
-            let bytes = self.core.to_send();
+            let bytes = self.core.to_send(&mut self.together);
             if bytes.is_empty() {
                 return woken;
             }
             match stream.write_now(bytes) {
                 Ok(written) => {
-                    if let Some(id) = self.core.sent(written) {
-                        woken.add(&mut self.sleepers, id);
-                    }
+                    let Self { core, sleepers, .. } = self;
+                    core.sent(written, |id| woken.add(sleepers, id));
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -158,6 +165,16 @@ impl State {
             self.drivers.ring();
         }
         woken
+    }
+
+    /// Sends what there is room for, or has a driver send it: after one request, those that follow at once leave together.
+    pub(super) fn push_soon(&mut self) -> Woken {
+        if self.is_ahead && self.drivers.are_there() {
+            self.drivers.ring();
+            return Woken::default();
+        }
+        self.is_ahead = true;
+        self.push()
     }
 
     fn lose(&mut self, broken: &Broken, woken: &mut Woken) {
@@ -190,11 +207,12 @@ impl Wire {
         if state.closed {
             return Step::End;
         }
-        let (unsent, wanted) = (state.core.has_unsent(), state.core.wants_connection());
-        match &mut state.line {
+        let unsent = state.core.has_unsent();
+        let State { core, line, .. } = &mut *state;
+        match line {
             Line::Up(stream) => Step::Serve { stream: Arc::clone(stream), unsent },
             Line::Ending(stream) => Step::Serve { stream: Arc::clone(stream), unsent: false },
-            Line::Down(give_up) if unsent || wanted => {
+            Line::Down(give_up) if unsent || core.wants_connection() => {
                 let give_up = give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
                 Step::Reconnect { give_up: *give_up }
             }
@@ -218,6 +236,7 @@ impl Wire {
             Err(error) => Err(Broken::Ended(format!("reading from the daemon failed ({error})"))),
             Ok(0) => Err(Broken::Ended("the daemon closed the connection".to_owned())),
             Ok(read) => {
+                state.is_ahead = false;
                 let State { core, sleepers, .. } = &mut *state;
                 core.receive(&buffer[..read], |id| woken.add(sleepers, id)).map(|()| read)
             }
@@ -322,6 +341,7 @@ pub(super) async fn drive(driver: Driver) {
 async fn serve(wire: &Wire, post: &Post, stream: &Arc<Stream>, line: &AsyncStream, unsent: bool, buffer: &mut [u8]) {
     let room = || {
         let mut state = wire.state.lock();
+        state.is_ahead = false;
         let woken = state.push();
         let done = !state.core.has_unsent() || !matches!(state.line, Line::Up(_));
         drop(state);

@@ -255,7 +255,7 @@ impl Namespace {
 
     pub(super) async fn ask(&self, verb: Verb<'_>) -> Result<Reply, Error> {
         let session = self.client.session();
-        session.begin(verb, session.options().timeout)?.await
+        session.call(verb, session.options().timeout).await
     }
 
     async fn ask_get(&self, key: &str) -> Result<Reply, Error> {

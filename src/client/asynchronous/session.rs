@@ -70,7 +70,15 @@ impl Session {
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
         let core = Core::new(client);
         let lost = core.connection_number();
-        let state = State { core, line, drivers: Drivers::default(), closed: false, sleepers: HashMap::new() };
+        let state = State {
+            core,
+            line,
+            drivers: Drivers::default(),
+            closed: false,
+            sleepers: HashMap::new(),
+            is_ahead: false,
+            together: Vec::new(),
+        };
         let wire = Wire {
             options,
             pid: std::process::id(),
@@ -121,14 +129,21 @@ impl Session {
 
     /// Queues a request behind those before it, and sends what there is room for.
     pub(super) fn begin(self: &Arc<Self>, verb: Verb<'_>, timeout: Option<Duration>) -> Result<Answering, Error> {
+        self.begin_with(Limits::starting_now(timeout), |core| core.begin(deadline_ms(timeout), verb))
+    }
+
+    /// Sends a request and waits for its answer. It may leave together with others that are asked for just now.
+    pub(super) async fn call(self: &Arc<Self>, verb: Verb<'_>, timeout: Option<Duration>) -> Result<Reply, Error> {
         let limits = Limits::starting_now(timeout);
-        let mut state = self.wire.state.lock();
-        let id = state.core.begin(deadline_ms(timeout), verb)?;
-        let woken = state.push();
-        drop(state);
-        woken.wake();
-        let session = Arc::clone(self);
-        Ok(Answering { session, id: Some(id), limits, sleep: None, cancel: true })
+        let id = {
+            let mut state = self.wire.state.lock();
+            let id = state.core.begin(deadline_ms(timeout), verb)?;
+            let woken = state.push_soon();
+            drop(state);
+            woken.wake();
+            id
+        };
+        Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true }.await
     }
 
     /// A connection beside this session's, on which this verb has been sent.

@@ -84,6 +84,8 @@ struct State {
     has_leader: bool,
     has_pusher: bool,
     followers: BTreeSet<u64>,
+    /// Where short requests come together to be sent.
+    together: Vec<u8>,
     /// The leader has it while it reads.
     buffer: Vec<u8>,
 }
@@ -123,6 +125,7 @@ impl Session {
             has_leader: false,
             has_pusher: false,
             followers: BTreeSet::new(),
+            together: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES],
         };
         Self {
@@ -282,17 +285,14 @@ impl Session {
     /// Sends what there is room for. Never waits.
     fn push(&self, state: &mut State) {
         while let Line::Up(stream) = &state.line {
-            let bytes = state.core.to_send();
+            let bytes = state.core.to_send(&mut state.together);
             if bytes.is_empty() {
                 return;
             }
             match stream.write_now(bytes) {
                 Ok(written) => {
-                    if let Some(id) = state.core.sent(written)
-                        && state.followers.contains(&id)
-                    {
-                        self.bed(id).notify_all();
-                    }
+                    let State { core, followers, .. } = &mut *state;
+                    core.sent(written, |id| self.wake(followers, id));
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

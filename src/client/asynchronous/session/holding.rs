@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    fn begin_with(
+    pub(super) fn begin_with(
         self: &Arc<Self>,
         limits: Limits,
         begin: impl FnOnce(&mut Core) -> Result<u64, Error>,
