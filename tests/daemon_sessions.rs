@@ -15,6 +15,7 @@ use daemon_support::{PATIENCE, Peer, Place, eventually, flush, frame_of, frame_w
 
 however_sessions_are_served! {
     ten_thousand_pipelined_requests_take_effect_in_the_order_sent,
+    what_follows_a_write_in_its_session_sees_it_whoever_commits_it,
     an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id,
     a_file_that_is_held_by_a_reader_does_not_hold_up_the_flush_of_others,
     a_lock_file_that_cannot_be_opened_fails_that_flush_and_nothing_else,
@@ -195,6 +196,36 @@ fn ten_thousand_pipelined_requests_take_effect_in_the_order_sent(place: &Place) 
         }
     }
     sender.join().unwrap();
+}
+
+fn what_follows_a_write_in_its_session_sees_it_whoever_commits_it(place: &Place) {
+    let _daemon = place.serve();
+    place.connect().call(put("own", "first", "1"));
+    // So many write at once that most find somebody else writing.
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            scope.spawn(move || {
+                let (mut peer, key) = (place.connect(), worker.to_string());
+                for round in 0..400_u64 {
+                    let (one, two) = (round.to_string(), (round + 1_000_000).to_string());
+                    let ids = 4 * round + 1..4 * round + 5;
+                    peer.send(
+                        &[frame_of(ids.start, put("own", &key, &one)), frame_of(ids.start + 1, get("own", &key))]
+                            .concat(),
+                    );
+                    let last =
+                        [frame_of(ids.start + 2, put("own", &key, &two)), frame_of(ids.start + 3, get("own", &key))];
+                    peer.send(&last.concat());
+                    let replies: HashMap<u64, _> = (0..4).map(|_| peer.next()).map(|reply| (reply.id, reply)).collect();
+                    let seen = [1, 3].map(|at| replies[&(ids.start + at)].value());
+                    assert_eq!(seen, [Some(one), Some(two)], "worker {worker}, round {round}");
+                    for at in [0, 2] {
+                        assert!(matches!(replies[&(ids.start + at)].answer(), Answer::Written { .. }));
+                    }
+                }
+            });
+        }
+    });
 }
 
 fn an_answer_that_comes_later_is_passed_by_others_and_found_by_its_id(place: &Place) {

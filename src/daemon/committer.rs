@@ -1,4 +1,5 @@
-//! Writes of sessions on the runtime: queued here, and committed by threads that may wait for the turn and for syncs.
+//! Writes of sessions on the runtime, and of threads that found somebody else writing: queued here, and committed by
+//! threads that may wait for the turn and for syncs.
 //!
 //! Two threads, because of two kinds of patience: one takes what needs no sync of its own, the other what must be synced
 //! before it is answered, so that nobody else waits for that. Each takes all that waits in one call: a crowd of sessions
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::engine::WriteRequest;
 
 use super::Daemon;
+use super::handed::Handed;
 use super::running::Outcomes;
 
 /// Requests that are committed in one call at most; further ones wait for the next.
@@ -40,9 +42,17 @@ struct State {
 /// One session's consecutive writes.
 struct Job {
     requests: Vec<WriteRequest>,
-    outcomes: oneshot::Sender<Outcomes>,
+    asker: Asker,
     /// It is not committed together with others.
     alone: bool,
+}
+
+/// Who is told what became of them.
+enum Asker {
+    /// A session on the runtime, which waits for it.
+    Task(oneshot::Sender<Outcomes>),
+    /// A session that has a thread, and has gone on.
+    Thread(Handed),
 }
 
 /// Which of the two threads.
@@ -67,10 +77,15 @@ impl Committer {
         let is_quick = requests.iter().all(|request| daemon.store().needs_no_sync_of_its_own(request));
         let alone = !is_quick && requests.iter().any(|request| daemon.store().is_first_write(request));
         let lane = self.lane(if is_quick { Kind::Quick } else { Kind::Patient });
-        let (outcomes, receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         // A job that is not taken is dropped, which the receiver sees.
-        lane.add(Job { requests, outcomes, alone });
+        lane.add(Job { requests, asker: Asker::Task(sender), alone });
         receiver.await.unwrap_or(None)
+    }
+
+    /// Has one session's consecutive writes committed, none of which needs a sync of its own, and then answered.
+    pub(super) fn take_over(&self, requests: Vec<WriteRequest>, handed: Handed) {
+        self.quick.add(Job { requests, asker: Asker::Thread(handed), alone: false });
     }
 
     /// A thread: ends when closed and empty.
@@ -88,15 +103,19 @@ impl Committer {
                 }
             }
             let mut all = Vec::with_capacity(count);
-            let mut senders = Vec::with_capacity(jobs.len());
-            for Job { requests, outcomes, .. } in jobs {
-                senders.push((requests.len(), outcomes));
+            let mut askers = Vec::with_capacity(jobs.len());
+            for Job { requests, asker, .. } in jobs {
+                askers.push((requests.len(), asker));
                 all.extend(requests);
             }
             let mut all = daemon.commit(all).map(Vec::into_iter);
-            for (requests, outcomes) in senders {
-                // Its session may have ended meanwhile.
-                let _ = outcomes.send(all.as_mut().map(|all| all.by_ref().take(requests).collect()));
+            for (requests, asker) in askers {
+                let outcomes = all.as_mut().map(|all| all.by_ref().take(requests).collect());
+                match asker {
+                    // Its session may have ended meanwhile.
+                    Asker::Task(sender) => drop(sender.send(outcomes)),
+                    Asker::Thread(handed) => handed.give(outcomes),
+                }
             }
         }
     }

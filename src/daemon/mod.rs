@@ -41,6 +41,7 @@ mod ending;
 mod error;
 mod fault;
 mod flusher;
+mod handed;
 mod handshake;
 mod helpers;
 mod holdings;

@@ -78,7 +78,9 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
                 }
             }
             Want::Commit => {
-                if let Some(requests) = session.take_queue() {
+                if let Some(requests) = session.take_queue()
+                    && let Some(requests) = session.hand_over(requests)
+                {
                     session.committed(daemon.commit(requests));
                 }
             }

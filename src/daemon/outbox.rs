@@ -405,9 +405,14 @@ impl Outbox {
 
     /// Promises a late answer to request `id`. The session has seen to it that it does not owe too many.
     pub(super) fn promise(self: &Arc<Self>, id: u64) -> LateAnswer {
-        self.owed.fetch_add(1, Ordering::Relaxed);
-        self.ungiven.fetch_add(1, Ordering::Relaxed);
+        self.owe(1);
         LateAnswer::new(Arc::clone(self), id)
+    }
+
+    /// Promises as many late answers, to be given together by [`post_answers`](Self::post_answers).
+    pub(super) fn owe(&self, answers: usize) {
+        self.owed.fetch_add(answers, Ordering::Relaxed);
+        self.ungiven.fetch_add(answers, Ordering::Relaxed);
     }
 
     /// Promises an answer to request `id` that waits for other sessions. It holds up nothing of this one: not its further

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use crate::proto::Answer;
 
 use super::outbox::{Begun, Late, Outbox, STACK_BYTES, Waiting};
@@ -36,29 +38,39 @@ impl Outbox {
     /// As [`post`](Self::post), for an answer that may come in parts.
     pub(super) fn post_replies(self: &Arc<Self>, id: u64, replies: Replies) {
         self.ungiven.fetch_sub(1, Ordering::Release);
-        let Replies { bytes, rest } = replies;
-        let answers = usize::from(rest.is_none());
         let mut late = self.late.lock();
         late.wishes.retain(|(wished, _)| *wished != id);
+        self.post_in(late, replies, 1);
+    }
+
+    /// As [`post`](Self::post), for so many answers at once that no cancel can reach.
+    pub(super) fn post_answers(self: &Arc<Self>, bytes: Vec<u8>, answers: usize) {
+        self.ungiven.fetch_sub(answers, Ordering::Release);
+        self.post_in(self.late.lock(), Replies { bytes, rest: None }, answers);
+    }
+
+    fn post_in(self: &Arc<Self>, mut late: MutexGuard<'_, Late>, replies: Replies, answers: usize) {
+        let Replies { bytes, rest } = replies;
+        let ending = if rest.is_none() { answers } else { 0 };
         let left = if self.is_silent() {
             Left::All
         } else if late.waiting.is_empty() {
-            self.begin(&bytes, answers)
+            self.begin(&bytes, ending)
         } else {
             Left::Nothing
         };
         if left == Left::All && (rest.is_none() || self.is_silent()) {
             drop(late);
-            return self.settle(1);
+            return self.settle(answers);
         }
         if left == Left::Nothing {
             self.count(bytes.len());
             match late.waiting.back_mut() {
                 Some(Waiting::Frames { bytes: last, answers: of }) => {
                     last.extend_from_slice(&bytes);
-                    *of += answers;
+                    *of += ending;
                 }
-                _ => late.waiting.push_back(Waiting::Frames { bytes, answers }),
+                _ => late.waiting.push_back(Waiting::Frames { bytes, answers: ending }),
             }
         }
         late.waiting.extend(rest.map(Waiting::Rest));

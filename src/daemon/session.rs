@@ -21,6 +21,7 @@ use super::coordinate;
 use super::coordination::{Asking, Stay};
 use super::dispatch::{may_take_long, place_to_flush, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
+use super::handed::Handed;
 use super::inbox::Inbox;
 use super::later::{self, FlushWish};
 use super::line::{AsideRequest, Line, Standing};
@@ -36,6 +37,9 @@ const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Since this version of the wire there are locks, and writes that depend on them.
 const LOCKS_SINCE: u16 = 4;
+
+/// Writes that weigh more are never handed over: who sends them waits for them.
+const HANDED_BYTES: usize = 256 * 1024;
 
 /// A session that shares its thread serves no longer than this before others get their turn.
 const SLICE: Duration = Duration::from_millis(1);
@@ -75,10 +79,19 @@ pub(super) struct Session {
     read_at: Instant,
     /// Whether it shares its thread with others.
     on_task: bool,
-    /// The next request must stand in line, and all sessions together have too much waiting.
-    wants_room: bool,
+    /// What the next request waits for.
+    wants: Wanting,
     /// It takes no further request, and waits for those that were good.
     ends: bool,
+}
+
+/// What a request waits for before it is looked at.
+enum Wanting {
+    Nothing,
+    /// It must see writes that are being committed by somebody else.
+    Commits,
+    /// It must stand in line, and all sessions together have too much waiting.
+    Room,
 }
 
 /// Writes that wait for the next commit, and whom to answer.
@@ -139,7 +152,7 @@ impl Session {
             line: None,
             read_at: Instant::now(),
             on_task,
-            wants_room: false,
+            wants: Wanting::Nothing,
             ends: false,
         }
     }
@@ -214,15 +227,22 @@ impl Session {
         if self.ends {
             return self.outbox.owed() == 0;
         }
-        !self.outbox.is_owing_much()
-            && self.line.as_ref().is_none_or(|line| line.may_go_on())
-            && !(self.wants_room && self.daemon.waiting_requests().is_used_up())
+        let waits = match self.wants {
+            Wanting::Nothing => false,
+            Wanting::Commits => self.is_in_commit(),
+            Wanting::Room => self.daemon.waiting_requests().is_used_up(),
+        };
+        !waits && !self.outbox.is_owing_much() && self.line.as_ref().is_none_or(|line| line.may_go_on())
     }
 
     /// Serves a request, or says what must be done before it.
     fn request(&mut self, id: u64, inbox: &mut Inbox, body: &Range<usize>) -> Option<Want> {
+        if self.is_in_commit() {
+            self.wants = Wanting::Commits;
+            return Some(self.unfinished().unwrap_or(Want::Settle));
+        }
         let served = self.serve(id, inbox.body(body.clone()));
-        self.wants_room = matches!(served, Served::NoRoom);
+        self.wants = if matches!(served, Served::NoRoom) { Wanting::Room } else { Wanting::Nothing };
         match served {
             Served::CommitFirst => return Some(Want::Commit),
             Served::NoRoom => return Some(self.unfinished().unwrap_or(Want::Settle)),
@@ -382,6 +402,24 @@ impl Session {
         self.guest.in_commit.store(self.queue.askers.len(), Ordering::Relaxed);
         let requests = std::mem::take(&mut self.queue.requests);
         (!requests.is_empty()).then_some(requests)
+    }
+
+    /// Leaves the writes of [`take_queue`](Self::take_queue) to the committer, if that spares waiting; else they come back.
+    pub(super) fn hand_over(&mut self, requests: Vec<WriteRequest>) -> Option<Vec<WriteRequest>> {
+        let store = self.daemon.store();
+        let weight: usize = requests.iter().map(WriteRequest::weight).sum();
+        let may_wait = |request: &WriteRequest| request.is_volatile() || !store.needs_no_sync_of_its_own(request);
+        if weight > HANDED_BYTES || requests.iter().any(may_wait) || !store.is_writing() {
+            return Some(requests);
+        }
+        let ids = self.queue.askers.drain(..).map(|asker| asker.id).collect();
+        self.daemon.committer().take_over(requests, Handed::new(&self.guest, ids, &self.stay));
+        None
+    }
+
+    /// Whether writes of this session are being committed by somebody else.
+    fn is_in_commit(&self) -> bool {
+        self.guest.in_commit.load(Ordering::Acquire) > 0
     }
 
     /// Answers the writes that were committed.

@@ -1,0 +1,67 @@
+//! Writes that a session's thread has left to the committer, because somebody else was just writing.
+//!
+//! A thread that waited for the writer's turn would have to be woken when its writes are done, and once more by its
+//! client's next request. So it hands its writes over and goes back to its socket, and whoever commits them answers them
+//! together with those of all others who came meanwhile. Until then the session serves nothing further: what it would be
+//! asked next was sent after these writes, and must see them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::proto::{Answer, Fault};
+
+use super::coordination::Stay;
+use super::registry::Guest;
+use super::replies::Replies;
+use super::running::Outcomes;
+use super::session::answer_of;
+
+/// The answers that one session is owed for them. Dropped, it says that the daemon is stopping.
+pub(super) struct Handed {
+    guest: Arc<Guest>,
+    /// The requests, in order; empty when they are answered.
+    ids: Vec<u64>,
+    /// What the session holds stays held until its writes are done.
+    _stay: Arc<Stay>,
+}
+
+impl Handed {
+    /// Promises an answer to each of these requests.
+    pub(super) fn new(guest: &Arc<Guest>, ids: Vec<u64>, stay: &Arc<Stay>) -> Self {
+        guest.outbox.owe(ids.len());
+        Self { guest: Arc::clone(guest), ids, _stay: Arc::clone(stay) }
+    }
+
+    /// Answers all of them, without waiting for the client.
+    pub(super) fn give(mut self, outcomes: Outcomes) {
+        self.answer(outcomes);
+    }
+
+    fn answer(&mut self, outcomes: Outcomes) {
+        let ids = std::mem::take(&mut self.ids);
+        if ids.is_empty() {
+            return;
+        }
+        let mut replies = Replies::default();
+        match outcomes {
+            None => ids.iter().for_each(|id| replies.refuse(*id, Fault::Stopping)),
+            Some(outcomes) => {
+                for (id, outcome) in ids.iter().zip(outcomes) {
+                    match outcome {
+                        Ok(written) => replies.answer(*id, &answer_of(written)),
+                        Err(error) => replies.answer(*id, &Answer::Fault(Fault::from(&error))),
+                    }
+                }
+            }
+        }
+        // First, for the client may have its answer, and have sent what comes next, before this thread goes on.
+        self.guest.in_commit.store(0, Ordering::Release);
+        self.guest.outbox.post_answers(replies.bytes, ids.len());
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.answer(None);
+    }
+}
