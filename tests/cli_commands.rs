@@ -68,6 +68,47 @@ fn keys_and_scan_keep_insertion_order_prefix_and_limit() {
 }
 
 #[test]
+fn bench_puts_its_load_on_a_namespace_of_its_own_and_removes_it() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "n", "a", "1"]);
+    let small = ["--connections", "3", "--in-flight", "4", "--keys", "50", "--value-size", "100"];
+    let writing = ["--json", "bench", "--requests", "600", "--reads", "25", "--durability", "synced"];
+    let told = store.ok(&[&writing[..], &small].concat());
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let requests = |kind: &str| told[kind]["requests"].as_u64().expect("a number");
+    assert_eq!(requests("get") + requests("put"), 600, "{told}");
+    assert!(requests("get") > 50 && requests("get") < 300, "{told}");
+    assert_eq!((&told["durability"], &told["value_bytes"]), (&"synced".into(), &100.into()), "{told}");
+    for kind in ["get", "put"] {
+        let time = |name: &str| told[kind][name].as_f64().expect("a number");
+        assert!(
+            0.0 < time("p50_us") && time("p50_us") <= time("p99_us") && time("p99_us") <= time("p99_9_us"),
+            "{told}"
+        );
+        assert!(time("p99_9_us") <= time("max_us") && told[kind]["per_second"].as_u64() > Some(0), "{told}");
+    }
+    let table = store.ok(&[&["bench", "--time", "50ms", "--reads", "0"][..], &small].concat());
+    assert!(table.contains("p99.9") && table.contains("\nput ") && !table.contains("\nget "), "{table}");
+    assert_eq!(store.ok(&["namespaces"]).matches("bench").count(), 0);
+    assert_eq!(store.ok(&["get", "n", "a"]), "1\n");
+}
+
+#[test]
+fn bench_touches_no_namespace_that_exists() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    store.ok(&["put", "mine", "a", "1"]);
+    store.ok(&["flush"]);
+    let refused = store.run(&["bench", "--namespace", "mine", "--requests", "10"]);
+    refused.refused(4, &["there is a namespace mine already", "--namespace", "commonhold drop mine"]);
+    assert_eq!(store.ok(&["scan", "mine"]), "{\"key\":\"a\",\"value\":1}\n");
+    store.run(&["bench", "--value-size", "1"]).refused(2, &["2 is the least"]);
+    store.run(&["bench", "--value-size", "1G"]).refused(2, &["the most that a value may have"]);
+    store.run(&["bench", "--time", "1s", "--requests", "5"]).refused(2, &["--requests"]);
+}
+
+#[test]
 fn count_and_clear_agree() {
     let store = Store::new();
     let _daemon = store.serve();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    append, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, lock, merge,
-    numbers, put, repair, scan, serve, sessions, status, watch,
+    append, bench, check, clear, completions, count, del, drop, examples, export, flush, get, import, increment, lock,
+    merge, numbers, put, repair, scan, serve, sessions, status, watch,
 };
 use crate::proto::Durability;
 
@@ -186,6 +186,9 @@ pub(super) enum Command {
     /// Settle what keeps a namespace closed or a store from starting.
     #[command(after_help = examples::REPAIR)]
     Repair(repair::RepairArgs),
+    /// Put a load on the daemon and tell how it bore it.
+    #[command(after_help = examples::BENCH)]
+    Bench(bench::BenchArgs),
     /// Stop the daemon, after it has flushed everything.
     #[command(after_help = examples::STOP)]
     Stop,

@@ -59,6 +59,10 @@ pub(super) const REPAIR: &str = "Examples:
   commonhold repair text_chunks --generation 42
   commonhold repair text_chunks --generation 42 --yes";
 pub(super) const STOP: &str = "Example:\n  commonhold --store rag_storage stop";
+pub(super) const BENCH: &str = "Examples:
+  commonhold bench
+  commonhold bench --connections 50 --reads 100
+  commonhold --json bench --durability synced --reads 0 --time 10s";
 pub(super) const COMPLETIONS: &str = "Examples:
   commonhold completions bash
   commonhold completions zsh

@@ -7,6 +7,7 @@
 
 mod append;
 mod args;
+mod bench;
 mod check;
 mod cleanup;
 mod clear;
@@ -30,6 +31,7 @@ mod import;
 mod increment;
 mod keys;
 mod left_alone;
+mod load;
 mod lock;
 mod merge;
 mod namespaces;
@@ -38,6 +40,7 @@ mod offline;
 mod output;
 mod parties;
 mod put;
+mod quantiles;
 mod records;
 mod repair;
 mod scan;
@@ -150,6 +153,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Export(args) => export::run(&args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Repair(args) => repair::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
         Command::Stop => stop::run(context),
         Command::Completions(args) => completions::run(&args),
     }

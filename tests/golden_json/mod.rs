@@ -15,7 +15,7 @@ use crate::common::{Ran, Store};
 type Line = (&'static [&'static str], &'static [u8]);
 
 /// The commands in the order in which they are typed; each builds on those before it.
-const SESSION: [(&str, &[Line]); 30] = [
+const SESSION: [(&str, &[Line]); 31] = [
     (
         "import",
         &[(&["import", "teas", "-"], b"{\"oolong\": {\"minutes\": 3}, \"sencha\": {\"minutes\": 2}, \"\": null}")],
@@ -91,6 +91,13 @@ const SESSION: [(&str, &[Line]); 30] = [
     ("sessions", &[(&["sessions"], b""), (&["sessions", "end", "123456789"], b"")]),
     ("watch", &[(&["watch", "teas", "--limit", "0"], b"")]),
     ("drop", &[(&["drop", "teas"], b""), (&["drop", "teas"], b"")]),
+    (
+        "bench",
+        &[
+            (&["bench", "--requests", "20", "--connections", "2", "--keys", "5", "--reads", "100"], b""),
+            (&["bench", "--namespace", "other", "--workspace", "t"], b""),
+        ],
+    ),
     ("stop", &[(&["stop"], b"")]),
     (
         "check",
@@ -126,7 +133,7 @@ const SESSION: [(&str, &[Line]); 30] = [
 ];
 
 /// Members whose values differ from run to run.
-const VARYING: [&str; 29] = [
+const VARYING: [&str; 35] = [
     "applied",
     "boot",
     "client",
@@ -156,6 +163,12 @@ const VARYING: [&str; 29] = [
     "version",
     "waiting_ms",
     "in_flight",
+    "max_us",
+    "p50_us",
+    "p99_us",
+    "p99_9_us",
+    "per_second",
+    "took_s",
 ];
 
 fn golden(name: &str) -> PathBuf {
