@@ -16,6 +16,7 @@ pub mod client;
 pub mod ipc;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod versions;
 
 #[cfg(feature = "daemon")]
 pub mod cli;

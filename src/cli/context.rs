@@ -78,6 +78,8 @@ impl Context {
 
     /// With the time that the environment gives every request, if it gives one.
     pub(super) fn in_time(options: ConnectOptions) -> Result<ConnectOptions, Failure> {
+        // A command reads a value once.
+        let options = options.cache_bytes(0);
         let Some(told) = std::env::var_os(TIMEOUT) else { return Ok(options) };
         let time = told.to_str().ok_or_else(|| "it is no text".to_owned()).and_then(human::parse_span);
         let time =

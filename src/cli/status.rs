@@ -73,7 +73,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// Connects, trying again while there is no daemon and time is left.
 fn connect(wait: Option<Duration>, time_is_left: &dyn Fn() -> bool, context: &Context) -> Result<Client, Failure> {
     loop {
-        let mut options = ConnectOptions::new();
+        let mut options = ConnectOptions::new().cache_bytes(0);
         if let Some(wait) = wait {
             // A daemon that takes the connection and says nothing is waited for no longer than was asked.
             options = options.timeout(Some(wait.max(SHORTEST_WAIT)));

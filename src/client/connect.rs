@@ -50,6 +50,8 @@ pub(super) struct Connected {
     pub(super) version: u16,
     /// The daemon's boot number.
     pub(super) boot: u64,
+    /// Of the daemon's version table; 0 is none.
+    pub(super) table_nonce: u64,
 }
 
 /// Connects to the daemon that serves the store in `dir`, if there is one now.
@@ -105,7 +107,7 @@ pub(super) fn establish(name: &SocketName, client: u128, deadline: Option<Instan
     if hung_up {
         return Err(broke_off(ErrorKind::BrokenPipe.into()));
     }
-    Ok(Connected { stream, version, boot: theirs.boot })
+    Ok(Connected { stream, version, boot: theirs.boot, table_nonce: theirs.table_nonce })
 }
 
 /// First and longest pause between two tries to connect again.

@@ -12,12 +12,14 @@
 //! before it are unanswered. Nor is anything behind it, for requests take effect in the order in which they began.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use commonhold_proto::limits::MAX_OPEN_WRITES;
 use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, PROTOCOL_VERSION, Request, Seq, Verb, codec};
 
 use super::error::Error;
 use super::inbox::{Body, Inbox};
+use super::near::{Mark, OwnWrites};
 use super::repeat::{self, NUMBERS_COUNT_SINCE};
 use holds::{Holds, Tie};
 
@@ -109,6 +111,8 @@ struct InFlight {
     /// Nobody waits for it; it is here until the rest of its frame is sent, or until what it may be granted is known.
     forgotten: bool,
     tie: Tie,
+    /// Of a write: what it may change is under way until the daemon has answered.
+    mark: Option<Mark>,
     parts: Vec<Body>,
     outcome: Option<Result<Reply, Error>>,
 }
@@ -117,7 +121,7 @@ impl InFlight {
     fn new(frame: Vec<u8>, repeatable: bool, number: Option<u64>) -> Self {
         let (parts, outcome) = (Vec::new(), None);
         let (first, again, forgotten, tie) = (None, false, false, Tie::None);
-        Self { frame, sent: 0, repeatable, number, first, again, forgotten, tie, parts, outcome }
+        Self { frame, sent: 0, repeatable, number, first, again, forgotten, tie, mark: None, parts, outcome }
     }
 
     fn is_sent(&self) -> bool {
@@ -148,6 +152,10 @@ pub(super) struct Core {
     unsent: VecDeque<u64>,
     inbox: Inbox,
     holds: Holds,
+    /// Whom to tell which keys are being written.
+    own_writes: Option<Arc<OwnWrites>>,
+    /// Of writes that were sent and given up: they are done all the same, when they are answered.
+    given_up: HashMap<u64, Mark>,
     spare: Vec<Vec<u8>>,
     /// Of the last connection that was made.
     version: u16,
@@ -172,6 +180,8 @@ impl Core {
             unsent: VecDeque::new(),
             inbox: Inbox::default(),
             holds: Holds::new(),
+            own_writes: None,
+            given_up: HashMap::new(),
             spare: Vec::new(),
             version: PROTOCOL_VERSION,
             boot: 0,
@@ -179,6 +189,11 @@ impl Core {
             unanswered_bytes: 0,
             lost: String::new(),
         }
+    }
+
+    /// From here on `writes` is told which keys are being written.
+    pub(super) fn tell_writes(&mut self, writes: Option<Arc<OwnWrites>>) {
+        self.own_writes = writes;
     }
 
     /// A connection was made, to the daemon of this boot number, on which this version is spoken. What is to be sent again
@@ -225,6 +240,7 @@ impl Core {
             request.frame.clear();
             request.sent = 0;
             request.outcome = Some(Err(error));
+            request.mark = None;
             let number = request.number;
             self.settle_number(number);
             settled(id);
@@ -238,6 +254,7 @@ impl Core {
         let changes = matches!(verb, Verb::Write(_) | Verb::Drop { .. });
         let (tie, harmless) = Tie::of(&verb);
         let repeatable = !changes && harmless;
+        let mark = self.own_writes.as_ref().filter(|_| changes).and_then(|writes| writes.begin(&verb));
         let number = changes.then_some(self.last_number + 1);
         if let Some(number) = number {
             let settled = self.open_numbers.front().copied().unwrap_or(number);
@@ -263,7 +280,7 @@ impl Core {
             self.last_number = number;
             self.open_numbers.push_back(number);
         }
-        self.enqueue(id, InFlight { tie, ..InFlight::new(frame, repeatable, number) });
+        self.enqueue(id, InFlight { tie, mark, ..InFlight::new(frame, repeatable, number) });
         Ok(id)
     }
 
@@ -356,6 +373,7 @@ impl Core {
         while let Some(frame) = self.inbox.next(&mut bytes).map_err(|e| Broken::ForGood(e.into()))? {
             match frame.kind {
                 FrameKind::Answer => {
+                    self.given_up.remove(&frame.id);
                     if self.take_unwanted(frame.id, frame.body.bytes()) {
                         continue;
                     }
@@ -404,6 +422,7 @@ impl Core {
     fn answered(&mut self, id: u64, answer: Result<Body, Error>) {
         let connection = self.holds.connection();
         let Some(request) = self.requests.get_mut(&id) else { return };
+        request.mark = None;
         self.unanswered_bytes -= request.kept();
         let parts = std::mem::take(&mut request.parts);
         // What was granted may have to be given back yet, for which it must be known what was asked.
@@ -499,6 +518,7 @@ impl Core {
             } else if request.outcome.is_none() {
                 request.frame = Vec::new();
                 request.sent = 0;
+                request.mark = None;
                 request.outcome = Some(Err(Error::unknown(why)));
                 if let Some(number) = request.number {
                     // Its caller is told, and it will never be repeated: the daemon may forget it.
@@ -510,6 +530,7 @@ impl Core {
         for id in gone {
             self.remove(id);
         }
+        self.given_up.clear();
         again.sort_unstable();
         self.unsent.extend(again);
     }
@@ -527,7 +548,10 @@ impl Core {
     }
 
     fn remove(&mut self, id: u64) {
-        if let Some(request) = self.requests.remove(&id) {
+        if let Some(mut request) = self.requests.remove(&id) {
+            if let Some(mark) = request.mark.take().filter(|_| request.first.is_some() && request.outcome.is_none()) {
+                self.given_up.insert(id, mark);
+            }
             self.unanswered_bytes -= request.kept().min(self.unanswered_bytes);
             self.settle_number(request.number);
             self.recycle(request.frame);

@@ -8,11 +8,29 @@ use parking_lot::Mutex;
 
 use super::core::Reply;
 use super::error::Error;
+use super::near::SharedFlag;
 use super::read;
 
 /// See the head of this file.
 #[derive(Debug)]
-pub(super) struct Cleared(Mutex<Option<At>>);
+pub(super) struct Cleared(Mutex<Known>);
+
+#[derive(Debug)]
+struct Known {
+    cleared: Option<At>,
+    /// Where the word can be looked at without asking, and the connection on which that was learned.
+    shared: Option<(SharedFlag, u64)>,
+}
+
+impl Known {
+    fn is_set(&self, now: At) -> bool {
+        match self.cleared {
+            // Words only rise. One that is told late, or moved and not shared yet, says nothing new.
+            Some(cleared) if cleared.connection == now.connection => now.word % 2 == 1 && now.word > cleared.word,
+            _ => true,
+        }
+    }
+}
 
 /// A flag word, and the number of the connection on which it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,38 +43,54 @@ impl At {
     pub(super) fn read(reply: &Reply) -> Result<Self, Error> {
         Ok(Self { connection: reply.connection(), word: read::flag(reply)?.1 })
     }
+
+    /// The number of the connection on which the word was told.
+    pub(super) fn connection(self) -> u64 {
+        self.connection
+    }
 }
 
 impl Cleared {
     /// Of a flag that begins cleared.
     pub(super) fn at(at: At) -> Self {
-        Self(Mutex::new(Some(at)))
+        Self(Mutex::new(Known { cleared: Some(at), shared: None }))
     }
 
     /// Of a flag of which nothing is known.
     pub(super) fn unknown() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(Known { cleared: None, shared: None }))
     }
 
     /// Whether the flag is set, by what was told just now.
     pub(super) fn is_set(&self, now: At) -> bool {
-        match *self.0.lock() {
-            Some(cleared) if cleared.connection == now.connection => now.word % 2 == 1 && now.word != cleared.word,
-            _ => true,
-        }
+        self.0.lock().is_set(now)
+    }
+
+    /// Whether the flag is set, by the shared word; none if that cannot be told without asking.
+    #[inline]
+    pub(super) fn look(&self) -> Option<bool> {
+        let known = self.0.lock();
+        let (shared, connection) = known.shared.as_ref()?;
+        let now = At { connection: *connection, word: shared.word()? };
+        Some(known.is_set(now))
+    }
+
+    /// The word can be looked at here from now on.
+    pub(super) fn share(&self, at: At, shared: Option<SharedFlag>) {
+        self.0.lock().shared = shared.map(|shared| (shared, at.connection()));
     }
 
     /// All that was told until now has been seen. A clearing that was begun earlier does not take back a later one.
     pub(super) fn clear(&self, now: At) {
-        let mut cleared = self.0.lock();
-        if cleared.is_none_or(|cleared| (cleared.connection, cleared.word) <= (now.connection, now.word)) {
-            *cleared = Some(now);
+        let mut known = self.0.lock();
+        if known.cleared.is_none_or(|cleared| (cleared.connection, cleared.word) <= (now.connection, now.word)) {
+            known.cleared = Some(now);
         }
     }
 
     /// It is set until it is cleared.
     pub(super) fn set(&self) {
-        *self.0.lock() = None;
+        self.0.lock().cleared = None;
     }
 }
 

@@ -16,16 +16,25 @@ pub struct ConnectOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) flush_timeout: Option<Duration>,
     pub(super) reconnect_for: Duration,
+    pub(super) cache_bytes: usize,
 }
+
+/// What a client keeps of what it has read, unless it is told otherwise.
+const CACHE_BYTES: usize = 16 << 20;
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Some(Duration::from_secs(30)), flush_timeout: None, reconnect_for: Duration::from_secs(10) }
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            flush_timeout: None,
+            reconnect_for: Duration::from_secs(10),
+            cache_bytes: CACHE_BYTES,
+        }
     }
 }
 
 impl ConnectOptions {
-    /// 30 s for a request, no limit for flush, commit and stop, 10 s for making a lost connection again.
+    /// 30 s for a request, no limit for flush, commit and stop, 10 s for making a lost connection again, 16 MiB of values kept.
     pub fn new() -> Self {
         Self::default()
     }
@@ -51,6 +60,15 @@ impl ConnectOptions {
     #[must_use]
     pub fn reconnect_for(mut self, time: Duration) -> Self {
         self.reconnect_for = time;
+        self
+    }
+
+    /// How many bytes of values that it has read the client keeps, keys and overhead included, to serve them again without
+    /// asking for as long as they are current; 16 MiB by default. A value larger than a sixteenth of it is not kept. With 0
+    /// it keeps none, and asks for update flags, too.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
         self
     }
 }

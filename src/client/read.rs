@@ -1,11 +1,12 @@
 //! From a reply's frames to what the caller asked for.
 
 use commonhold_proto::{
-    Answer, Election, FlagInfo, LockInfo, NamespaceInfo, Seq, SessionInfo, SlotInfo, WorkspaceInfo, codec,
+    Answer, Election, FlagInfo, Found, LockInfo, NamespaceInfo, Seq, SessionInfo, SlotInfo, Tag, WorkspaceInfo, codec,
 };
 
 use super::core::Reply;
 use super::error::Error;
+use super::near::Held;
 use super::values::{Cursor, Dropped, Entry, Flushed, Page, Value, Written};
 
 /// An answer in one frame. A fault is an error, and so is an answer that does not belong to the request.
@@ -65,6 +66,39 @@ pub(super) fn got_many<T>(
         return Err(Error::protocol(reason));
     }
     Ok(values)
+}
+
+/// The value, so that it can be kept, and by what it is current.
+pub(super) fn got_to_keep(reply: &Reply) -> Result<(Option<Held>, Option<Tag>), Error> {
+    one(reply, |answer| match answer {
+        Answer::Got { found, tag } => Some((found.map(held), tag)),
+        _ => None,
+    })
+}
+
+/// The same of several: as many tags as values, or none.
+pub(super) fn got_many_to_keep(reply: &Reply, keys: usize) -> Result<(Vec<Option<Held>>, Vec<Tag>), Error> {
+    let (mut values, mut all_tags) = (Vec::with_capacity(keys), Vec::with_capacity(keys));
+    each(reply, |answer| match answer {
+        Answer::GotMany { found, tags } => {
+            values.extend(found.into_iter().map(|found| found.map(held)));
+            all_tags.extend(tags);
+            Some(())
+        }
+        _ => None,
+    })?;
+    if values.len() != keys {
+        let reason = format!("it answered {} values for {keys} keys", values.len());
+        return Err(Error::protocol(reason));
+    }
+    if all_tags.len() != keys {
+        all_tags.clear();
+    }
+    Ok((values, all_tags))
+}
+
+fn held(found: Found<'_>) -> Held {
+    Held { text: found.value.into(), seq: found.seq }
 }
 
 pub(super) fn missing(reply: &Reply, keys: usize) -> Result<Vec<usize>, Error> {

@@ -2,6 +2,8 @@
 
 use commonhold_proto::{Kind, Place, Space};
 
+use crate::versions::Name;
+
 /// A namespace's place, and its kind: what becomes of it when the daemon ends.
 ///
 /// The `Namespace` of every driver gives its own by `AsRef`, so that one [`Batch`](super::Batch) serves them all.
@@ -9,12 +11,14 @@ use commonhold_proto::{Kind, Place, Space};
 pub struct Target {
     place: Place,
     kind: Kind,
+    /// What the version table knows it by.
+    name: Name,
 }
 
 impl Target {
     /// The namespace of this kind at `place`.
     pub fn new(place: Place, kind: Kind) -> Self {
-        Self { place, kind }
+        Self { name: Name::of(&place), place, kind }
     }
 
     /// Its workspace and name.
@@ -25,6 +29,10 @@ impl Target {
     /// Whether it is kept or lives in memory only.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(super) fn name(&self) -> Name {
+        self.name
     }
 
     pub(super) fn space(&self) -> Space<'_> {

@@ -1,6 +1,7 @@
 //! What calls return and take, the same in every driver.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use commonhold_proto::Seq;
 use serde::de::DeserializeOwned;
 
 use super::error::Error;
+use super::near::Held;
 use crate::proto::names::shown;
 
 /// A stored value: canonical JSON text, and the write that stored it.
@@ -15,13 +17,49 @@ use crate::proto::names::shown;
 /// The text is JSON as Python means it: it may be `NaN` or an infinity, and numbers are as they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    text: String,
+    text: Text,
     seq: Seq,
+}
+
+/// A text of its own, or one that the client's cache has, too.
+#[derive(Clone)]
+enum Text {
+    Own(String),
+    Kept(Arc<str>),
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Own(text) => text,
+            Self::Kept(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 impl Value {
     pub(super) fn new(text: &str, seq: Seq) -> Self {
-        Self { text: text.to_owned(), seq }
+        Self { text: Text::Own(text.to_owned()), seq }
+    }
+
+    pub(super) fn kept(held: Held) -> Self {
+        Self { text: Text::Kept(held.text), seq: held.seq }
     }
 
     /// The JSON text.
@@ -29,9 +67,13 @@ impl Value {
         &self.text
     }
 
-    /// The JSON text, without copying it.
+    /// The JSON text, without copying it unless the client keeps it, too
+    /// ([`ConnectOptions::cache_bytes`](super::ConnectOptions::cache_bytes)).
     pub fn into_text(self) -> String {
-        self.text
+        match self.text {
+            Text::Own(text) => text,
+            Text::Kept(text) => String::from(&*text),
+        }
     }
 
     /// The write that stored it: its version, for [`Condition::IfSeq`](commonhold_proto::Condition::IfSeq).

@@ -59,6 +59,9 @@ pub(super) fn serve(daemon: &Arc<Daemon>, asking: &Asking<'_>, verb: Verb<'_>, r
 fn flag(daemon: &Daemon, session: u64, space: &Space<'_>, action: FlagAction) -> Result<Answer<'static>, Fault> {
     let place = space.place()?;
     let word = daemon.store().flag_word(&place);
+    if matches!(action, FlagAction::Register { .. }) {
+        daemon.versions().flag(&place, &word);
+    }
     let not_held = || Fault::NotHeld { what: format!("a flag of {place}") };
     daemon.coordination().flags(|flags| {
         match action {
@@ -68,8 +71,8 @@ fn flag(daemon: &Daemon, session: u64, space: &Space<'_>, action: FlagAction) ->
             FlagAction::Look => drop(flags.look(session, &place).ok_or_else(not_held)?),
             FlagAction::Clear => drop(flags.clear(session, &place).ok_or_else(not_held)?),
             FlagAction::Forget => drop(flags.forget(session, &place).ok_or_else(not_held)?),
-            FlagAction::SetAll => drop(set_flags(&word)),
-            FlagAction::ClearAll => drop(clear_flags(&word)),
+            FlagAction::SetAll => daemon.store().flag_moved(&place, set_flags(&word)),
+            FlagAction::ClearAll => daemon.store().flag_moved(&place, clear_flags(&word)),
         }
         let (set, word) = flags.look(session, &place).unwrap_or_else(|| (false, word.load(Ordering::Acquire)));
         Ok(Answer::Flag { set, word })

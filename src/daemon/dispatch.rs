@@ -10,7 +10,7 @@ use crate::engine::{Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
 use crate::proto::{
-    Answer, Cursor, Entry, Fault, Found, Kind, NamespaceInfo, Op, Place, Space, Verb, WorkspaceInfo, Write,
+    Answer, Cursor, Entry, Fault, Found, Kind, NamespaceInfo, Op, Place, Space, Tag, Verb, WorkspaceInfo, Write,
 };
 
 use super::Daemon;
@@ -40,13 +40,13 @@ fn try_read(
         Verb::Ping => replies.answer(id, &Answer::Done),
         Verb::Get { space, key } => {
             check_key(key)?;
-            let record = tables.get(space)?.get(key);
-            replies.answer(id, &Answer::Got { found: record.as_ref().map(found), tag: None });
+            let (record, tag) = tables.get(space)?.get_tagged(key);
+            replies.answer(id, &Answer::Got { found: record.as_ref().map(found), tag });
         }
         Verb::GetMany { space, keys } => {
             check_keys(keys)?;
-            let records = tables.get(space)?.get_many(keys);
-            replies.stream(id, Box::new(Many { records, at: 0 }));
+            let (records, tags) = tables.get(space)?.get_many_tagged(keys);
+            replies.stream(id, Box::new(Many { records, tags, at: 0 }));
         }
         Verb::FilterMissing { space, keys } => {
             check_keys(keys)?;
@@ -121,6 +121,8 @@ fn found(record: &Record) -> Found<'_> {
 /// however long the client takes: a record is immutable, and holding it keeps it.
 struct Many {
     records: Vec<Option<Record>>,
+    /// As many, or none.
+    tags: Vec<Tag>,
     at: usize,
 }
 
@@ -135,7 +137,8 @@ impl Parts for Many {
         });
         let end = full.unwrap_or(rest.len());
         let found = rest[..end].iter().map(|record| record.as_ref().map(found)).collect();
-        let answer = Answer::GotMany { found, tags: Vec::new() };
+        let tags = self.tags.get(self.at..self.at + end).map(<[Tag]>::to_vec).unwrap_or_default();
+        let answer = Answer::GotMany { found, tags };
         if full.is_some() {
             piece.part(&answer);
         } else {

@@ -115,6 +115,8 @@ impl Running {
         self.daemon.stop_accepting(&self.listeners);
         self.daemon.end_waits();
         let settled = self.daemon.settle();
+        // The last write is done. What others change from here on, no client is to miss for a value that it keeps.
+        self.daemon.versions.retire();
         self.stop_requests.close();
         while let Ok(asker) = self.stop_requests.try_recv() {
             askers.extend(asker);

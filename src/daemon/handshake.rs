@@ -14,6 +14,8 @@ use crate::proto::{Fault, StoreIdentity};
 pub(super) struct Host {
     pub(super) identity: StoreIdentity,
     pub(super) boot: u64,
+    /// Of the version table; 0 is none.
+    pub(super) table_nonce: u64,
     /// The user who owns the store: he and root may come in.
     pub(super) owner: u32,
     /// Others who may.
@@ -111,7 +113,7 @@ fn judge(
 ) -> ([u8; HELLO_BYTES], Greeting) {
     let hello = Hello::from_bytes(bytes);
     let client = hello.as_ref().map_or(0, |hello| hello.client);
-    let own = Hello::of_daemon(client, host.identity, 0, host.boot);
+    let own = Hello::of_daemon(client, host.identity, host.table_nonce, host.boot);
     let agreed = check_user(stream, host).and_then(|()| match hello {
         Err(error) => Err(Fault::Malformed { reason: error.to_string() }),
         Ok(hello) => Hello::agree(&hello, &own),

@@ -21,6 +21,7 @@
 //! | `coordinate`, `coordination`, `refusal`, `holdings` | flags, elections, locks, slots: who has what, who waits, and who is told |
 //! | `watches`, `watch_line`, `watch_flow`, `untaken` | who watches, whose turn it is, and what is on its way to whom |
 //! | `fault`, `status` | what the engine says, in the words of the wire |
+//! | `version_table` | the counts by which clients know that a value they keep is current |
 //!
 //! The first sessions are served by a blocking thread each. A lone `get` therefore costs one `read`, one look-up and one
 //! `write`, and no hand-over to any other thread. All further ones share a tokio runtime of a few threads, which
@@ -73,6 +74,7 @@ mod sync;
 mod syncer;
 mod tables;
 mod untaken;
+mod version_table;
 mod watch_flow;
 mod watch_line;
 mod watches;

@@ -46,6 +46,7 @@ use super::options::{Preload, ServeOptions};
 use super::registry::Sessions;
 use super::relief::{Bell, SlowClients};
 use super::syncer::Syncer;
+use super::version_table::VersionTable;
 use super::watches::Watches;
 use super::{Error, premises};
 
@@ -82,6 +83,7 @@ pub struct Daemon {
     pub(super) store: Arc<Store>,
     pub(super) options: ServeOptions,
     pub(super) host: Host,
+    pub(super) versions: VersionTable,
     pub(super) started: Instant,
     pub(super) since_unix_ms: u64,
     /// Namespaces that were to be loaded at the start are not loaded yet.
@@ -151,13 +153,16 @@ impl Daemon {
         let dir = premises::check(&options.dir, options.allow_network_fs)?;
         check_descriptor_limit()?;
         let store = Arc::new(Store::open(&dir, options.store.clone(), around)?);
+        // Before anybody can ask: values of the daemon before are void from here on.
+        let versions = VersionTable::of(&store, !options.allow_uids.is_empty());
         let mut listeners = vec![Arc::new(Listener::bind(&dir)?)];
         if !options.allow_uids.is_empty() {
             premises::make_shared_directory(&dir)?;
             listeners.push(Arc::new(Listener::bind_shared(&dir)?));
         }
         let allowed = options.allow_uids.clone();
-        let host = Host { identity: store.identity(), boot: store.boot(), owner: own_uid(), allowed };
+        let (identity, boot, table_nonce) = (store.identity(), store.boot(), versions.nonce());
+        let host = Host { identity, boot, table_nonce, owner: own_uid(), allowed };
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, RUNTIME_THREADS);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -179,6 +184,7 @@ impl Daemon {
             store,
             options,
             host,
+            versions,
             started: Instant::now(),
             since_unix_ms: unix_ms(),
             open_gate: AtomicBool::new(true),
@@ -316,6 +322,10 @@ impl Daemon {
 
     pub(super) fn options(&self) -> &ServeOptions {
         &self.options
+    }
+
+    pub(super) fn versions(&self) -> &VersionTable {
+        &self.versions
     }
 
     pub(super) fn host(&self) -> &Host {

@@ -41,6 +41,7 @@ struct Status<'a> {
     sessions: usize,
     coordination: Coordinated,
     watches: Watched,
+    near_cache: super::version_table::Told,
     memory: Memory,
     journal: Journal,
     outcomes: Outcomes,
@@ -335,6 +336,7 @@ pub(super) fn json(daemon: &Daemon) -> String {
         sessions: daemon.session_count(),
         coordination: coordination(daemon),
         watches: watches(daemon),
+        near_cache: daemon.versions().told(),
         memory: Memory { used_bytes, limit_bytes },
         journal: Journal {
             segments,

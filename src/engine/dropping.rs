@@ -150,6 +150,9 @@ impl Writer {
         let cleared = {
             let mut map = table.map.write();
             let cleared = map.clear();
+            if let Some(counts) = table.counts() {
+                counts.cleared();
+            }
             map.settle();
             table.applied(seq);
             table.set_dropped(seq);

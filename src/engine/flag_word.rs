@@ -57,7 +57,7 @@ pub(super) fn clear_flags_if_clean(table: &Table) {
     // Writes become visible, and move the word, with this lock in hand.
     let _map = table.map.read();
     if !table.is_dirty() && !table.is_volatile() {
-        clear_flags(table.activity.flag_word());
+        table.flag_moved(clear_flags(table.activity.flag_word()));
     }
 }
 

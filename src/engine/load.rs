@@ -69,7 +69,7 @@ impl Store {
             activity.loaded();
             if base.file.unannounced.is_some_and(|entry| entry.file.is_some()) {
                 // Another program's content: whoever has a copy has an older one.
-                set_flags(activity.flag_word());
+                self.flag_moved(place, set_flags(activity.flag_word()));
             }
             if base.last > base.completed {
                 activity.wrote(true);
@@ -81,7 +81,8 @@ impl Store {
                 (base.last, base.covered),
                 base.file,
                 activity,
-            );
+            )
+            .counted(self.counts_of_loaded(place));
             table.set_completed(base.completed);
             table.set_dropped(base.dropped);
             Ok(Arc::new(table))

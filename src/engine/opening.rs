@@ -221,6 +221,7 @@ impl Store {
             folded: Mutex::new(HashMap::new()),
             activities: Mutex::new(HashMap::new()),
             flag_words: Mutex::new(HashMap::new()),
+            counted: Arc::default(),
             volatile_outcomes,
             loads: AtomicU64::new(boot << 32),
             identity: StoreIdentity { device: stat.device, inode: stat.inode },

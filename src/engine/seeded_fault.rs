@@ -8,6 +8,7 @@
 //!   same-base               changes in one group are evaluated over the map, and not each over those before it
 //!   half-visible            readers see the first change of a request before its others
 //!   repeat-done-twice       a request that is sent again is done again, whatever is known of its number
+//!   counts-not-moved        a write leaves the counts as they are by which clients know that a value they keep is current
 //! ```
 //!
 //! `scripts/watchers --teeth` has one that histories cannot show, for they watch nothing. With `watch-seam` a watcher that comes

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use super::activity::Activity;
 use super::catalogue::Slot;
 use super::clock::{Clock, SystemClock};
+use super::counts::Counted;
 use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::files::Files;
@@ -172,6 +173,8 @@ pub struct Store {
     pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
     /// By name, while somebody has one.
     pub(super) flag_words: Mutex<HashMap<Place, Arc<AtomicU64>>>,
+    /// Who counts changes for clients that keep values.
+    pub(super) counted: Counted,
     pub(super) volatile_outcomes: VolatileOutcomes,
     pub(super) loads: AtomicU64,
     pub(super) identity: StoreIdentity,

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use commonhold_proto::limits::MAX_SCAN_VISITS;
 use commonhold_proto::message::Kind;
-use commonhold_proto::{Cursor, Place, Seq};
+use commonhold_proto::{Cursor, Place, Seq, Tag};
 use parking_lot::{Mutex, RwLock};
 
 use super::activity::{Activity, Costs, FailedFlush};
+use super::counts::{OwnCounts, PlaceCounts};
 use super::disk::Stat;
 use super::error::Error;
 use super::flag_word::set_flags;
@@ -40,6 +41,7 @@ pub struct Table {
     taken_at: Seq,
     pub(super) file: Mutex<FileState>,
     pub(super) activity: Arc<Activity>,
+    counts: OwnCounts,
     kind: Kind,
     /// Of a volatile namespace: held by whoever writes to it, as the turn is for the persistent ones.
     pub(super) order: Mutex<()>,
@@ -112,6 +114,7 @@ impl Table {
             completed: AtomicU64::new(covered.0),
             file: Mutex::new(file),
             activity,
+            counts: OwnCounts::default(),
             kind: Kind::Persistent,
             order: Mutex::new(()),
             gone: AtomicBool::new(false),
@@ -122,6 +125,16 @@ impl Table {
     pub(super) fn volatile(place: Place, load: u64, map: Map, activity: Arc<Activity>) -> Self {
         let none = (Seq::ZERO, Seq::ZERO);
         Self { kind: Kind::Volatile, ..Self::new(place, load, map, none, FileState::default(), activity) }
+    }
+
+    /// Its changes are counted, by whoever counts those of the store.
+    pub(super) fn counted(self, counts: OwnCounts) -> Self {
+        Self { counts, ..self }
+    }
+
+    /// Who counts its changes. To be called by whoever makes one visible, with the map in hand.
+    pub(super) fn counts(&self) -> Option<&dyn PlaceCounts> {
+        self.counts.get(&self.place)
     }
 
     /// What becomes of it when the daemon ends.
@@ -174,8 +187,13 @@ impl Table {
         self.activity.wrote(!self.is_dirty());
         self.last.store(seq.0, Ordering::Release);
         if !self.is_volatile() {
-            set_flags(self.activity.flag_word());
+            self.flag_moved(set_flags(self.activity.flag_word()));
         }
+    }
+
+    /// The flag word was moved to `word`.
+    pub(super) fn flag_moved(&self, word: u64) {
+        self.counts.flagged(&self.place, word);
     }
 
     /// Whether its last write was a drop, so that it is to have no file.
@@ -239,6 +257,36 @@ impl Table {
     pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Option<Record>> {
         let map = self.map.read();
         keys.iter().map(|key| map.get(key.as_ref()).cloned()).collect()
+    }
+
+    /// The record of a key, with what it is current by; both are of one moment.
+    pub fn get_tagged(&self, key: &str) -> (Option<Record>, Option<Tag>) {
+        let counts = self.counts_to_tag();
+        let map = self.map.read();
+        let record = map.get(key).cloned();
+        (record, counts.and_then(|counts| self.tag(counts, key)))
+    }
+
+    /// The records of several keys, as they are at one moment, each with what it is current by; or none has that.
+    pub fn get_many_tagged<K: AsRef<str>>(&self, keys: &[K]) -> (Vec<Option<Record>>, Vec<Tag>) {
+        let counts = self.counts_to_tag();
+        let map = self.map.read();
+        let records = keys.iter().map(|key| map.get(key.as_ref()).cloned()).collect();
+        let tag = |key: &K| counts.and_then(|counts| self.tag(counts, key.as_ref()));
+        let tags: Option<Vec<Tag>> = keys.iter().map(tag).collect();
+        (records, tags.unwrap_or_default())
+    }
+
+    /// A name that was only asked for uses up none of the counts that there are for namespaces.
+    fn counts_to_tag(&self) -> Option<&dyn PlaceCounts> {
+        self.counts.if_used().or_else(|| if self.is_blank() { None } else { self.counts() })
+    }
+
+    /// To be called with the map in hand.
+    fn tag(&self, counts: &dyn PlaceCounts, key: &str) -> Option<Tag> {
+        let tag = counts.tag(key);
+        // After the counts: the next namespace of a dropped one's name moves the same ones, and begins when this is set.
+        (!self.is_gone()).then_some(tag)
     }
 
     /// The indexes of the keys that have no record.

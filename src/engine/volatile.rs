@@ -47,7 +47,7 @@ impl Store {
     fn new_volatile(&self, place: &Place) -> State {
         let map = Map::new().measured(&self.shared.memory.gauge);
         let table = Table::volatile(place.clone(), self.next_load(), map, self.activity(place));
-        State::Loaded(Arc::new(table))
+        State::Loaded(Arc::new(table.counted(self.counts_of_loaded(place))))
     }
 
     /// Requests of both kinds, in their order: each run of persistent ones is committed together.
@@ -182,6 +182,9 @@ impl Store {
         table.gone.store(true, Ordering::Release);
         let mut map = table.map.write();
         let cleared = map.clear();
+        if let Some(counts) = table.counts() {
+            counts.cleared();
+        }
         table.applied(seq);
         drop(map);
         if was_written && let Some(mut telling) = self.shared.feed.begin(std::slice::from_ref(&table)) {

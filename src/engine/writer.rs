@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::{Durability, Seq};
 
+use super::counts::PlaceCounts;
 use super::error::Error;
 use super::evaluate::{Evaluated, Evaluation};
 use super::feed::Feed;
@@ -285,12 +286,17 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     let mut cleared = Vec::new();
     let mut telling = shared.feed.begin(&tables);
     let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
+    // Others who keep a value are told in the hold in which it changes.
+    let counts: Vec<_> = tables.iter().map(|table| table.counts()).collect();
     for effect in &mut request.effects {
         let Some(kind) = effect.kind else { continue };
         if let Some(telling) = &mut telling {
             telling.note(effect);
         }
         let map = &mut maps[usize::from(effect.table)];
+        if let Some(counts) = counts[usize::from(effect.table)] {
+            count(counts, kind, effect.record.as_ref());
+        }
         match (kind, effect.record.take()) {
             (EffectKind::Put, Some(record)) => {
                 record.set_seq(request.seq);
@@ -311,6 +317,7 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
             maps.extend(tables.iter().map(|table| table.map.write()));
         }
     }
+    drop(counts);
     for table in &tables {
         table.applied(request.seq);
     }
@@ -324,6 +331,18 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     request.tables = tables;
     for cleared in cleared {
         shared.discard(cleared);
+    }
+}
+
+/// One key moves its own count, a clear the namespace's alone.
+fn count(counts: &dyn PlaceCounts, kind: EffectKind, record: Option<&Record>) {
+    if is_seeded("counts-not-moved") {
+        return;
+    }
+    match (kind, record) {
+        (EffectKind::Clear | EffectKind::Drop, _) => counts.cleared(),
+        (_, Some(record)) => counts.moved(record.key()),
+        (_, None) => {}
     }
 }
 

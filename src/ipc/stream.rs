@@ -2,7 +2,7 @@
 //! thread can write while it also reads what would otherwise block the other side.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -175,6 +175,12 @@ impl Stream {
             Err(Errno::INTR) => Ok(Readiness::default()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
     }
 }
 

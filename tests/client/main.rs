@@ -7,6 +7,7 @@ mod grants;
 mod holds;
 mod lost;
 mod many;
+mod near;
 mod once;
 mod real;
 mod strange;

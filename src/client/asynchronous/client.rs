@@ -7,7 +7,9 @@ use commonhold_proto::{NameError, Namespace as Name, NamespaceInfo, Place, Seq, 
 use commonhold_proto::{Workspace as WorkspaceName, WorkspaceInfo};
 
 use super::session::Session;
-use super::{Batch, ConnectOptions, Error, FlushOptions, Flushed, Mirror, Namespace, OpenOptions, Pending, Written};
+use super::{
+    Batch, CacheStats, ConnectOptions, Error, FlushOptions, Flushed, Mirror, Namespace, OpenOptions, Pending, Written,
+};
 use crate::client::core::Reply;
 use crate::client::{read, verbs};
 
@@ -266,6 +268,11 @@ impl Client {
     /// connection was lost before the answer came.
     pub async fn stop(&self) -> Result<(), Error> {
         read::done(&self.call_long(Verb::Stop).await?)
+    }
+
+    /// What this client keeps of the values it has read, and how often that has spared a question. Its clones share it.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.session().near().stats()
     }
 
     /// The boot number of the daemon that was last connected to: another one after each of its starts.

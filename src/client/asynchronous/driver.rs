@@ -22,6 +22,8 @@ use super::ConnectOptions;
 use super::session::waiting_allowed;
 use crate::client::connect::{Connected, LAST_TRY, NotConnected, PAUSE, establish, in_words};
 use crate::client::core::{Broken, Core, GivenUp};
+use crate::client::near::Near;
+use crate::client::process::Process;
 use crate::ipc::{AsyncStream, SocketName, Stream};
 
 /// Bytes read at once.
@@ -32,10 +34,11 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 pub(super) struct Wire {
     pub(super) options: ConnectOptions,
     /// The process that may use it.
-    pub(super) pid: u32,
+    pub(super) process: Process,
     /// The directory stays open: a connection is always made again to the same store, whatever becomes of the path.
     pub(super) name: Arc<SocketName>,
     pub(super) client: u128,
+    pub(super) near: Near,
     pub(super) state: Mutex<State>,
     pub(super) boot: AtomicU64,
     pub(super) restarts: AtomicU64,
@@ -244,6 +247,7 @@ impl Wire {
         let read = match read {
             Ok(read) => Read::Some { more: read == buffer.len() },
             Err(broken) => {
+                self.near.lost();
                 state.lose(&broken, &mut woken);
                 Read::Over
             }
@@ -258,6 +262,7 @@ impl Wire {
         let mut woken = Woken::default();
         let mut state = self.state.lock();
         if state.line.is(stream) {
+            self.near.lost();
             state.lose(broken, &mut woken);
         }
         drop(state);
@@ -277,11 +282,13 @@ impl Wire {
             return false; // Another driver was faster.
         }
         match tried {
-            Ok(Connected { stream, version, boot }) => {
+            Ok(Connected { stream, version, boot, table_nonce }) => {
                 if self.boot.swap(boot, Ordering::AcqRel) != boot {
                     self.restarts.fetch_add(1, Ordering::AcqRel);
                 }
-                state.line = Line::Up(Arc::new(stream));
+                let stream = Arc::new(stream);
+                self.near.connected(&self.name, table_nonce, &stream);
+                state.line = Line::Up(stream);
                 let State { core, sleepers, .. } = &mut *state;
                 core.connected(version, boot, |id| woken.add(sleepers, id));
             }
@@ -378,7 +385,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.wire.pid != std::process::id() {
+        if !self.wire.process.is_this() {
             // A forked child that ends a runtime of its parent's: the lock may be held for ever, and who sleeps is there.
             return;
         }

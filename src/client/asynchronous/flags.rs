@@ -30,9 +30,12 @@ impl Namespace {
     /// [`Error::Fault`] with [`Fault::TooLarge`](super::Fault::TooLarge) for too many flags of one client. Otherwise as for any
     /// read.
     pub async fn update_flag(&self) -> Result<UpdateFlag, Error> {
+        let before = self.client().session().near().epoch();
         let mut registered = self.client().session().register_flag(self.target()).await?;
         let reply = registered.reply.take().expect("registering answers");
-        let cleared = Cleared::at(At::read(&reply)?);
+        let now = At::read(&reply)?;
+        let cleared = Cleared::at(now);
+        cleared.share(now, registered.session().near().flag_of(self.target(), before));
         Ok(UpdateFlag { client: self.client().clone(), registered, cleared })
     }
 
@@ -82,12 +85,26 @@ pub struct UpdateFlag {
 }
 
 impl UpdateFlag {
-    /// Whether it is set.
+    /// Whether it is set. Where the client may look at the daemon's words itself, nothing is sent.
     ///
     /// # Errors
     /// As for any read.
     pub async fn is_set(&self) -> Result<bool, Error> {
-        Ok(self.cleared.is_set(At::read(&self.ask(FlagAction::Look).await?)?))
+        if !self.registered.is_own() {
+            // It begins anew there: what the parent has registered is the parent's.
+            return Err(Error::Forked);
+        }
+        let near = self.registered.session().near();
+        // What this client has sent counts for it, whether or not it is done by now.
+        if !near.is_writing()
+            && let Some(is_set) = self.cleared.look()
+        {
+            return Ok(is_set);
+        }
+        let before = near.epoch();
+        let now = At::read(&self.ask(FlagAction::Look).await?)?;
+        self.cleared.share(now, near.flag_of(self.registered.target(), before));
+        Ok(self.cleared.is_set(now))
     }
 
     /// Clears it, and no other. What was written before is taken for seen: so clear it first, and then read.

@@ -29,6 +29,8 @@ use crate::client::core::{Core, Reply};
 use crate::client::identity::random_client_id;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
+use crate::client::near::Near;
+use crate::client::process::Process;
 use crate::ipc::{SocketName, Stream};
 
 mod holding;
@@ -61,14 +63,19 @@ impl Session {
     }
 
     fn begun(first: First, options: ConnectOptions) -> Self {
-        let Connected { stream, version, boot } = first.connected;
-        let session = Self::over(Arc::new(first.name), options, first.client, Line::Up(Arc::new(stream)), boot);
+        let Connected { stream, version, boot, table_nonce } = first.connected;
+        let stream = Arc::new(stream);
+        let line = Line::Up(Arc::clone(&stream));
+        let session = Self::over(Arc::new(first.name), options, first.client, line, boot);
+        session.near().connected(&session.wire.name, table_nonce, &stream);
         session.wire.state.lock().core.connected(version, boot, |_| {});
         session
     }
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
-        let core = Core::new(client);
+        let mut core = Core::new(client);
+        let near = Near::new(options.cache_bytes);
+        core.tell_writes(near.own_writes());
         let lost = core.connection_number();
         let state = State {
             core,
@@ -81,9 +88,10 @@ impl Session {
         };
         let wire = Wire {
             options,
-            pid: std::process::id(),
+            process: Process::this(),
             name,
             client,
+            near,
             state: Mutex::new(state),
             boot: AtomicU64::new(boot),
             restarts: AtomicU64::new(0),
@@ -107,11 +115,17 @@ impl Session {
     }
 
     fn is_own(&self) -> bool {
-        self.wire.pid == std::process::id()
+        self.wire.process.is_this()
     }
 
     pub(super) fn options(&self) -> &ConnectOptions {
         &self.wire.options
+    }
+
+    /// The values that are kept.
+    #[inline]
+    pub(super) fn near(&self) -> &Near {
+        &self.wire.near
     }
 
     pub(super) fn boot(&self) -> u64 {

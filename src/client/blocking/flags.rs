@@ -31,11 +31,14 @@ impl Namespace {
     /// read.
     pub fn update_flag(&self) -> Result<UpdateFlag, Error> {
         let session = self.client().session();
+        let before = session.near().epoch();
         let reply = session.register_flag(self.target())?;
         let (session, target) = (Arc::clone(session), self.target().clone());
         // From here on dropping it forgets it, whatever the daemon said.
         let mut flag = UpdateFlag { client: self.client().clone(), session, target, cleared: Cleared::unknown() };
-        flag.cleared = Cleared::at(At::read(&reply)?);
+        let now = At::read(&reply)?;
+        flag.cleared = Cleared::at(now);
+        flag.cleared.share(now, flag.session.near().flag_of(&flag.target, before));
         Ok(flag)
     }
 
@@ -84,12 +87,26 @@ pub struct UpdateFlag {
 }
 
 impl UpdateFlag {
-    /// Whether it is set.
+    /// Whether it is set. Where the client may look at the daemon's words itself, nothing is sent.
     ///
     /// # Errors
     /// As for any read.
     pub fn is_set(&self) -> Result<bool, Error> {
-        Ok(self.cleared.is_set(At::read(&self.ask(FlagAction::Look)?)?))
+        if !self.session.is_own() {
+            // It begins anew there: what the parent has registered is the parent's.
+            return Err(Error::Forked);
+        }
+        let near = self.session.near();
+        // What this client has sent counts for it, whether or not it is done by now.
+        if !near.is_writing()
+            && let Some(is_set) = self.cleared.look()
+        {
+            return Ok(is_set);
+        }
+        let before = near.epoch();
+        let now = At::read(&self.ask(FlagAction::Look)?)?;
+        self.cleared.share(now, near.flag_of(&self.target, before));
+        Ok(self.cleared.is_set(now))
     }
 
     /// Clears it, and no other. What was written before is taken for seen: so clear it first, and then read.

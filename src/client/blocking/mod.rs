@@ -47,8 +47,8 @@ mod slots;
 mod watch;
 
 pub use super::{
-    Batch, BulkOptions, BulkProgress, Change, ChangeSet, ConnectOptions, Cursor, Dropped, Entry, Error, FlushOptions,
-    Flushed, Grant, OpenOptions, Page, Target, Value, WatchEvent, WatchOptions, Written,
+    Batch, BulkOptions, BulkProgress, CacheStats, Change, ChangeSet, ConnectOptions, Cursor, Dropped, Entry, Error,
+    FlushOptions, Flushed, Grant, OpenOptions, Page, Target, Value, WatchEvent, WatchOptions, Written,
 };
 pub use bulk::BulkWriter;
 pub use client::{Client, Workspace};

@@ -1,5 +1,7 @@
 //! One namespace: reading and writing its records.
 
+use std::sync::Arc;
+
 #[cfg(doc)]
 use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::{Durability, Kind, Number, Op, Place, Verb};
@@ -11,6 +13,7 @@ use super::{
     Target, Value, Watch, WatchOptions, Written,
 };
 use crate::client::core::Reply;
+use crate::client::near::{Held, Looked};
 use crate::client::values::{parse, to_text};
 use crate::client::{read, verbs};
 
@@ -24,7 +27,7 @@ use crate::client::{read, verbs};
 #[derive(Clone, Debug)]
 pub struct Namespace {
     client: Client,
-    target: Target,
+    target: Arc<Target>,
     durability: Option<Durability>,
 }
 
@@ -36,7 +39,7 @@ impl AsRef<Target> for Namespace {
 
 impl Namespace {
     pub(super) fn new(client: Client, place: Place) -> Self {
-        Self { client, target: Target::new(place, Kind::Persistent), durability: None }
+        Self { client, target: Arc::new(Target::new(place, Kind::Persistent)), durability: None }
     }
 
     /// The volatile namespace of this name: it lives in the daemon's memory alone, never has a file, and is gone with
@@ -51,7 +54,7 @@ impl Namespace {
     /// ```
     #[must_use]
     pub fn volatile(mut self) -> Self {
-        self.target = Target::new(self.target.place().clone(), Kind::Volatile);
+        self.target = Arc::new(Target::new(self.target.place().clone(), Kind::Volatile));
         self
     }
 
@@ -100,7 +103,10 @@ impl Namespace {
     /// another type. Integers beyond 64 bits become floats in a [`serde_json::Value`]; [`get_raw`](Self::get_raw)
     /// gives every value as it is.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        read::got(&self.ask_get(key)?, |text, _| parse(key, text))?.transpose()
+        match self.look(key)? {
+            Looked::Kept(held) => held.map(|held| parse(key, &held.text)).transpose(),
+            Looked::Answered(reply) => read::got(&reply, |text, _| parse(key, text))?.transpose(),
+        }
     }
 
     /// The value of `key` as JSON text, with the write that stored it; `None` if there is no such record.
@@ -108,7 +114,10 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn get_raw(&self, key: &str) -> Result<Option<Value>, Error> {
-        read::value(&self.ask_get(key)?)
+        match self.look(key)? {
+            Looked::Kept(held) => Ok(held.map(Value::kept)),
+            Looked::Answered(reply) => read::value(&reply),
+        }
     }
 
     /// Sends a [`get_raw`](Self::get_raw) without waiting for its answer.
@@ -124,6 +133,10 @@ impl Namespace {
     /// # Errors
     /// As for [`get`](Self::get); [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, Error> {
+        if let Some(values) = self.look_at_many(keys)? {
+            let value = |(key, held): (_, Option<Held>)| held.map(|held| parse(key, &held.text)).transpose();
+            return keys.iter().map(AsRef::as_ref).zip(values).map(value).collect();
+        }
         let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
         let found = read::got_many(&reply, keys.len(), |index, text, _| parse(keys[index].as_ref(), text))?;
         found.into_iter().map(Option::transpose).collect()
@@ -134,6 +147,9 @@ impl Namespace {
     /// # Errors
     /// [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn get_many_raw(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<Value>>, Error> {
+        if let Some(values) = self.look_at_many(keys)? {
+            return Ok(values.into_iter().map(|held| held.map(Value::kept)).collect());
+        }
         let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
         read::got_many(&reply, keys.len(), |_, text, seq| Value::new(text, seq))
     }
@@ -152,6 +168,9 @@ impl Namespace {
     /// # Errors
     /// Those of every call.
     pub fn contains(&self, key: &str) -> Result<bool, Error> {
+        if let Some(found) = self.client.session().near().find(&self.target, key) {
+            return Ok(found.value.is_some());
+        }
         read::contains(&self.ask(verbs::contains(&self.target, key)?)?)
     }
 
@@ -462,8 +481,46 @@ impl Namespace {
         session.call(verb, session.options().timeout)
     }
 
-    fn ask_get(&self, key: &str) -> Result<Reply, Error> {
-        self.ask(verbs::get(&self.target, key)?)
+    /// The value of a key: as it is kept, or as the daemon answers, and then it is kept if anything is.
+    #[inline]
+    fn look(&self, key: &str) -> Result<Looked, Error> {
+        let session = self.client.session();
+        let near = session.near();
+        if let Some(found) = near.find(&self.target, key) {
+            return Ok(Looked::Kept(found.value));
+        }
+        let reply = session.call(verbs::get(&self.target, key)?, session.options().timeout)?;
+        if !near.is_on() {
+            return Ok(Looked::Answered(reply));
+        }
+        let (held, tag) = read::got_to_keep(&reply)?;
+        near.keep(&self.target, key, held.as_ref(), tag);
+        Ok(Looked::Kept(held))
+    }
+
+    /// The values of several keys, of one moment. None where nothing is kept: then they are to be asked for.
+    fn look_at_many(&self, keys: &[impl AsRef<str>]) -> Result<Option<Vec<Option<Held>>>, Error> {
+        let session = self.client.session();
+        let near = session.near();
+        if !near.is_on() {
+            return Ok(None);
+        }
+        let mut gathered = near.gather(&self.target, keys);
+        if let Some(missing) = gathered.to_ask_for(keys) {
+            if !missing.is_empty() {
+                let reply = self.ask(verbs::get_many(&self.target, &missing)?)?;
+                let (values, tags) = read::got_many_to_keep(&reply, missing.len())?;
+                near.keep_many(&self.target, &missing, &values, &tags);
+                gathered.fill(values);
+            }
+            if gathered.is_current() {
+                return Ok(Some(gathered.values));
+            }
+        }
+        let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
+        let (values, tags) = read::got_many_to_keep(&reply, keys.len())?;
+        near.keep_many(&self.target, keys, &values, &tags);
+        Ok(Some(values))
     }
 
     fn begin<T>(&self, verb: Verb<'_>, read: fn(&Reply) -> Result<T, Error>) -> Result<Pending<T>, Error> {

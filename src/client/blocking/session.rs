@@ -10,7 +10,7 @@
 //! Whoever leaves wakes a follower for the place that it leaves free. So there is always somebody reading while anybody
 //! waits, and the daemon, whose own buffers are bounded, never waits for a client that waits for it.
 //!
-//! **After a fork** the child finds, by the process id that each call looks at, that the session is its parent's. It
+//! **After a fork** the child finds, by a word that a fork wipes and each call looks at, that the session is its parent's. It
 //! never touches that one again: its lock may have been held by a thread that does not exist in the child, and what is
 //! written to its socket would mix with what the parent writes. It closes its descriptor if it can, and goes on with a
 //! session of its own, which hangs on the parent's so that every clone of the client finds the same one.
@@ -34,6 +34,8 @@ use crate::client::core::{Broken, Core, Reply};
 use crate::client::identity::random_client_id;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
+use crate::client::near::Near;
+use crate::client::process::Process;
 use crate::ipc::{SocketName, Stream, Wanted};
 
 mod holding;
@@ -60,12 +62,13 @@ enum Until {
 pub(super) struct Session {
     options: ConnectOptions,
     /// The process that may use it.
-    pid: u32,
+    process: Process,
     /// What a forked child of that process uses instead.
     in_child: OnceLock<Arc<Session>>,
     /// The directory stays open: a connection is always made again to the same store, whatever becomes of the path.
     name: Arc<SocketName>,
     client: u128,
+    near: Near,
     state: Mutex<State>,
     beds: [Condvar; BEDS],
     boot: AtomicU64,
@@ -109,15 +112,19 @@ impl Session {
     }
 
     fn begun(First { name, client, connected }: First, options: ConnectOptions) -> Result<Self, Error> {
-        let Connected { stream, version, boot } = connected;
+        let Connected { stream, version, boot, table_nonce } = connected;
         stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
-        let session = Self::over(Arc::new(name), options, client, Line::Up(Arc::new(stream)), boot);
+        let stream = Arc::new(stream);
+        let session = Self::over(Arc::new(name), options, client, Line::Up(Arc::clone(&stream)), boot);
+        session.near.connected(&session.name, table_nonce, &stream);
         session.state.lock().core.connected(version, boot, |_| {});
         Ok(session)
     }
 
     fn over(name: Arc<SocketName>, options: ConnectOptions, client: u128, line: Line, boot: u64) -> Self {
-        let core = Core::new(client);
+        let mut core = Core::new(client);
+        let near = Near::new(options.cache_bytes);
+        core.tell_writes(near.own_writes());
         let lost = core.connection_number();
         let state = State {
             core,
@@ -130,10 +137,11 @@ impl Session {
         };
         Self {
             options,
-            pid: std::process::id(),
+            process: Process::this(),
             in_child: OnceLock::new(),
             name,
             client,
+            near,
             state: Mutex::new(state),
             beds: [const { Condvar::new() }; BEDS],
             boot: AtomicU64::new(boot),
@@ -156,7 +164,7 @@ impl Session {
 
     /// Whether it is this process's and not that of one which forked.
     pub(super) fn is_own(&self) -> bool {
-        self.pid == std::process::id()
+        self.process.is_this()
     }
 
     fn inherit(&self) -> Arc<Self> {
@@ -173,6 +181,12 @@ impl Session {
 
     pub(super) fn options(&self) -> &ConnectOptions {
         &self.options
+    }
+
+    /// The values that are kept.
+    #[inline]
+    pub(super) fn near(&self) -> &Near {
+        &self.near
     }
 
     pub(super) fn boot(&self) -> u64 {
@@ -387,6 +401,7 @@ impl Session {
 
     /// The connection is of no use any more.
     fn lose(&self, state: &mut State, broken: Broken) {
+        self.near.lost();
         if let Line::Up(stream) | Line::Ending(stream) = &state.line {
             // Wakes whoever waits for room on it.
             stream.shutdown();
@@ -409,11 +424,13 @@ impl Session {
             Err(e) => Err(NotConnected { error: unreachable(&e), may_pass: true }),
         });
         match tried {
-            Ok(Connected { stream, version, boot }) => {
+            Ok(Connected { stream, version, boot, table_nonce }) => {
                 if self.boot.swap(boot, Ordering::AcqRel) != boot {
                     self.restarts.fetch_add(1, Ordering::AcqRel);
                 }
-                state.line = Line::Up(Arc::new(stream));
+                let stream = Arc::new(stream);
+                self.near.connected(&self.name, table_nonce, &stream);
+                state.line = Line::Up(stream);
                 let State { core, followers, .. } = &mut **state;
                 core.connected(version, boot, |id| self.wake(followers, id));
             }

@@ -3,6 +3,7 @@
 mod changes;
 mod concurrency;
 mod conditions;
+mod counts;
 mod damage;
 mod dropping;
 mod enumeration;

@@ -125,6 +125,10 @@ impl Registered {
         &self.target
     }
 
+    pub(in crate::client::asynchronous) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Whether this process is the one that has registered it.
     pub(in crate::client::asynchronous) fn is_own(&self) -> bool {
         self.session.is_own()

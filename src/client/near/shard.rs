@@ -1,0 +1,173 @@
+//! One piece of a cache: entries by hash, within a number of bytes. What is over that goes, the longest unused first as
+//! far as one bit an entry tells (the clock's hand passes over an entry that was used since it last came by).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use commonhold_proto::Tag;
+
+use super::{Held, Link};
+use crate::client::target::Target;
+
+/// About what an entry takes beside its key and value: itself, its place in the map, and the heads of what it owns.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    target: Arc<Target>,
+    key: Box<str>,
+    value: Option<Held>,
+    tag: Tag,
+    /// The namespace's place in the version table, and the key's slot.
+    place: u32,
+    slot: u32,
+    used: bool,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.key.len() + self.value.as_ref().map_or(0, |value| value.text.len())
+    }
+
+    #[inline]
+    fn is_of(&self, target: &Target, key: &str) -> bool {
+        *self.key == *key && (std::ptr::eq(&raw const *self.target, target) || *self.target == *target)
+    }
+}
+
+/// A value that is current, and by what.
+pub(in crate::client) struct Found {
+    pub(in crate::client) value: Option<Held>,
+    pub(super) tag: Tag,
+    pub(super) place: u32,
+    pub(super) slot: u32,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    /// Where in `entries` the entry of a hash lies. Two keys of one hash are not kept side by side.
+    places: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+    entries: Vec<Entry>,
+    bytes: usize,
+    limit: usize,
+    hand: usize,
+}
+
+impl Shard {
+    pub(super) fn within(limit: usize) -> Self {
+        let places = HashMap::default();
+        Self { link: None, hits: 0, misses: 0, places, entries: Vec::new(), bytes: 0, limit, hand: 0 }
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What is kept of a key, if it is current.
+    #[inline]
+    pub(super) fn find(&mut self, hash: u64, target: &Target, key: &str) -> Option<Found> {
+        let link = self.link.as_ref()?;
+        let entry = self.entries.get_mut(*self.places.get(&hash)?)?;
+        let is_current = entry.is_of(target, key)
+            && link.reader.is_current(&entry.tag, entry.place as usize, entry.slot as usize)
+            && link.is_up();
+        if !is_current {
+            return None;
+        }
+        entry.used = true;
+        Some(Found { value: entry.value.clone(), tag: entry.tag, place: entry.place, slot: entry.slot })
+    }
+
+    /// Keeps a value, in place of what is kept of that key.
+    pub(super) fn keep(&mut self, hash: u64, target: &Arc<Target>, key: &str, value: Option<&Held>, tag: Tag) {
+        let Some(link) = &self.link else { return };
+        // An answer that was given long ago, or by another daemon, would only take room.
+        let Some(place) = link.reader.entry_of(target.name()) else { return };
+        let slot = link.reader.slot_of(target.name(), key);
+        if !link.reader.is_current(&tag, place, slot) {
+            return;
+        }
+        let (place, slot) = (place as u32, slot as u32);
+        let kept = Entry {
+            hash,
+            target: Arc::clone(target),
+            key: key.into(),
+            value: value.cloned(),
+            tag,
+            place,
+            slot,
+            used: false,
+        };
+        self.remove(hash);
+        let bytes = kept.bytes();
+        if bytes > self.limit {
+            return;
+        }
+        while self.bytes + bytes > self.limit && !self.entries.is_empty() {
+            self.evict_one();
+        }
+        self.bytes += bytes;
+        self.places.insert(hash, self.entries.len());
+        self.entries.push(kept);
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.places = HashMap::default();
+        self.entries = Vec::new();
+        (self.bytes, self.hand) = (0, 0);
+    }
+
+    /// Moves the hand to the next entry that was not used since it came by, which goes.
+    fn evict_one(&mut self) {
+        loop {
+            if self.hand >= self.entries.len() {
+                self.hand = 0;
+            }
+            let entry = &mut self.entries[self.hand];
+            if !std::mem::take(&mut entry.used) {
+                let hash = entry.hash;
+                self.remove(hash);
+                return;
+            }
+            self.hand += 1;
+        }
+    }
+
+    fn remove(&mut self, hash: u64) {
+        let Some(at) = self.places.remove(&hash) else { return };
+        let gone = self.entries.swap_remove(at);
+        self.bytes -= gone.bytes();
+        if let Some(moved) = self.entries.get(at) {
+            self.places.insert(moved.hash, at);
+        }
+    }
+}
+
+/// What is hashed already, with a secret of this process's.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are looked up");
+    }
+}

@@ -1,0 +1,308 @@
+//! What a daemon does with its table: take it over or make one, move its counts, and end it.
+//!
+//! A table outlives its daemon where that is killed, and the next daemon of the store takes it over: its clients still look
+//! there, and see the epoch go. At a clean stop the epoch is made dead first and the file removed then; whoever has it
+//! mapped goes on seeing that it is dead. A table whose store is gone is removed in the same way by the next daemon of the
+//! same user that begins. The file is locked (flock) for as long as its daemon lives, so nobody takes a living one's.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+use commonhold_proto::{Place, StoreIdentity, Tag};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+
+use super::layout::{self, DEAD, EPOCH_OFFSET, HEADER_BYTES, NAMESPACES, Name, Occupant, PATH_OFFSET, SLOTS, Words};
+use super::memory::{Access, Mapping};
+use super::shelf::{self, shelves};
+
+/// At most so many tables of stores that are gone are removed at one start.
+const MOST_REAPED: usize = 1_000;
+
+/// The table of a daemon that serves.
+#[derive(Debug)]
+pub struct Writer {
+    words: Words,
+    path: PathBuf,
+    /// Its lock says that the table's daemon lives.
+    file: File,
+    epoch: u64,
+    nonce: u64,
+    entries: Mutex<HashMap<Place, Option<usize>>>,
+}
+
+/// A namespace's entry in it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    table: Arc<Writer>,
+    name: Name,
+    at: usize,
+}
+
+impl Writer {
+    /// The table for the store in `dir`, which the caller owns: what an earlier daemon has left, or a new one. Whatever was
+    /// read before is void from here on. With `for_others`, other users may read it.
+    ///
+    /// # Errors
+    /// Why there is none: no tmpfs, or no room on it.
+    pub fn take_over(dir: &Path, identity: StoreIdentity, for_others: bool) -> io::Result<Self> {
+        let mut error = io::Error::other("there is no directory for it");
+        for shelf in shelves() {
+            match Self::take_over_in(&shelf, dir, identity, for_others) {
+                Ok(table) => return Ok(table),
+                Err(why) => error = io::Error::new(why.kind(), format!("{}: {why}", shelf.display())),
+            }
+        }
+        Err(error)
+    }
+
+    fn take_over_in(shelf: &Path, dir: &Path, identity: StoreIdentity, for_others: bool) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if !is_memory(&File::open(shelf)?) {
+            return Err(io::Error::other("it is no tmpfs"));
+        }
+        let mode = if for_others { 0o644 } else { 0o600 };
+        let found = clear_away(shelf, identity)?;
+        let (words, path, file) = match found {
+            Some(found) => found,
+            None => found_table(shelf, dir, identity)?,
+        };
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        // No client finds an entry while there is no epoch, and none that has found one believes it afterwards.
+        words.epoch().store(DEAD, Release);
+        for entry in 0..NAMESPACES {
+            words.vacate(entry);
+            words.flag_word(entry).store(0, Release);
+        }
+        let epoch = random()?;
+        words.epoch().store(epoch, Release);
+        let nonce = words.nonce().load(Acquire);
+        Ok(Self { words, path, file, epoch, nonce, entries: Mutex::default() })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its nonce, for the handshake.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// How many slots it has.
+    pub fn slots(&self) -> usize {
+        self.words.slots()
+    }
+
+    /// How many namespaces have an entry.
+    pub fn namespaces(&self) -> usize {
+        self.entries.lock().values().flatten().count()
+    }
+
+    /// The entry of a namespace, given to it if it has none. None if there is none to be had: nobody may keep values of it.
+    pub fn entry(self: &Arc<Self>, place: &Place) -> Option<Entry> {
+        let name = Name::of(place);
+        let mut entries = self.entries.lock();
+        let known = entries.get(place).copied();
+        let entry = known.unwrap_or_else(|| {
+            let entry = self.take_entry(name);
+            entries.insert(place.clone(), entry);
+            entry
+        })?;
+        Some(Entry { table: Arc::clone(self), name, at: entry })
+    }
+
+    /// The entry of a namespace, if it has been given one.
+    pub fn known_entry(self: &Arc<Self>, place: &Place) -> Option<Entry> {
+        let at = self.entries.lock().get(place).copied().flatten()?;
+        Some(Entry { table: Arc::clone(self), name: Name::of(place), at })
+    }
+
+    fn take_entry(&self, name: Name) -> Option<usize> {
+        for entry in Words::entries_for(name) {
+            match self.words.look(entry, name) {
+                Occupant::Another => {}
+                Occupant::Nobody => {
+                    self.words.occupy(entry, name);
+                    return Some(entry);
+                }
+                // Two namespaces of one hash. The first one's counts go on being moved; nobody who does not have it yet finds it.
+                Occupant::Own => {
+                    self.words.close(entry);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends it: no value that was read with it is current any more. Before this the daemon has done its last write, and after
+    /// it, it answers nobody whom that could surprise.
+    pub fn retire(&self) {
+        // Another daemon that took the store has marked it dead already, and the name may be its own table's.
+        if self.words.epoch().compare_exchange(self.epoch, DEAD, AcqRel, Acquire).is_ok() {
+            remove_if_same(&self.path, &self.file);
+        }
+    }
+}
+
+impl Entry {
+    /// The value of this key changes.
+    #[inline]
+    pub fn moved(&self, key: &str) {
+        let words = &self.table.words;
+        words.slot(words.slot_of(self.name, key)).fetch_add(1, AcqRel);
+    }
+
+    /// The values of all keys change.
+    pub fn cleared(&self) {
+        self.table.words.clear_count(self.at).fetch_add(1, AcqRel);
+    }
+
+    /// The namespace's flag word is this now, or a greater one that was told meanwhile.
+    #[inline]
+    pub fn flagged(&self, word: u64) {
+        self.table.words.flag_word(self.at).fetch_max(word, AcqRel);
+    }
+
+    /// What a client compares later. To be called where the value is read, under the lock under which it is changed.
+    #[inline]
+    pub fn tag(&self, key: &str) -> Tag {
+        let words = &self.table.words;
+        Tag {
+            // This daemon's own: if the table has another one by now, the value is not one to be kept.
+            epoch: self.table.epoch,
+            clear_count: words.clear_count(self.at).load(Acquire),
+            slot_count: words.slot(words.slot_of(self.name, key)).load(Acquire),
+        }
+    }
+}
+
+fn is_memory(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    return shelf::is_memory(file);
+    #[cfg(not(target_os = "linux"))]
+    return file.metadata().is_err();
+}
+
+fn random() -> io::Result<u64> {
+    loop {
+        match getrandom::u64().map_err(|error| io::Error::other(error.to_string()))? {
+            // Dead, and no table.
+            0 => {}
+            random => return Ok(random),
+        }
+    }
+}
+
+/// Makes a new table, all of it allocated.
+fn found_table(shelf: &Path, dir: &Path, identity: StoreIdentity) -> io::Result<(Words, PathBuf, File)> {
+    let nonce = random()?;
+    let path = shelf.join(shelf::file_name(own_uid(), identity, nonce));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    let made = (|| {
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let bytes = layout::table_bytes(SLOTS);
+        fallocate(&file, FallocateFlags::empty(), 0, bytes as u64)?;
+        let mapping = Mapping::of(&file, bytes, Access::Write)?;
+        Words::founded(mapping, SLOTS, nonce, dir.as_os_str().as_bytes())
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    })();
+    match made {
+        Ok(words) => Ok((words, path, file)),
+        Err(error) => {
+            remove_if_same(&path, &file);
+            Err(error)
+        }
+    }
+}
+
+/// Looks through the tables of this user. Answers the one of this store that can be taken over; others of this store, and
+/// those of stores that are gone, are made dead and removed.
+fn clear_away(shelf: &Path, identity: StoreIdentity) -> io::Result<Option<(Words, PathBuf, File)>> {
+    let uid = own_uid();
+    let (mut taken, mut reaped) = (None, 0);
+    for entry in fs::read_dir(shelf)?.flatten() {
+        let name = entry.file_name();
+        let Some(store) = name.to_str().and_then(|name| shelf::store_of(name, uid)) else { continue };
+        let (path, is_ours) = (entry.path(), store == identity);
+        if !is_ours && reaped >= MOST_REAPED {
+            continue;
+        }
+        let Ok((file, bytes)) = shelf::open(&path, uid, true) else {
+            if is_ours {
+                // It is ours by name, and nobody can have it mapped as a table.
+                let _ = fs::remove_file(&path);
+            }
+            continue;
+        };
+        let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !is_ours {
+            if is_free && is_gone(&file, store) {
+                make_dead(&path, &file);
+                reaped += 1;
+            }
+            continue;
+        }
+        let words = Mapping::of(&file, bytes, Access::Write).ok().and_then(Words::of);
+        match words.filter(|_| is_free && taken.is_none() && is_named(&path, &file)) {
+            Some(words) => taken = Some((words, path, file)),
+            // Of another layout; or of a daemon that has lost the store to this one and lives on.
+            None => make_dead(&path, &file),
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether the directory that a table was made for is not that store any more.
+fn is_gone(file: &File, store: StoreIdentity) -> bool {
+    let mut header = vec![0; HEADER_BYTES];
+    if file.read_exact_at(&mut header, 0).is_err() {
+        return false;
+    }
+    let mut length = [0; 8];
+    length.copy_from_slice(&header[PATH_OFFSET - 8..PATH_OFFSET]);
+    let length = usize::try_from(u64::from_ne_bytes(length)).unwrap_or(usize::MAX);
+    let Some(path) = header.get(PATH_OFFSET..PATH_OFFSET.saturating_add(length)).filter(|path| !path.is_empty()) else {
+        return false;
+    };
+    match fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path))) {
+        Ok(found) => found.dev() != store.device || found.ino() != store.inode,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// In this order: whoever has it mapped sees the first, and nobody finds it after the second.
+fn make_dead(path: &Path, file: &File) {
+    if file.write_all_at(&DEAD.to_ne_bytes(), EPOCH_OFFSET).is_ok() {
+        remove_if_same(path, file);
+    }
+}
+
+fn is_named(path: &Path, file: &File) -> bool {
+    let (Ok(named), Ok(own)) = (fs::symlink_metadata(path), file.metadata()) else { return false };
+    named.dev() == own.dev() && named.ino() == own.ino()
+}
+
+fn remove_if_same(path: &Path, file: &File) {
+    if is_named(path, file) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "writer_tests.rs"]
+mod tests;

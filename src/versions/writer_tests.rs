@@ -1,0 +1,144 @@
+//! Tables on a real tmpfs: `/dev/shm`, which every Linux has.
+
+use super::*;
+use crate::versions::Reader;
+
+fn store() -> (tempfile::TempDir, StoreIdentity) {
+    let dir = tempfile::tempdir().unwrap();
+    let found = fs::metadata(dir.path()).unwrap();
+    (dir, StoreIdentity { device: found.dev(), inode: found.ino() })
+}
+
+fn place(name: &str) -> Place {
+    Place::new("", name).unwrap()
+}
+
+fn reader(table: &Writer, identity: StoreIdentity) -> Reader {
+    Reader::open(identity, own_uid(), table.nonce()).expect("a table that is there is found")
+}
+
+#[test]
+fn a_value_is_current_until_its_key_or_its_namespace_is_changed() {
+    let (dir, identity) = store();
+    let table = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    let reader = reader(&table, identity);
+    let place = place("docs");
+    assert_eq!(reader.entry_of(Name::of(&place)), None, "nobody has asked for it");
+    let docs = table.entry(&place).unwrap();
+    let name = Name::of(&place);
+    let entry = reader.entry_of(name).unwrap();
+    let (one, other) = (reader.slot_of(name, "one"), reader.slot_of(name, "other"));
+    assert_ne!(one, other);
+    let (tag, tag_of_other) = (docs.tag("one"), docs.tag("other"));
+    assert!(reader.is_current(&tag, entry, one));
+    docs.moved("one");
+    assert!(!reader.is_current(&tag, entry, one) && reader.is_current(&tag_of_other, entry, other));
+    docs.cleared();
+    assert!(!reader.is_current(&tag_of_other, entry, other));
+    table.retire();
+    assert!(!reader.is_current(&docs.tag("one"), entry, one), "the epoch is dead after a clean stop");
+    assert!(!table.path().exists());
+}
+
+#[test]
+fn the_next_daemon_takes_over_what_a_killed_one_left_and_voids_it() {
+    let (dir, identity) = store();
+    let first = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    let (reader, docs) = (reader(&first, identity), first.entry(&place("docs")).unwrap());
+    let name = Name::of(&place("docs"));
+    docs.moved("k");
+    docs.flagged(9);
+    let tag = docs.tag("k");
+    let (entry, slot) = (reader.entry_of(name).unwrap(), reader.slot_of(name, "k"));
+    let epoch = reader.epoch().unwrap();
+    assert_eq!(reader.flag_word(entry, epoch), Some(9));
+    let path = first.path().to_owned();
+    drop((docs, first)); // As a kill does: nobody has retired it.
+    assert!(reader.is_current(&tag, entry, slot));
+    let second = Arc::new(Writer::take_over(dir.path(), identity, true).unwrap());
+    assert_eq!(second.path(), path);
+    assert!(!reader.is_current(&tag, entry, slot) && reader.epoch().unwrap() != epoch);
+    assert_eq!(reader.flag_word(entry, epoch), None);
+    assert_eq!(reader.entry_of(name), None, "entries are given anew");
+    let again = second.entry(&place("docs")).unwrap().tag("k");
+    assert_eq!((again.slot_count, again.clear_count), (tag.slot_count, tag.clear_count), "counts never go back");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+    second.retire();
+}
+
+#[test]
+fn a_daemon_that_lives_on_without_its_store_voids_nothing_of_the_next_one() {
+    let (dir, identity) = store();
+    let first = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    let old = reader(&first, identity);
+    let second = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    assert_ne!(first.nonce(), second.nonce());
+    assert_eq!(old.epoch(), None, "its clients ask for every value");
+    let new = reader(&second, identity);
+    first.retire();
+    assert!(new.epoch().is_some() && second.path().exists());
+    second.retire();
+}
+
+#[test]
+fn a_table_of_another_layout_is_made_dead_and_another_one_is_named() {
+    let (dir, identity) = store();
+    let first = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    let old = reader(&first, identity);
+    let (path, nonce) = (first.path().to_owned(), first.nonce());
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    drop(first);
+    file.write_all_at(&2_u64.to_ne_bytes(), 8).unwrap();
+    let second = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    assert_ne!(second.nonce(), nonce);
+    assert_eq!(old.epoch(), None);
+    assert!(!path.exists() && Reader::open(identity, own_uid(), nonce).is_none());
+    second.retire();
+}
+
+#[test]
+fn the_table_of_a_store_that_is_gone_is_removed_by_the_next_daemon() {
+    let (gone, identity) = store();
+    let left = Writer::take_over(gone.path(), identity, false).unwrap();
+    let path = left.path().to_owned();
+    let reader = reader(&left, identity);
+    let (dir, other) = store();
+    gone.close().unwrap();
+    Writer::take_over(dir.path(), other, false).unwrap().retire();
+    assert!(path.exists(), "its daemon lives");
+    drop(left);
+    Writer::take_over(dir.path(), other, false).unwrap().retire();
+    assert!(!path.exists() && reader.epoch().is_none());
+}
+
+#[test]
+fn a_name_has_one_entry_and_the_last_one_is_followed_by_none() {
+    let (dir, identity) = store();
+    let table = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    for n in 0..NAMESPACES {
+        assert!(table.entry(&place(&format!("n{n}"))).is_some());
+    }
+    assert!(table.entry(&place("one-more")).is_none() && table.known_entry(&place("n7")).is_some());
+    let reader = reader(&table, identity);
+    assert!(reader.entry_of(Name::of(&place("n4095"))).is_some());
+    assert_eq!(reader.entry_of(Name::of(&place("one-more"))), None);
+    assert_eq!(table.namespaces(), NAMESPACES);
+    table.retire();
+}
+
+#[test]
+fn what_others_could_write_or_what_is_a_link_is_no_table() {
+    let (dir, identity) = store();
+    let table = Writer::take_over(dir.path(), identity, false).unwrap();
+    fs::set_permissions(table.path(), fs::Permissions::from_mode(0o622)).unwrap();
+    assert!(Reader::open(identity, own_uid(), table.nonce()).is_none());
+    fs::set_permissions(table.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(Reader::open(identity, own_uid(), table.nonce()).is_some());
+    assert!(Reader::open(identity, own_uid() + 1, table.nonce()).is_none());
+    let nonce = table.nonce() ^ 1;
+    let link = table.path().with_file_name(shelf::file_name(own_uid(), identity, nonce));
+    std::os::unix::fs::symlink(table.path(), &link).unwrap();
+    assert!(Reader::open(identity, own_uid(), nonce).is_none());
+    fs::remove_file(&link).unwrap();
+    table.retire();
+}
