@@ -15,6 +15,7 @@ struct Host {
     docs: Entry,
     target: Arc<Target>,
     name: SocketName,
+    listener: Listener,
     client: Stream,
     daemon: Option<Stream>,
 }
@@ -31,7 +32,8 @@ impl Host {
         let place = Place::new("", "docs").unwrap();
         let docs = table.entry(&place).unwrap();
         let name = SocketName::for_store(dir.path()).unwrap();
-        Self { table, docs, target: Arc::new(Target::new(place, Kind::Persistent)), name, client, daemon, _dir: dir }
+        let target = Arc::new(Target::new(place, Kind::Persistent));
+        Self { table, docs, target, name, listener, client, daemon, _dir: dir }
     }
 
     fn near(&self, bytes: usize) -> Near {
@@ -84,7 +86,7 @@ fn a_value_and_an_absence_are_served_until_they_change() {
     host.docs.cleared();
     assert_eq!(host.served(&near, "absent"), "nothing");
     let stats = near.stats();
-    assert_eq!((stats.hits, stats.misses, stats.entries, stats.on), (3, 3, 2, true));
+    assert_eq!((stats.hits, stats.misses, stats.entries, stats.on), (3, 4, 2, true));
 }
 
 #[test]
@@ -136,9 +138,11 @@ fn a_lost_connection_that_is_made_again_to_the_same_daemon_finds_what_was_kept()
     host.keep(&near, "k", "1");
     near.lost();
     assert_eq!(host.served(&near, "k"), "nothing");
-    near.connected(&host.name, host.table.nonce(), &host.client);
+    let again = Stream::connect(host.name.dir(), Instant::now() + Duration::from_secs(5)).unwrap();
+    let _accepted = host.listener.accept().unwrap();
+    near.connected(&host.name, host.table.nonce(), &again);
     assert_eq!(host.served(&near, "k"), "1");
-    near.connected(&host.name, 0, &host.client);
+    near.connected(&host.name, 0, &again);
     assert_eq!(host.served(&near, "k"), "nothing", "a daemon without a table");
 }
 
