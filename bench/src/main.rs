@@ -100,7 +100,7 @@ fn main() -> Result<()> {
         println!("MISSING: {missing}");
     }
     let outcomes = cases::run(&bench, &options.cases);
-    let written = report::write(&options.out, &run, bench.missing(), &outcomes.done)?;
+    let written = report::write(&options.out, &run, &options.cases, bench.missing(), &outcomes.done)?;
     println!("\n{}", report::markdown::table(&outcomes.done));
     report::say_what_was_missed(&outcomes.done);
     for path in written {

@@ -2,18 +2,17 @@
 //! while a namespace grows or is cleared. Nobody is beside us here but ourselves at another size, and the bare floor.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use commonhold::blocking::{Client, Namespace};
 
+use super::noticing::Noticed;
 use super::socket::calls;
 use crate::case::{Bench, Case, Placement};
-use crate::latencies::{Latencies, Percentiles};
 use crate::ours::worker::Crew;
 use crate::ours::{self, Daemon, NAMESPACE};
-use crate::outcome::{Outcome, Unit, count, figure};
+use crate::outcome::{Outcome, Unit, count};
 use crate::peers::bare::Bare;
 use crate::record;
 use crate::turns::{Measured, Sides};
@@ -49,6 +48,9 @@ pub const STALLS: Case = Case {
     in_quick: true,
     run: stalls,
 };
+
+/// The longest that anybody may have to wait because of us.
+const MOST_STALL_MS: f64 = 1.0;
 
 /// Turns the largest of several sizes into our figure and the others into what lies beside it.
 fn largest_first(mut measured: Vec<Measured>) -> Vec<Measured> {
@@ -179,13 +181,6 @@ fn sessions(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// What two clients and a bare peer noticed of something that went on for a while.
-struct Noticed {
-    get: Percentiles,
-    upsert: Percentiles,
-    bare: Percentiles,
-}
-
 fn stalls(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
     let records = bench.scale.pick(50_000, 10_000_000);
     let daemon = Daemon::start(bench, directory, &[])?;
@@ -193,9 +188,10 @@ fn stalls(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
     let mut bare = Bare::start(directory)?;
     // They read and write records of the namespace that grows and is cleared, all the time.
     writer.put_raw(&record::key(0), &record::small_value(0))?;
-    let growing = daemon.uncached()?;
-    let growing = notice(&reader, &writer, &mut bare, || {
-        let mut load = growing.bulk_writer();
+    let (mut growing, mut clearing) = (Noticed::default(), Noticed::default());
+    let space = daemon.uncached()?;
+    growing.during(&reader, &writer, &mut bare, || {
+        let mut load = space.bulk_writer();
         for number in 0..records {
             load.put_raw(&record::key(number), &record::small_value(number))?;
         }
@@ -203,76 +199,14 @@ fn stalls(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
         Ok(())
     })?;
     let (_, peak) = ours::resident(daemon.pid())?;
-    let clearing = daemon.uncached()?;
-    let clearing = notice(&reader, &writer, &mut bare, || {
+    clearing.during(&reader, &writer, &mut bare, || {
         std::thread::sleep(Duration::from_millis(100));
-        clearing.clear()?;
+        space.clear()?;
         // Its records are freed in the background, in slices.
         std::thread::sleep(Duration::from_secs(bench.scale.pick(1, 10)));
         Ok(())
     })?;
     let peak = format!("peak of the daemon's resident memory: {:.0} MB", peak as f64 / 1e6);
-    Ok(vec![told("stall-while-growing", &growing).note(peak), told("stall-while-cleared", &clearing)])
-}
-
-fn told(case: &str, noticed: &Noticed) -> Outcome {
-    let worst = |figures: Percentiles| figures.max as f64 / 1e6;
-    let mut ours = Measured::once(ours::NAME, worst(noticed.get).max(worst(noticed.upsert)));
-    ours.latencies = Some(noticed.upsert);
-    let mut gets = Measured::once("commonhold, gets alone", worst(noticed.get));
-    gets.latencies = Some(noticed.get);
-    let mut bare = Measured::once("bare write meanwhile", worst(noticed.bare));
-    bare.latencies = Some(noticed.bare);
-    let floor = worst(noticed.bare);
-    Outcome::new(case, Unit::Milliseconds, vec![ours, gets, bare]).at_most(floor.max(1.0)).note(format!(
-        "the slowest single get or upsert; a bare ping-pong with a write had to wait {} ms at worst in the same time, which is not of \
-         our making",
-        figure(floor)
-    ))
-}
-
-/// Reads, writes and pings one after the other, each by its own thread, as long as `work` goes on.
-fn notice(
-    reader: &Namespace,
-    writer: &Namespace,
-    bare: &mut Bare,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<Noticed> {
-    let done = AtomicBool::new(false);
-    let key = record::key(0);
-    std::thread::scope(|scope| {
-        let get = scope.spawn(|| {
-            until_done(&done, || {
-                reader.get_raw(&key)?;
-                Ok(())
-            })
-        });
-        let upsert = scope.spawn(|| {
-            until_done(&done, || {
-                writer.put_raw(&key, &record::small_value(0))?;
-                Ok(())
-            })
-        });
-        let bare = scope.spawn(|| until_done(&done, || bare.write()));
-        let worked = work();
-        done.store(true, Ordering::Release);
-        let get = get.join().expect("it does not panic")?;
-        let upsert = upsert.join().expect("it does not panic")?;
-        let bare = bare.join().expect("it does not panic")?;
-        worked?;
-        Ok(Noticed { get, upsert, bare })
-    })
-}
-
-/// Makes one call after the other, and tells what they took.
-fn until_done(done: &AtomicBool, mut call: impl FnMut() -> Result<()>) -> Result<Percentiles> {
-    let mut latencies = Latencies::default();
-    while !done.load(Ordering::Acquire) {
-        let began = Instant::now();
-        call()?;
-        latencies.record(began.elapsed());
-        // They are to be there when something stalls, and not to take the processors.
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    latencies.percentiles().context("there was a call")
+    let growing = growing.outcome("stall-while-growing", MOST_STALL_MS)?.note(peak);
+    Ok(vec![growing, clearing.outcome("stall-while-cleared", MOST_STALL_MS)?])
 }

@@ -1,9 +1,11 @@
 //! The cases, in the order of the table.
 
+mod asynchronous;
 mod bulk;
 mod durable;
 mod growth;
 mod near;
+mod noticing;
 mod socket;
 mod ways;
 mod whole;
@@ -20,6 +22,7 @@ pub const ALL: &[Case] = &[
     socket::GET,
     socket::CROWD,
     socket::PIPELINED,
+    asynchronous::CROWDS,
     socket::BATCH,
     workers::UPSERT,
     durable::SYNCED,

@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result};
 use redis::Connection;
 use serde_json::json;
 
+use super::noticing::Noticed;
 use super::ways::Way;
 use crate::case::{Bench, Case};
 use crate::latencies::Latencies;
 use crate::ours::{self, Daemon, NAMESPACE};
-use crate::outcome::{Outcome, Unit, figure};
+use crate::outcome::{Outcome, Unit};
 use crate::peers::bare::{self, Bare};
 use crate::peers::lightrag::{self, LightRag};
 use crate::peers::redis::{self as redis_peer, Fsync, Redis};
@@ -51,6 +52,9 @@ pub const MEMORY: Case = Case {
     in_quick: true,
     run: memory,
 };
+
+/// The longest that a flush may hold anybody up.
+const MOST_STALL_MS: f64 = 5.0;
 
 fn million(bench: &Bench) -> usize {
     bench.scale.pick(10_000, 1_000_000)
@@ -140,7 +144,6 @@ fn flush_latency(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
     }
     let mut connection = redis.as_ref().map(Redis::connect).transpose()?;
     let mut bare = Bare::start(directory)?;
-    let mut bare_latencies = Latencies::default();
     let sides = Sides::new()
         .side(ours::NAME, |latencies| {
             flusher.put_raw(&record::key(0), &record::value(1))?;
@@ -151,11 +154,8 @@ fn flush_latency(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
                     done.store(true, Ordering::Release);
                     flushed
                 });
-                // Beside it, at the same time: what the machine does to everybody.
-                let floor = scope.spawn(|| bare_until(&mut bare, &mut bare_latencies, &done));
                 let figure = upserts(&mut space, records, latencies, || done.load(Ordering::Acquire));
                 flushing.join().expect("it does not panic")?;
-                floor.join().expect("it does not panic")?;
                 figure
             })
         })
@@ -170,33 +170,17 @@ fn flush_latency(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
             }),
         );
     let measured = sides.measure_without_warming_up(bench.scale.few_rounds())?;
-    let worst = |side: &Measured| side.latencies.map_or(0.0, |latencies| latencies.max as f64 / 1e6);
-    let bare_worst = bare_latencies.percentiles().map_or(0.0, |figures| figures.max as f64 / 1e6);
-    let worsts = measured.iter().map(|side| Measured::once(&side.name, worst(side)));
-    let floor = Measured::once("bare write meanwhile", bare_worst);
-    let stall = Outcome::new("flush-worst-stall", Unit::Milliseconds, worsts.chain([floor]).collect())
-        .at_most(bare_worst.max(5.0))
-        .note(format!(
-            "the slowest single upsert; a bare ping-pong with a write had to wait {} ms at worst in the same flushes, and what it \
-             has to wait for is not of our making",
-            figure(bare_worst)
-        ));
     let latency = Outcome::new("flush-p99.9", Unit::Microseconds, measured)
         .ahead(WITHOUT, 0.5)
         .ahead(REDIS_DURING, 1.0)
         .note("the 99.9th percentile of each round; Redis rewrites its snapshot in a forked process meanwhile");
-    Ok(vec![latency, stall])
-}
-
-fn bare_until(bare: &mut Bare, latencies: &mut Latencies, done: &AtomicBool) -> Result<()> {
-    while !done.load(Ordering::Acquire) {
-        let began = Instant::now();
-        bare.write()?;
-        latencies.record(began.elapsed());
-        // It is to be there when something stalls, and not to take the processor from those that are measured.
-        std::thread::sleep(Duration::from_micros(200));
+    drop(redis);
+    let mut noticed = Noticed::default();
+    for _ in 0..bench.scale.few_rounds() {
+        flusher.put_raw(&record::key(0), &record::value(1))?;
+        noticed.during(&space, &other, &mut bare, || Ok(flusher.flush().map(drop)?))?;
     }
-    Ok(())
+    Ok(vec![latency, noticed.outcome("flush-worst-stall", MOST_STALL_MS)?])
 }
 
 fn during_bgsave(redis: &Redis, connection: &mut Connection, records: usize, latencies: &mut Latencies) -> Result<f64> {

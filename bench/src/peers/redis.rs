@@ -60,7 +60,7 @@ impl Redis {
     }
 
     pub fn connect(&self) -> Result<Connection> {
-        let client = redis::Client::open(format!("unix://{}", self.socket.display()))?;
+        let client = redis::Client::open(self.address())?;
         let mut connection = client.get_connection()?;
         let pong: String = redis::cmd("PING").query(&mut connection)?;
         if pong != "PONG" {
@@ -68,6 +68,11 @@ impl Redis {
         }
         connection.set_read_timeout(Some(Duration::from_mins(10)))?;
         Ok(connection)
+    }
+
+    /// Where its clients find it.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
     }
 
     /// Stores the records `0..count`.

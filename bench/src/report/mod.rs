@@ -11,12 +11,23 @@ use serde_json::Value;
 use crate::machine::Run;
 use crate::outcome::Outcome;
 
-/// Writes `<date>.json`, `.md` and `.svg`; a second run on one day replaces those of the first.
-pub fn write(directory: &Path, run: &Run, missing: &[String], outcomes: &[Outcome]) -> Result<Vec<PathBuf>> {
+/// Writes `<date>.json`, `.md` and `.svg`, or with the names of cases `<date>-<names>`, so that a run of one case does not
+/// take the place of a whole one. A second run of the same on one day does.
+pub fn write(
+    directory: &Path,
+    run: &Run,
+    cases: &[String],
+    missing: &[String],
+    outcomes: &[Outcome],
+) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
     let about = run.to_json();
     let list: Vec<Value> = outcomes.iter().map(|outcome| outcome.to_json(&about)).collect();
-    let name = &run.date;
+    let name = match cases {
+        [] => run.date.clone(),
+        [one] => format!("{}-{one}", run.date),
+        [first, .., last] => format!("{}-{first}-to-{last}", run.date),
+    };
     let texts = [
         (format!("{name}.json"), serde_json::to_string_pretty(&list)? + "\n"),
         (format!("{name}.md"), markdown::page(run, missing, outcomes, &format!("{name}.svg"))),
