@@ -135,7 +135,7 @@ async fn connect_ours(store: &Path, connections: usize) -> Result<Vec<Way>> {
     let mut ways = Vec::with_capacity(connections);
     for _ in 0..connections {
         // Without a near cache: each get asks the daemon.
-        let client = commonhold::Client::connect_with(store, ConnectOptions::new()).await?;
+        let client = commonhold::Client::connect_with(store, ConnectOptions::new().cache_bytes(0)).await?;
         ways.push(Way::Ours(client.namespace(NAMESPACE)?));
     }
     Ok(ways)

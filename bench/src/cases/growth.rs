@@ -175,7 +175,8 @@ fn sessions(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
         let measured = sides.measure(bench.scale.rounds())?;
         outcomes.push(
             Outcome::new(case, Unit::Microseconds, largest_first(measured))
-                .note("the others are connected and idle; all on one processor"),
+                .note("the one that came last; the others are connected and idle; all on one processor")
+                .note("the daemon gives each of the first 64 sessions a thread, and the others tasks of a runtime"),
         );
     }
     Ok(outcomes)

@@ -106,6 +106,11 @@ fn hit(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
         .ahead(lightrag::NAME, 2_000.0)
         .note("ours, LMDB's and Redis's latencies are means of 100 reads each")
         .note("LMDB reads in this very process, each read in a transaction of its own");
+    let status = daemon.status()?;
+    let outcome = match status["near_cache"]["off_because"].as_str() {
+        Some(why) => outcome.note(format!("the near cache is off: {why}")),
+        None => outcome,
+    };
     Ok(vec![outcome])
 }
 

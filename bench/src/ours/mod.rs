@@ -165,7 +165,7 @@ impl Daemon {
 
 /// A client without a near cache.
 pub fn connect_uncached(store: &Path) -> Result<Client> {
-    Ok(Client::connect_with(store, long_lived())?)
+    Ok(Client::connect_with(store, long_lived().cache_bytes(0))?)
 }
 
 /// Requests behind a load or a crowd may take long, and none is to fail for that.
