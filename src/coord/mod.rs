@@ -36,6 +36,8 @@ pub use slots::{GroupInfo, Need, Slots};
 #[cfg(test)]
 mod cycle_tests;
 #[cfg(test)]
+mod flags_model;
+#[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
 mod locks_model;
