@@ -302,6 +302,74 @@ fn lock_lives_as_long_as_its_command_whatever_ends_it_and_whoever_inherits_the_c
 }
 
 #[test]
+fn a_lock_under_another_knows_its_token_and_is_refused_what_would_never_end() {
+    let (store, other) = (Store::new(), Store::new());
+    let (_daemon, _other) = (store.serve(), other.serve());
+    let binary = common::BINARY;
+    let sh = |script: &str| {
+        let mut command = command(store.dir());
+        command.env("COMMONHOLD_STORE", store.dir()).args(["lock", "a", "--", "sh", "-c", script]);
+        command
+    };
+    for timeout in ["", "--timeout 0s", "--timeout 20s"] {
+        for shared in ["", "--shared"] {
+            let again = sh(&format!("exec {binary} lock c a {timeout} {shared} -- true"));
+            ran(again, b"").refused(125, &["\"a\" is locked already", "that this one runs under", "true was not run"]);
+        }
+    }
+    // All of them, outermost first, and the innermost one for writes.
+    let inner =
+        format!("{binary} put n k 1 --if-token $COMMONHOLD_TOKEN >&2 && echo $COMMONHOLD_TOKEN $COMMONHOLD_TOKENS");
+    let told = ran(sh(&format!("echo $COMMONHOLD_TOKEN; exec {binary} lock b c -- sh -c '{inner}'")), b"");
+    assert_eq!(told.code, 0, "{told:?}");
+    let words: Vec<&str> = told.stdout.split_whitespace().collect();
+    let [outer, own, first, second] = words[..] else { panic!("{told:?}") };
+    assert!(outer.parse::<u64>().unwrap() < own.parse::<u64>().unwrap(), "{told:?}");
+    let here = fs::metadata(store.dir()).expect("there");
+    let (device, inode) = (here.dev(), here.ino());
+    assert_eq!((first, second), (&*format!("{device}:{inode}:{outer}"), &*format!("{device}:{inode}:{own}")));
+    // Locks that have ended, and those of another store, stand in nobody's way; and they are told of no longer, or still.
+    let elsewhere = "1:2:9";
+    let mut command = common::command(store.dir());
+    command.env("COMMONHOLD_TOKENS", format!("{first} {elsewhere}")).args(["lock", "a", "--timeout", "20s"]);
+    command.args(["--", "sh", "-c", "echo $COMMONHOLD_TOKENS"]);
+    let told = ran(command, b"");
+    assert!(told.code == 0 && told.stdout.starts_with(&format!("{elsewhere} {device}:{inode}:")), "{told:?}");
+    let mut command = common::command(store.dir());
+    command.env("COMMONHOLD_TOKENS", "seven").args(["lock", "a", "--", "true"]);
+    ran(command, b"").refused(125, &["COMMONHOLD_TOKENS has \"seven\"", "unset it", "true was not run"]);
+    // The same key of another store is another key.
+    let there = other.dir().to_str().expect("UTF-8");
+    assert_eq!(ran(sh(&format!("COMMONHOLD_STORE={there} exec {binary} lock a --timeout 20s -- true")), b"").code, 0);
+}
+
+#[test]
+fn commands_that_nest_two_keys_in_different_order_do_not_wait_for_each_other() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let binary = common::BINARY;
+    let nested = |outer: &str, inner: &str| {
+        let script = format!("read line; {binary} lock {inner} -- true");
+        let mut command = command(store.dir());
+        command.env("COMMONHOLD_STORE", store.dir()).args(["lock", outer, "--", "sh", "-c", &script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+    };
+    let (mut first, mut second) = (nested("a", "b"), nested("b", "a"));
+    for key in ["a", "b"] {
+        until(&store, key, (1, 0));
+    }
+    drop(first.stdin.take());
+    until(&store, "b", (1, 1));
+    drop(second.stdin.take());
+    // The one that would close the cycle is refused, and what it held lets the other one go on.
+    let second = second.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(125), "{said}");
+    assert!(said.contains("would never end") && said.contains("true was not run"), "{said}");
+    assert_eq!(first.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
 fn a_token_lets_writes_through_while_its_lock_is_held_and_what_is_held_is_listed() {
     let store = Store::new();
     let _daemon = store.serve();

@@ -30,7 +30,7 @@ pub struct Wish<'a> {
     pub shared: bool,
     /// The keys, at least one; one that is there twice counts once.
     pub keys: Vec<&'a str>,
-    /// The tokens that whoever asks holds while it waits.
+    /// The tokens that whoever asks holds while it waits, of its own session or of those it runs under.
     pub holds: Vec<u64>,
     /// When it came, in milliseconds since 1970.
     pub now_unix_ms: u64,
@@ -96,9 +96,8 @@ impl Locks {
         wish.holds.sort_unstable();
         wish.holds.dedup();
         let Wish { session, owner, shared, .. } = wish;
-        let is_own =
-            |token: &&u64| self.grants.get(token).is_some_and(|grant| !grant.retired && grant.session == session);
-        if let Some(token) = wish.holds.iter().find(|token| !is_own(token)) {
+        // Another session's, too: a process that was started under a lock has a session of its own.
+        if let Some(token) = wish.holds.iter().find(|token| !self.is_live(**token)) {
             return Err(Refusal::NotHeld { token: *token });
         }
         let mut in_the_way = None;
@@ -162,7 +161,8 @@ impl Locks {
                 let mut own = holders.range((session, owner, 0)..=(session, owner, u64::MAX)).map(|(.., token)| *token);
                 own.find(|token| is_same(*token)).or_else(|| {
                     let named = |token: &&u64| {
-                        self.grants.get(token).is_some_and(|grant| holders.contains(&(session, grant.owner, **token)))
+                        let grant = self.grants.get(token);
+                        grant.is_some_and(|grant| holders.contains(&(grant.session, grant.owner, **token)))
                     };
                     wish.holds.iter().find(named).copied()
                 })

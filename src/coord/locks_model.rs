@@ -95,8 +95,7 @@ impl Model {
     }
 
     fn lock(&mut self, wish: One, wait: bool) -> Said {
-        let is_own = |token: &u64| self.live(*token).is_some_and(|one| one.session == wish.session);
-        if !wish.holds.iter().all(is_own) {
+        if !wish.holds.iter().all(|token| self.live(*token).is_some()) {
             return Said::NotHeld;
         }
         if let Some(said) = self.already(&wish) {
@@ -193,6 +192,9 @@ impl Test {
         let own: Vec<u64> =
             self.model.held().filter(|one| one.session == session).filter_map(|one| one.token).collect();
         let mut holds: Vec<u64> = own.into_iter().filter(|_| self.names_holds && self.rng.bool()).collect();
+        // Now and then another session's.
+        let any: Vec<u64> = self.model.held().filter_map(|one| one.token).collect();
+        holds.extend(self.one_of(&any).filter(|_| self.names_holds && self.rng.u32(..4) == 0));
         if self.rng.u32(..50) == 0 {
             holds.push(self.rng.u64(..self.tokens + 2));
         }

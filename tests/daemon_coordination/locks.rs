@@ -284,8 +284,13 @@ fn locks_that_cannot_be_asked_for_are_refused_and_nothing_is_held(place: &Place)
     let held = take(&mut peer, &["k", "k"]);
     assert!(matches!(peer.call(Verb::Unlock { token: held + 100 }).fault(), Fault::NotHeld { .. }));
     assert!(matches!(other.call(Verb::Unlock { token: held }).fault(), Fault::NotHeld { .. }));
-    let holds = Verb::Lock(LockWish { holds: vec![held], ..wish(&["a"]) });
+    let holds = Verb::Lock(LockWish { holds: vec![held, held + 100], ..wish(&["a"]) });
     assert!(matches!(other.call(holds).fault(), Fault::NotHeld { .. }));
+    // Of what another session holds, under which this one runs.
+    let under = |keys| Verb::Lock(LockWish { holds: vec![held], ..wish(keys) });
+    assert_eq!(other.call(under(&["k"])).fault(), Fault::AlreadyHeld { key: "k".into(), token: held });
+    let inner = token(other.call(under(&["a"])).answer());
+    unlock(&mut other, inner);
     // By its own owner, or by one that says that it has it.
     assert_eq!(peer.call(lock(&["a", "k"])).fault(), Fault::AlreadyHeld { key: "k".into(), token: held });
     let again = Verb::Lock(LockWish { owner: 2, holds: vec![held], ..wish(&["k"]) });

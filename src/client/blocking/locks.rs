@@ -79,6 +79,13 @@ impl Lock {
         self
     }
 
+    /// The same by tokens, which may be those of other sessions' locks under which this process was started.
+    #[cfg(all(unix, feature = "daemon"))]
+    pub(crate) fn holding_tokens(mut self, tokens: &[u64]) -> Self {
+        self.wish.holds.extend(tokens);
+        self
+    }
+
     /// The keys, as they were given.
     pub fn keys(&self) -> &[String] {
         self.wish.keys()
