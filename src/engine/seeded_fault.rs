@@ -11,8 +11,9 @@
 //!   counts-not-moved        a write leaves the counts as they are by which clients know that a value they keep is current
 //! ```
 //!
-//! `scripts/watchers --teeth` has one that histories cannot show, for they watch nothing. With `watch-seam` a watcher that comes
-//! from the journal goes on where the memory begins, whatever it has read.
+//! `scripts/watchers --teeth` has two that histories cannot show, for they watch nothing. With `watch-seam` a watcher that comes
+//! from the journal goes on where the memory begins, whatever it has read. With `watch-gone` one that comes back to a
+//! daemon that was restarted is told that the journal has let go of what it holds.
 
 use std::sync::LazyLock;
 

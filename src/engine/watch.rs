@@ -133,6 +133,7 @@ impl Store {
         let left = self.last_gone(writer, place);
         if history.is_earlier(after) {
             match history.look_up(after) {
+                Before::Kept if is_seeded("watch-gone") => return Err(Error::Gone { oldest: last.next() }),
                 Before::Kept => {}
                 Before::Gone if after == left => {}
                 Before::Gone => return Err(Error::Gone { oldest: history.kept_above().next() }),

@@ -13,6 +13,8 @@ pub(crate) struct Write {
     pub(crate) changes: Vec<(Option<String>, String)>,
     /// A crash took it, before this start of the daemon.
     pub(crate) lost: bool,
+    /// Perhaps it did, or perhaps it was never done: it may be told, and need not be.
+    pub(crate) unsure: bool,
     /// Which start of the daemon did it.
     pub(crate) boot: u64,
 }
@@ -41,6 +43,15 @@ pub(crate) struct Chapter {
     pub(crate) after: u64,
     pub(crate) told: Vec<(u64, String)>,
     pub(crate) end: End,
+    /// Which writes the journal held after it had been said that what follows `after` has left it.
+    pub(crate) in_journal: Vec<u64>,
+}
+
+impl Chapter {
+    /// One that begins after this write.
+    pub(crate) fn after(after: u64) -> Self {
+        Self { after, told: Vec::new(), end: End::Left, in_journal: Vec::new() }
+    }
 }
 
 /// All acknowledged writes by their Seqs.
@@ -69,6 +80,7 @@ pub(crate) fn check(writes: &Writes, prefix: &str, story: &[Chapter]) -> Result<
             }
             if let Some(before) = told_last.and_then(|before| writes.get(&before))
                 && before.lost
+                && !before.unsure
                 && before.boot != write.boot
             {
                 return wrong(format!("{seq} follows {told_last:?}, which a crash had taken, without a word"));
@@ -92,13 +104,16 @@ pub(crate) fn check(writes: &Writes, prefix: &str, story: &[Chapter]) -> Result<
                 if oldest <= at {
                     return wrong(format!("what followed {at} is not gone"));
                 }
+                if let Some(held) = chapter.in_journal.iter().find(|seq| **seq < oldest) {
+                    return wrong(format!("the journal still had {held}"));
+                }
                 told_last = None;
             }
             End::Rewound { to } => {
                 if to >= at {
                     return wrong(format!("{at} was not lost"));
                 }
-                let kept = writes.range(to + 1..=at).find(|(_, write)| !write.lost);
+                let kept = writes.range(to + 1..=at).find(|(_, write)| !write.lost && !write.unsure);
                 if let Some((seq, _)) = kept {
                     return wrong(format!("{seq} was not lost"));
                 }
@@ -127,7 +142,9 @@ pub(crate) fn check(writes: &Writes, prefix: &str, story: &[Chapter]) -> Result<
 /// The first write between the two that there is something to tell of.
 fn missed(writes: &Writes, prefix: &str, after: u64, before: u64) -> Result<(), u64> {
     let mut between = writes.range(after + 1..before.max(after + 1));
-    between.find(|(_, write)| !write.lost && !words(write, prefix).is_empty()).map_or(Ok(()), |(seq, _)| Err(*seq))
+    between
+        .find(|(_, write)| !write.lost && !write.unsure && !words(write, prefix).is_empty())
+        .map_or(Ok(()), |(seq, _)| Err(*seq))
 }
 
 #[test]
@@ -135,13 +152,20 @@ fn the_checker_finds_every_kind_of_lie() {
     let write = |n: u64, lost: bool, boot: u64| Write {
         changes: vec![(Some(format!("k{}", n % 2)), format!("k{}={n}", n % 2))],
         lost,
+        unsure: false,
         boot,
     };
     let mut writes: Writes = (1..=6).map(|n| (n, write(n, n > 4, 1))).collect();
     writes.extend((101..=104).map(|n| (n, write(n, false, 2))));
+    // Perhaps it was done.
+    writes.insert(50, Write { unsure: true, ..write(50, false, 1) });
     let told =
         |seqs: &[u64]| -> Vec<(u64, String)> { seqs.iter().map(|seq| (*seq, words(&writes[seq], ""))).collect() };
-    let chapter = |after: u64, seqs: &[u64], end: End| Chapter { after, told: told(seqs), end };
+    let chapter = |after: u64, seqs: &[u64], end: End| Chapter { told: told(seqs), end, ..Chapter::after(after) };
+    let gone = |after: u64, oldest: u64, in_journal: &[u64]| Chapter {
+        in_journal: in_journal.to_vec(),
+        ..chapter(after, &[], End::Gone { oldest })
+    };
     let truth = [
         vec![chapter(0, &[1, 2, 3, 4, 101, 102, 103, 104], End::Over)],
         vec![chapter(2, &[3], End::Left), chapter(3, &[4, 101, 102, 103, 104], End::Over)],
@@ -152,6 +176,8 @@ fn the_checker_finds_every_kind_of_lie() {
         ],
         vec![chapter(0, &[1], End::Lagged { lost_from: 2, next: 102 }), chapter(101, &[102, 103, 104], End::Over)],
         vec![chapter(1, &[], End::Gone { oldest: 3 }), chapter(104, &[], End::Over)],
+        vec![gone(1, 3, &[3, 4]), chapter(104, &[], End::Over)],
+        vec![chapter(0, &[1, 2, 3, 4, 50, 101, 102, 103, 104], End::Over)],
     ];
     for story in &truth {
         assert_eq!(check(&writes, "", story), Ok(()), "{story:?}");
@@ -168,8 +194,10 @@ fn the_checker_finds_every_kind_of_lie() {
         vec![chapter(0, &[1], End::Lagged { lost_from: 4, next: 101 })],
         vec![chapter(4, &[], End::Rewound { to: 3 })],
         vec![chapter(4, &[101], End::Gone { oldest: 50 })],
-        vec![Chapter { after: 0, told: vec![(1, "k1=2".to_owned())], end: End::Left }],
-        vec![Chapter { after: 0, told: vec![(7, "k1=7".to_owned())], end: End::Left }],
+        vec![gone(1, 3, &[2, 3, 4])],
+        vec![gone(2, 4, &[1])],
+        vec![Chapter { told: vec![(1, "k1=2".to_owned())], ..Chapter::after(0) }],
+        vec![Chapter { told: vec![(7, "k1=7".to_owned())], ..Chapter::after(0) }],
     ];
     for story in &lies {
         assert!(check(&writes, "", story).is_err(), "{story:?}");
