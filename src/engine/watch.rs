@@ -326,6 +326,10 @@ impl Watch {
             self.at = self.at.max(seam);
         }
         self.missed += u32::from(leg.missed);
+        if !out.is_empty() {
+            // Its client may be long in taking that.
+            leg.teller.iter_mut().chain(&mut self.reader).for_each(Teller::rest);
+        }
         // One that missed a file asks again what there is; so does one that has read all, if it still is behind.
         self.leg = (!is_read).then_some(leg);
         Ok(Next::Told(out))

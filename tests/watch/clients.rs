@@ -1,10 +1,12 @@
 //! The clients' watches and mirrors.
 
+use std::process::Child;
 use std::time::Duration;
 
 use commonhold::blocking::{self, Change, ConnectOptions, Error, Fault, Seq, WatchEvent, WatchOptions};
 
-use crate::daemon_support::{PATIENCE, Place};
+use crate::daemon_support::{PATIENCE, Place, eventually};
+use crate::torture::{connect, serve};
 
 fn options() -> ConnectOptions {
     ConnectOptions::new().reconnect_for(PATIENCE)
@@ -113,4 +115,158 @@ async fn an_async_watch_and_mirror_go_on_after_a_restart() {
     assert!(waited.is_err(), "nothing was written");
     let fourth = docs.put("d", &1).await.unwrap().seq;
     assert_eq!(keys(&watch.next().await.unwrap().unwrap()).0, fourth);
+}
+
+/// What the namespace is.
+fn records(of: &blocking::Namespace) -> Vec<(String, String)> {
+    of.get_all().map(|entry| entry.map(|entry| (entry.key, entry.value))).collect::<Result<_, _>>().unwrap()
+}
+
+fn mirrored(mirror: &blocking::Mirror) -> Vec<(String, String)> {
+    mirror.iter().map(|(key, value)| (key.to_owned(), value.text().to_owned())).collect()
+}
+
+fn mirrored_by_task(mirror: &commonhold::Mirror) -> Vec<(String, String)> {
+    mirror.records().into_iter().map(|(key, value)| (key, value.into_text())).collect()
+}
+
+#[test]
+fn a_blocking_mirror_that_met_an_error_stays_as_it_was_and_is_equal_again_when_it_is_over() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let impatient = ConnectOptions::new().reconnect_for(Duration::from_millis(20));
+    let client = blocking::Client::connect_with(place.path(), impatient).unwrap();
+    let docs = client.namespace("docs").unwrap();
+    docs.put("a", &1).unwrap();
+    let mut mirror = client.mirror(&docs).unwrap();
+    let second = docs.put("b", &2).unwrap();
+    mirror.wait_for(second.seq, PATIENCE).unwrap();
+    // Without a daemon for a while.
+    drop(daemon);
+    eventually("it cannot be refreshed", || mirror.refresh().is_err());
+    assert_eq!(mirrored(&mirror), [("a", "1"), ("b", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let daemon = place.serve();
+    docs.put("c", &3).unwrap();
+    let deleted = docs.delete("a").unwrap();
+    mirror.wait_for(deleted.seq, PATIENCE).unwrap();
+    assert_eq!((mirrored(&mirror), mirror.resyncs()), (records(&docs), 0));
+    // With one that cannot load the namespace: that ends its watch.
+    let before = mirrored(&mirror);
+    daemon.stop().unwrap();
+    let right = std::fs::read(place.file("docs")).unwrap();
+    std::fs::write(place.file("docs"), "{").unwrap();
+    let daemon = place.serve();
+    eventually("it cannot be refreshed", || mirror.refresh().is_err());
+    let refused = mirror.refresh();
+    assert!(matches!(refused, Err(Error::Fault(_))), "{refused:?}");
+    assert_eq!(mirrored(&mirror), before);
+    daemon.stop().unwrap();
+    std::fs::write(place.file("docs"), right).unwrap();
+    let _daemon = place.serve();
+    let put = docs.put("d", &4).unwrap();
+    eventually("it is current", || mirror.wait_for(put.seq, PATIENCE).is_ok());
+    assert_eq!((mirrored(&mirror), mirror.resyncs()), (records(&docs), 1));
+}
+
+/// A daemon that a kill takes things from, which it had told.
+struct Forgetful<'a>(&'a Place, Child);
+
+impl<'a> Forgetful<'a> {
+    fn serve(place: &'a Place) -> Self {
+        Self(place, serve(place.path(), "memory"))
+    }
+
+    fn kill(&mut self) {
+        self.1.kill().unwrap();
+        self.1.wait().unwrap();
+        self.1 = serve(self.0.path(), "memory");
+    }
+}
+
+impl Drop for Forgetful<'_> {
+    fn drop(&mut self) {
+        let _ = self.1.kill();
+        let _ = self.1.wait();
+    }
+}
+
+#[test]
+fn a_blocking_mirror_unlearns_what_a_crash_took() {
+    let place = Place::new();
+    let mut daemon = Forgetful::serve(&place);
+    let client = connect(place.path());
+    let docs = client.namespace("docs").unwrap();
+    docs.put("a", &1).unwrap();
+    client.commit().unwrap();
+    let mut mirror = client.mirror(&docs).unwrap();
+    let (mut round, mut taken) = (0, 0);
+    // Within a second of it; a slow machine tries again.
+    eventually("a crash has taken what was told", || {
+        round += 1;
+        let key = format!("k{round}");
+        let told = docs.put(&key, &round).unwrap();
+        mirror.wait_for(told.seq, PATIENCE).unwrap();
+        daemon.kill();
+        taken += u64::from(docs.get::<u64>(&key).unwrap().is_none());
+        let last = docs.put("last", &round).unwrap();
+        eventually("it is current", || mirror.wait_for(last.seq, PATIENCE).is_ok());
+        assert_eq!((mirrored(&mirror), mirror.resyncs()), (records(&docs), taken));
+        taken > 0
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_async_mirror_unlearns_what_a_crash_took() {
+    let place = Place::new();
+    let mut daemon = Forgetful::serve(&place);
+    let plain = connect(place.path());
+    let docs = plain.namespace("docs").unwrap();
+    docs.put("a", &1).unwrap();
+    plain.commit().unwrap();
+    let client = commonhold::Client::connect_with(place.path(), options()).await.unwrap();
+    let mirror = client.mirror(&client.namespace("docs").unwrap()).await.unwrap();
+    let (mut round, mut taken) = (0, 0);
+    while taken == 0 {
+        round += 1;
+        assert!(round < 30, "no crash takes what was told");
+        let key = format!("k{round}");
+        let told = docs.put(&key, &round).unwrap();
+        mirror.wait_for(told.seq).await.unwrap();
+        daemon.kill();
+        taken += u64::from(docs.get::<u64>(&key).unwrap().is_none());
+        let last = docs.put("last", &round).unwrap();
+        // While there was no daemon that was told.
+        while mirror.wait_for(last.seq).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((mirrored_by_task(&mirror), mirror.resyncs()), (records(&docs), taken));
+    }
+}
+
+/// More than socket and memory hold for one who does not look.
+fn write_much(to: &blocking::Namespace) -> Seq {
+    let value = "x".repeat(1 << 20);
+    let mut last = Seq(0);
+    for n in 0..40 {
+        last = to.put(&format!("k{}", n % 5), &format!("{n}{value}")).unwrap().seq;
+    }
+    last
+}
+
+#[test]
+fn a_blocking_mirror_that_lagged_is_equal_again() {
+    let place = Place::new();
+    let _daemon = place.serve();
+    let client = blocking::Client::connect_with(place.path(), options()).unwrap();
+    let status = client.namespace("status").unwrap().volatile();
+    status.put("a", &1).unwrap();
+    let mut mirror = client.mirror(&status).unwrap();
+    // Its watch is there before anything is missed.
+    mirror.refresh().unwrap();
+    let told = status.put("b", &1).unwrap();
+    mirror.wait_for(told.seq, PATIENCE).unwrap();
+    let last = write_much(&status);
+    mirror.wait_for(last, PATIENCE).unwrap();
+    assert!(mirrored(&mirror) == records(&status), "it is what the namespace is");
+    assert_eq!((mirror.len(), mirror.resyncs()), (7, 1));
 }

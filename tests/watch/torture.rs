@@ -38,7 +38,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn serve(dir: &Path, durability: &str) -> Child {
+/// A daemon in a process of its own, which can be killed.
+pub(crate) fn serve(dir: &Path, durability: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_commonhold"))
         .arg("serve")
         .arg(dir)
@@ -50,7 +51,7 @@ fn serve(dir: &Path, durability: &str) -> Child {
         .expect("the binary was built with this test")
 }
 
-fn connect(dir: &Path) -> Client {
+pub(crate) fn connect(dir: &Path) -> Client {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match Client::connect_with(dir, ConnectOptions::new().reconnect_for(PATIENCE).timeout(Some(PATIENCE))) {

@@ -20,7 +20,7 @@ use crate::engine::disk::{Disk, DiskFile, How};
 use crate::engine::error::Error;
 
 /// How much of a segment is read at once; a longer record is read whole.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 128 * 1024;
 
 /// Bytes of a record that tell its length.
 const LENGTH_BYTES: usize = 4;
@@ -142,6 +142,11 @@ impl Teller {
         }
         self.link = next;
         Ok(Some(next.seq))
+    }
+
+    /// Holds no more of the segment than its place, until it goes on.
+    pub(crate) fn rest(&mut self) {
+        (self.piece, self.piece_at) = (Vec::new(), self.link.byte);
     }
 
     fn see_to_a_whole_record(&mut self) -> Result<(), Error> {

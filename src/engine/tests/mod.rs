@@ -37,3 +37,4 @@ mod storage_text;
 mod trouble;
 mod volatile;
 mod watching;
+mod watching_trouble;

@@ -9,7 +9,7 @@ use crate::engine::disk::Rules;
 use crate::engine::{Error, Next, Table, TellChange, Told, Watch, WriteRequest};
 
 /// What is told of one write, in short: `k=1`, `-k`, `clear`, `drop`.
-fn words(told: &Told) -> (u64, String) {
+pub(super) fn words(told: &Told) -> (u64, String) {
     let word = |change: &TellChange| match change {
         TellChange::Put(record) => format!("{}={}", record.key(), record.value()),
         TellChange::Delete(record) => format!("-{}", record.key()),
@@ -20,7 +20,7 @@ fn words(told: &Told) -> (u64, String) {
 }
 
 /// Everything that there is to tell now; a lag as its two Seqs.
-fn drain(watch: &mut Watch) -> Vec<(u64, String)> {
+pub(super) fn drain(watch: &mut Watch) -> Vec<(u64, String)> {
     let mut seen = Vec::new();
     loop {
         match watch.next(100).expect("the journal can be read") {
@@ -31,12 +31,12 @@ fn drain(watch: &mut Watch) -> Vec<(u64, String)> {
     }
 }
 
-fn watch(rig: &Rig, name: &str, after: Option<Seq>) -> Result<Watch, Error> {
+pub(super) fn watch(rig: &Rig, name: &str, after: Option<Seq>) -> Result<Watch, Error> {
     rig.store().watch(&rig.table(name), "", after)
 }
 
 /// Many writes of all kinds to two namespaces; what was done to `a`.
-fn busy(rig: &Rig, count: u64) -> Vec<(u64, String)> {
+pub(super) fn busy(rig: &Rig, count: u64) -> Vec<(u64, String)> {
     let mut done = Vec::new();
     for n in 0..count {
         let key = format!("k{}", n % 7);
@@ -84,7 +84,7 @@ fn small(durability: Durability) -> Rig {
     rig.opened()
 }
 
-fn after(all: &[(u64, String)], seq: u64) -> Vec<(u64, String)> {
+pub(super) fn after(all: &[(u64, String)], seq: u64) -> Vec<(u64, String)> {
     all.iter().filter(|(of, _)| *of > seq).cloned().collect()
 }
 
