@@ -409,7 +409,9 @@ impl Session {
         let store = self.daemon.store();
         let weight: usize = requests.iter().map(WriteRequest::weight).sum();
         let may_wait = |request: &WriteRequest| request.is_volatile() || !store.needs_no_sync_of_its_own(request);
-        if weight > HANDED_BYTES || requests.iter().any(may_wait) || !store.is_writing() {
+        // Answers to what came before leave before these.
+        let is_first = self.replies.is_empty();
+        if !is_first || weight > HANDED_BYTES || requests.iter().any(may_wait) || !store.is_writing() {
             return Some(requests);
         }
         let ids = self.queue.askers.drain(..).map(|asker| asker.id).collect();
