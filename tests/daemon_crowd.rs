@@ -377,6 +377,13 @@ fn told(answer: &Answer<'_>, seqs: &BTreeMap<u64, usize>) -> String {
     if let Some((from, to)) = load {
         words.replace_range(from..to, "load");
     }
+    // There were none then, and a client may do without.
+    for (begins, ends, none) in [("tag: Some(", "})", "tag: None"), ("tags: [", "]", "tags: []")] {
+        if let Some(from) = words.find(begins) {
+            let to = words[from..].find(ends).unwrap() + from + ends.len();
+            words.replace_range(from..to, none);
+        }
+    }
     words
 }
 
