@@ -38,6 +38,21 @@ impl Helper {
         Ok((self.0.stdin.take().context(missing)?, self.0.stdout.take().context(missing)?))
     }
 
+    /// Waits so long for it to end, and then ends the process group that it leads.
+    pub fn end_by_itself(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if let Some(group) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            // What is gone already needs no end.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+
     pub fn kill(&mut self) {
         // It may have ended by itself; either way it is gone after this.
         let _ = self.0.kill();
@@ -93,7 +108,9 @@ impl Daemon {
         let store = directory.join("store");
         std::fs::create_dir_all(&store)?;
         let mut command = Command::new(&bench.commonhold);
-        command.args(["--quiet", "serve", "--announce"]).args(options).arg(&store).stdout(Stdio::piped());
+        // One whose bench was killed ends some time later.
+        command.args(["--quiet", "serve", "--announce", "--idle-exit", "5min"]);
+        command.args(options).arg(&store).stdout(Stdio::piped());
         command.stderr(std::fs::File::create(directory.join("daemon.log"))?);
         let mut process = Helper::start(&mut command)?;
         let mut word = String::new();

@@ -2,8 +2,10 @@
 //! its turns lie between ours. `bench/peers/lightrag_bench.py` is the other end. It syncs nothing, ever.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -20,10 +22,11 @@ pub const NAMESPACE: &str = "bench";
 
 /// A manager process and its workers.
 pub struct LightRag {
-    input: ChildStdin,
+    /// Taken at the end: it is what tells them.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     log: PathBuf,
-    _process: Helper,
+    process: Helper,
 }
 
 /// What the workers did at one command.
@@ -47,12 +50,14 @@ impl LightRag {
             .arg(script)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(&directory)
+            // A group of its own, all of which can be ended; an interrupt reaches it as the end of its input.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?);
         let mut process = Helper::start(&mut command)?;
         let (input, output) = process.pipes()?;
-        let mut peer = Self { input, output: BufReader::new(output), log, _process: process };
+        let mut peer = Self { input: Some(input), output: BufReader::new(output), log, process };
         peer.ask(&json!({
             "op": "start",
             "workers": workers,
@@ -79,8 +84,9 @@ impl LightRag {
     }
 
     fn ask(&mut self, command: &Value) -> Result<Value> {
-        writeln!(self.input, "{command}")?;
-        self.input.flush()?;
+        let input = self.input.as_mut().context("it has not ended")?;
+        writeln!(input, "{command}")?;
+        input.flush()?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         if line.is_empty() {
@@ -91,6 +97,14 @@ impl LightRag {
             Some(error) => bail!("LightRAG's side: {error}"),
             None => Ok(answer),
         }
+    }
+}
+
+impl Drop for LightRag {
+    /// Lets the master end its manager and its workers: killed, it would leave them behind with all their records.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        self.process.end_by_itself(Duration::from_secs(30));
     }
 }
 
