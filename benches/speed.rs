@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench speed` measures on all processors, where the kernel's choice of who runs where is most of what is
 //! seen; `-- --pin` puts everything on the first one, `-- --split` the bench on the first and its peers on the second.
+//! `-- --near` measures only what asks nobody: hits of the near cache, and looks at an update flag.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -14,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Batch, Client, Namespace};
+use commonhold::blocking::{Batch, Client, ConnectOptions, Namespace};
 use commonhold::engine::{FlushHow, Store, StoreOptions, Surroundings, WriteRequest};
 use commonhold::proto::{Condition, Place};
 
@@ -43,6 +44,9 @@ fn main() {
     };
     println!("{}, values of {VALUE_BYTES} bytes", placement.words);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    if asked("--near") {
+        return from_the_near_cache(directory.path(), &placement);
+    }
     over_the_socket(directory.path(), &placement);
     in_the_engine(directory.path());
 }
@@ -111,17 +115,10 @@ fn over_the_socket(directory: &Path, placement: &Placement) {
     let own = std::env::current_exe().expect("the bench knows its own file");
     let _echo = Helper(Command::new(own).arg("echo").args([&socket, &file]).spawn().expect("the peer starts"));
     let mut bare = until("the bare peer", || UnixStream::connect(&socket).ok());
-    let store = directory.join("store");
-    std::fs::create_dir(&store).expect("a directory can be made");
-    let daemon = Command::new(env!("CARGO_BIN_EXE_commonhold"))
-        .args(["--quiet", "serve"])
-        .arg(&store)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the daemon starts");
-    let _daemon = Helper(daemon);
+    let (_daemon, store) = daemon(directory);
     stay_on(placement.own);
-    let client = until("the daemon", || Client::connect(&store).ok());
+    let asking = ConnectOptions::new().cache_bytes(0);
+    let client = until("the daemon", || asking.clone().connect(&store).ok());
     let space = client.namespace("bench").expect("the name is valid");
     let value = value_text(0);
     space.put_raw("key-0000000000", &value).expect("the put is done");
@@ -141,6 +138,51 @@ fn over_the_socket(directory: &Path, placement: &Placement) {
     report("get", &gets, "bare ping-pong", &pings);
     report("buffered upsert", &upserts, "ping-pong + bare write", &writes);
     batches(&space, &file.with_extension("batch"));
+}
+
+/// A daemon, and its store below `directory`.
+fn daemon(directory: &Path) -> (Helper, std::path::PathBuf) {
+    let store = directory.join("store");
+    std::fs::create_dir(&store).expect("a directory can be made");
+    let daemon = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+        .args(["--quiet", "serve"])
+        .arg(&store)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the daemon starts");
+    (Helper(daemon), store)
+}
+
+/// What asks nobody: a value that is read again, out of as many as stay hot, and one's own update flag.
+fn from_the_near_cache(directory: &Path, placement: &Placement) {
+    const HOT: usize = 10_000;
+    stay_on(placement.peers);
+    let (_daemon, store) = daemon(directory);
+    stay_on(placement.own);
+    let client = until("the daemon", || Client::connect(&store).ok());
+    let space = client.namespace("bench").expect("the name is valid");
+    let (value, keys) = (value_text(0), (0..HOT).map(|key| format!("key-{key:010}")).collect::<Vec<_>>());
+    for some in keys.chunks(RECORDS_A_REQUEST) {
+        let put = |batch: Batch, key: &String| batch.put_raw(&space, key, &value).expect("the value is JSON");
+        client.write(&some.iter().fold(Batch::new(), put)).expect("the batch is done");
+    }
+    let flag = space.update_flag().expect("the flag is registered");
+    let one = &keys[..1];
+    let read = |keys: &[String]| {
+        let mut next = keys.iter().cycle();
+        timed(10 * HOT, || drop(black_box(space.get_raw(next.next().expect("a cycle")).expect("it is kept"))))
+    };
+    read(&keys);
+    let before = client.cache_stats();
+    let (mut hot, mut hottest, mut looks) = (vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        hot.push(read(&keys));
+        hottest.push(read(one));
+        looks.push(timed(10 * HOT, || assert!(!black_box(flag.is_set().expect("nothing is sent")))));
+    }
+    assert_eq!(client.cache_stats().misses, before.misses, "every read was a hit");
+    println!("near-cache hit: {:?} of {HOT} hot keys, {:?} of one", median(&hot), median(&hottest));
+    println!("look at one's own update flag: {:?}", median(&looks));
 }
 
 fn ping(bare: &mut UnixStream, out: usize, back: usize) {

@@ -123,6 +123,15 @@ impl Asker {
         }
     }
 
+    /// How many values were served from what the client keeps, and how many were asked for.
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        let stats = match self {
+            Self::Blocking { client, .. } => client.cache_stats(),
+            Self::Async { client, .. } => client.cache_stats(),
+        };
+        (stats.hits, stats.misses)
+    }
+
     pub(crate) fn contains(&self, at: usize, key: &str) -> Result<bool, Error> {
         match self {
             Self::Blocking { spaces, .. } => spaces[at][0].contains(key),

@@ -56,6 +56,9 @@ pub(crate) struct Blows {
     pub(crate) daemons_stopped: u64,
     pub(crate) workers_stopped: u64,
     pub(crate) flushes: u64,
+    /// Reads that the workers' near caches have answered, and those that they have not.
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
 }
 
 impl Blows {
@@ -67,6 +70,8 @@ impl Blows {
         self.daemons_stopped += other.daemons_stopped;
         self.workers_stopped += other.workers_stopped;
         self.flushes += other.flushes;
+        self.hits += other.hits;
+        self.misses += other.misses;
     }
 }
 
@@ -146,6 +151,12 @@ impl Run<'_> {
         let mut history = History::new(self.seed, self.boots.clone());
         for (number, log, gone) in &self.logs {
             history.add(*number, log, *gone)?;
+            // One that was killed early has told nothing.
+            let told = fs::read_to_string(log.with_extension("hits")).unwrap_or_default();
+            if let Some((hits, misses)) = told.split_once(' ') {
+                self.blows.hits += hits.parse::<u64>()?;
+                self.blows.misses += misses.parse::<u64>().unwrap_or_default();
+            }
         }
         Ok(history)
     }

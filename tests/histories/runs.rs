@@ -174,6 +174,7 @@ impl Totals {
         println!("workers killed        {}", blows.workers_killed);
         println!("stopped for a while   {} daemons, {} workers", blows.daemons_stopped, blows.workers_stopped);
         println!("flushes meanwhile     {}", blows.flushes);
+        println!("near-cache hits       {} of {} reads", blows.hits, blows.hits + blows.misses);
         println!("undecided             {}", self.undecided);
         println!("states explored       {}, at most {} in one history", self.explored, self.most_explored);
         let (running, checking) = (self.running.as_secs_f64(), self.checking.as_secs_f64());

@@ -1,7 +1,8 @@
 //! A process that asks for what chance says, records it, and goes on until its standard input ends or it is killed.
 
+use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +24,8 @@ const CROWDED_NS: u64 = 15_000_000;
 const PIPELINED: u64 = 6;
 /// Items of a list that are kept.
 const KEPT: u32 = 6;
+/// A killed worker's last so many steps are not counted among its hits.
+const STEPS_BETWEEN_TELLING: u64 = 16;
 
 pub(crate) struct Worker {
     number: u32,
@@ -33,6 +36,9 @@ pub(crate) struct Worker {
     random: fastrand::Rng,
     recorder: Recorder,
     made: u64,
+    steps: u64,
+    /// Where it tells how often the near cache has answered.
+    hits: PathBuf,
 }
 
 /// An object, and what this worker last saw of it.
@@ -64,8 +70,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut worker = Worker::new(asker, number, seed.parse()?, Path::new(log))?;
     while !over.load(Ordering::Relaxed) {
         worker.step()?;
+        worker.tell_hits(false)?;
     }
-    Ok(())
+    worker.tell_hits(true)
 }
 
 /// Becomes true when standard input ends: the supervisor closes it, or is no more.
@@ -83,7 +90,8 @@ impl Worker {
     pub(crate) fn new(asker: Asker, number: u32, seed: u64, log: &Path) -> Result<Self, Failure> {
         let places = OBJECTS.iter().map(|object| Place { object, seen: None }).collect();
         let random = fastrand::Rng::with_seed(seed ^ u64::from(number) << 32);
-        Ok(Self { number, seed, asker, places, random, recorder: Recorder::create(log)?, made: 0 })
+        let (recorder, hits) = (Recorder::create(log)?, log.with_extension("hits"));
+        Ok(Self { number, seed, asker, places, random, recorder, made: 0, steps: 0, hits })
     }
 
     /// Reads every object.
@@ -97,6 +105,16 @@ impl Worker {
     }
 
     /// One request, or a few at once, and perhaps a pause.
+    /// Leaves beside the log, now and then and at the end, how often the near cache has answered.
+    fn tell_hits(&mut self, at_the_end: bool) -> Result<(), Failure> {
+        self.steps += 1;
+        if at_the_end || self.steps.is_multiple_of(STEPS_BETWEEN_TELLING) {
+            let (hits, misses) = self.asker.hits_and_misses();
+            fs::write(&self.hits, format!("{hits} {misses}"))?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<(), Failure> {
         let at = self.choose();
         match self.places[at].object.kind {
