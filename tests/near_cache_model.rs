@@ -220,7 +220,9 @@ impl State {
             let is_idle = reader.doing == Doing::Nothing;
             for kept in &mut reader.kept {
                 *kept = kept.filter(|kept| !is_idle || kept.tag == table);
-                kept.iter_mut().for_each(|kept| relative(&mut kept.tag));
+                if let Some(kept) = kept {
+                    relative(&mut kept.tag);
+                }
             }
             if let Doing::Answer(_, kept) = &mut reader.doing {
                 relative(&mut kept.tag);
@@ -249,7 +251,7 @@ impl NearCache {
         self.without != Some(rule)
     }
 
-    fn count(&self, state: &mut State, write: usize) {
+    fn count(state: &mut State, write: usize) {
         let table = &mut state.tables[state.table];
         if write == 3 {
             table.clears += 1;
@@ -272,12 +274,12 @@ impl NearCache {
         let is_free = !state.writes.contains(&Phase::Half);
         state.writes[write] = match state.writes[write] {
             Phase::Sent if !self.keeps(Rule::OneSection) && is_free => {
-                self.count(state, write);
+                Self::count(state, write);
                 Phase::Half
             }
             Phase::Half | Phase::Sent if is_free || state.writes[write] == Phase::Half => {
                 if self.keeps(Rule::OneSection) && self.keeps(Rule::BeforeTheReply) {
-                    self.count(state, write);
+                    Self::count(state, write);
                 }
                 let version = Self::show(state, write);
                 if write % 2 == 1 && self.keeps(Rule::BeforeTheReply) {
@@ -293,7 +295,7 @@ impl NearCache {
                 Phase::Answered(version)
             }
             Phase::Answered(version) if !self.keeps(Rule::BeforeTheReply) => {
-                self.count(state, write);
+                Self::count(state, write);
                 Phase::Settled(version)
             }
             _ => return false,
@@ -353,7 +355,7 @@ impl NearCache {
         if one.after_own {
             match state.writes[OWN] {
                 Phase::Visible(version) | Phase::Answered(version) | Phase::Settled(version) => {
-                    floor = floor.max(version)
+                    floor = floor.max(version);
                 }
                 _ => state.wrong = true,
             }

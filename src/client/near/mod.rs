@@ -233,8 +233,8 @@ impl Near {
 
     #[inline]
     fn shard(&self, hash: u64) -> Option<&Mutex<Shard>> {
-        // The low bits choose the place within a shard.
-        self.shards.as_ref().map(|shards| &shards[(hash >> 60) as usize % SHARDS])
+        // Bits from the middle: the lowest and the highest choose the place within a shard.
+        self.shards.as_ref().map(|shards| &shards[(hash >> 40) as usize % SHARDS])
     }
 }
 
