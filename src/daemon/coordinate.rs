@@ -59,14 +59,12 @@ pub(super) fn serve(daemon: &Arc<Daemon>, asking: &Asking<'_>, verb: Verb<'_>, r
 fn flag(daemon: &Daemon, session: u64, space: &Space<'_>, action: FlagAction) -> Result<Answer<'static>, Fault> {
     let place = space.place()?;
     let word = daemon.store().flag_word(&place);
-    if matches!(action, FlagAction::Register { .. }) {
-        daemon.versions().flag(&place, &word);
-    }
     let not_held = || Fault::NotHeld { what: format!("a flag of {place}") };
     daemon.coordination().flags(|flags| {
         match action {
             FlagAction::Register { set } => {
                 flags.register(session, &place, &word, set).map_err(|refusal| flag_fault(&refusal))?;
+                daemon.versions().flag(&place, &word);
             }
             FlagAction::Look => drop(flags.look(session, &place).ok_or_else(not_held)?),
             FlagAction::Clear => drop(flags.clear(session, &place).ok_or_else(not_held)?),

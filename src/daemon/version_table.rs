@@ -68,9 +68,12 @@ impl VersionTable {
 
     pub(super) fn told(&self) -> Told {
         let table = self.0.as_ref().ok();
+        let removed =
+            || "its file was removed: clients that connect now ask for every value, until the daemon is restarted";
+        let is_gone = table.is_some_and(|table| !table.is_there());
         Told {
             table: table.map(|table| Path::display(table.path()).to_string()),
-            off_because: self.0.as_ref().err().cloned(),
+            off_because: self.0.as_ref().err().cloned().or_else(|| is_gone.then(|| removed().to_owned())),
             namespaces: table.map_or(0, |table| table.namespaces()),
             namespaces_limit: NAMESPACES,
             slots: table.map_or(0, |table| table.slots()),

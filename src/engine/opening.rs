@@ -220,7 +220,7 @@ impl Store {
             namespaces: RwLock::new(HashMap::new()),
             folded: Mutex::new(HashMap::new()),
             activities: Mutex::new(HashMap::new()),
-            flag_words: Mutex::new(HashMap::new()),
+            flag_words: Mutex::default(),
             counted: Arc::default(),
             volatile_outcomes,
             loads: AtomicU64::new(boot << 32),

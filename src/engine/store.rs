@@ -16,7 +16,7 @@ use super::counts::Counted;
 use super::disk::{Disk, RealDisk};
 use super::error::Error;
 use super::files::Files;
-use super::flag_word::clear_flags_if_clean;
+use super::flag_word::{FlagWords, clear_flags_if_clean};
 use super::flush::{FlushHow, Flushed};
 use super::growth::Growth;
 use super::journal::{Extent, Losses, Lost, Numbers, Progress, Quarantine, Range, Tail, Traces};
@@ -171,8 +171,7 @@ pub struct Store {
     pub(super) folded: Mutex<HashMap<Place, Namespace>>,
     /// What each of them has cost, whether it is loaded or not.
     pub(super) activities: Mutex<HashMap<Place, Arc<Activity>>>,
-    /// By name, while somebody has one.
-    pub(super) flag_words: Mutex<HashMap<Place, Arc<AtomicU64>>>,
+    pub(super) flag_words: Mutex<FlagWords>,
     /// Who counts changes for clients that keep values.
     pub(super) counted: Counted,
     pub(super) volatile_outcomes: VolatileOutcomes,

@@ -137,6 +137,11 @@ impl Table {
         self.counts.get(&self.place)
     }
 
+    /// The same, if anybody may keep something of it.
+    pub(super) fn counts_if_used(&self) -> Option<&dyn PlaceCounts> {
+        self.counts.if_used()
+    }
+
     /// What becomes of it when the daemon ends.
     pub fn kind(&self) -> Kind {
         self.kind

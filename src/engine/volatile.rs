@@ -182,7 +182,7 @@ impl Store {
         table.gone.store(true, Ordering::Release);
         let mut map = table.map.write();
         let cleared = map.clear();
-        if let Some(counts) = table.counts() {
+        if let Some(counts) = table.counts_if_used() {
             counts.cleared();
         }
         table.applied(seq);

@@ -33,6 +33,12 @@ use super::memory::Mapping;
 /// What a table begins with.
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"COMNTABL");
 
+/// Whether a file that begins so is a table, of whatever layout.
+#[cfg(feature = "daemon")]
+pub(super) fn is_table(header: &[u8]) -> bool {
+    header.starts_with(&MAGIC.to_ne_bytes())
+}
+
 /// The layout that the map above shows.
 pub(super) const LAYOUT: u64 = 1;
 

@@ -13,11 +13,15 @@ use commonhold_proto::StoreIdentity;
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-/// The directories in which tables may lie, the first that will do being used.
+/// The directories in which tables may lie, the first that will do being used. The usual runtime directory is one of them
+/// also where the environment does not tell it: the daemon before may have known it.
 pub(super) fn shelves() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut shelves = vec![PathBuf::from("/dev/shm")];
     shelves.extend(runtime.filter(|dir| dir.is_absolute()));
+    #[cfg(target_os = "linux")]
+    shelves.push(PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())));
+    shelves.dedup();
     shelves
 }
 
@@ -63,6 +67,20 @@ pub(super) fn open(path: &Path, uid: u32, write: bool) -> io::Result<(File, usiz
         return Err(io::Error::other("it does not lie in memory as a whole"));
     }
     Ok((file, usize::try_from(found.len()).map_err(io::Error::other)?))
+}
+
+/// Opens a file of this user's that may have been a table.
+#[cfg(all(target_os = "linux", feature = "daemon"))]
+pub(super) fn open_any(path: &Path, uid: u32) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.uid() == uid { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+#[cfg(all(not(target_os = "linux"), feature = "daemon"))]
+pub(super) fn open_any(_path: &Path, _uid: u32) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -52,9 +52,20 @@ impl Writer {
     /// # Errors
     /// Why there is none: no tmpfs, or no room on it.
     pub fn take_over(dir: &Path, identity: StoreIdentity, for_others: bool) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // On all of them, before there is one: a killed daemon's clients must find its epoch gone, wherever its table lies.
+        let mut found = None;
+        let shelves = shelves();
+        for (at, shelf) in shelves.iter().enumerate().filter(|(_, shelf)| is_memory_at(shelf)) {
+            let taken = clear_away(shelf, identity, found.is_none())?;
+            found = taken.map(|taken| (at, taken)).or(found);
+        }
         let mut error = io::Error::other("there is no directory for it");
-        for shelf in shelves() {
-            match Self::take_over_in(&shelf, dir, identity, for_others) {
+        for (at, shelf) in shelves.iter().enumerate() {
+            let found = found.take_if(|(of, _)| *of == at).map(|(_, found)| found);
+            match Self::take_over_in(shelf, found, dir, identity, for_others) {
                 Ok(table) => return Ok(table),
                 Err(why) => error = io::Error::new(why.kind(), format!("{}: {why}", shelf.display())),
             }
@@ -62,15 +73,17 @@ impl Writer {
         Err(error)
     }
 
-    fn take_over_in(shelf: &Path, dir: &Path, identity: StoreIdentity, for_others: bool) -> io::Result<Self> {
-        if !cfg!(target_os = "linux") {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
+    fn take_over_in(
+        shelf: &Path,
+        found: Option<Found>,
+        dir: &Path,
+        identity: StoreIdentity,
+        for_others: bool,
+    ) -> io::Result<Self> {
         if !is_memory(&File::open(shelf)?) {
             return Err(io::Error::other("it is no tmpfs"));
         }
         let mode = if for_others { 0o644 } else { 0o600 };
-        let found = clear_away(shelf, identity)?;
         let (words, path, file) = match found {
             Some(found) => found,
             None => found_table(shelf, dir, identity)?,
@@ -98,6 +111,11 @@ impl Writer {
         self.nonce
     }
 
+    /// Whether clients that connect now find it.
+    pub fn is_there(&self) -> bool {
+        is_named(&self.path, &self.file)
+    }
+
     /// How many slots it has.
     pub fn slots(&self) -> usize {
         self.words.slots()
@@ -113,9 +131,18 @@ impl Writer {
         let name = Name::of(place);
         let mut entries = self.entries.lock();
         let known = entries.get(place).copied();
+        if known.is_none() && entries.len() >= NAMESPACES {
+            // What there is no entry for is not kept here either: there may be any number of names.
+            return None;
+        }
         let entry = known.unwrap_or_else(|| {
             let entry = self.take_entry(name);
             entries.insert(place.clone(), entry);
+            if entries.len() == NAMESPACES {
+                tracing::warn!(
+                    "{NAMESPACES} namespaces are in the version table: clients ask for every value of further ones"
+                );
+            }
             entry
         })?;
         Some(Entry { table: Arc::clone(self), name, at: entry })
@@ -187,6 +214,13 @@ impl Entry {
     }
 }
 
+/// A table that an earlier daemon has left, its path, and its file.
+type Found = (Words, PathBuf, File);
+
+fn is_memory_at(shelf: &Path) -> bool {
+    File::open(shelf).is_ok_and(|shelf| is_memory(&shelf))
+}
+
 fn is_memory(file: &File) -> bool {
     #[cfg(target_os = "linux")]
     return shelf::is_memory(file);
@@ -205,7 +239,7 @@ fn random() -> io::Result<u64> {
 }
 
 /// Makes a new table, all of it allocated.
-fn found_table(shelf: &Path, dir: &Path, identity: StoreIdentity) -> io::Result<(Words, PathBuf, File)> {
+fn found_table(shelf: &Path, dir: &Path, identity: StoreIdentity) -> io::Result<Found> {
     let nonce = random()?;
     let path = shelf.join(shelf::file_name(own_uid(), identity, nonce));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -226,9 +260,9 @@ fn found_table(shelf: &Path, dir: &Path, identity: StoreIdentity) -> io::Result<
     }
 }
 
-/// Looks through the tables of this user. Answers the one of this store that can be taken over; others of this store, and
-/// those of stores that are gone, are made dead and removed.
-fn clear_away(shelf: &Path, identity: StoreIdentity) -> io::Result<Option<(Words, PathBuf, File)>> {
+/// Looks through the tables of this user. Answers the one of this store that can be taken over, if one is wanted; others of
+/// this store, and those of stores that are gone, are made dead and removed.
+fn clear_away(shelf: &Path, identity: StoreIdentity, wanted: bool) -> io::Result<Option<Found>> {
     let uid = own_uid();
     let (mut taken, mut reaped) = (None, 0);
     for entry in fs::read_dir(shelf)?.flatten() {
@@ -240,7 +274,10 @@ fn clear_away(shelf: &Path, identity: StoreIdentity) -> io::Result<Option<(Words
         }
         let Ok((file, bytes)) = shelf::open(&path, uid, true) else {
             if is_ours {
-                // It is ours by name, and nobody can have it mapped as a table.
+                // It is no table now, but may have been one when somebody mapped it.
+                if let Ok(file) = shelf::open_any(&path, uid) {
+                    make_dead(&path, &file);
+                }
                 let _ = fs::remove_file(&path);
             }
             continue;
@@ -254,7 +291,7 @@ fn clear_away(shelf: &Path, identity: StoreIdentity) -> io::Result<Option<(Words
             continue;
         }
         let words = Mapping::of(&file, bytes, Access::Write).ok().and_then(Words::of);
-        match words.filter(|_| is_free && taken.is_none() && is_named(&path, &file)) {
+        match words.filter(|_| wanted && is_free && taken.is_none() && is_named(&path, &file)) {
             Some(words) => taken = Some((words, path, file)),
             // Of another layout; or of a daemon that has lost the store to this one and lives on.
             None => make_dead(&path, &file),
@@ -266,7 +303,7 @@ fn clear_away(shelf: &Path, identity: StoreIdentity) -> io::Result<Option<(Words
 /// Whether the directory that a table was made for is not that store any more.
 fn is_gone(file: &File, store: StoreIdentity) -> bool {
     let mut header = vec![0; HEADER_BYTES];
-    if file.read_exact_at(&mut header, 0).is_err() {
+    if file.read_exact_at(&mut header, 0).is_err() || !layout::is_table(&header) {
         return false;
     }
     let mut length = [0; 8];
@@ -281,8 +318,14 @@ fn is_gone(file: &File, store: StoreIdentity) -> bool {
     }
 }
 
-/// In this order: whoever has it mapped sees the first, and nobody finds it after the second.
+/// In this order: whoever has it mapped sees the first, and nobody finds it after the second. What is no table, or has another
+/// name, too, which may be anything's, is not touched.
 fn make_dead(path: &Path, file: &File) {
+    let mut header = [0; HEADER_BYTES];
+    let is_table = file.read_exact_at(&mut header, 0).is_ok() && layout::is_table(&header);
+    if !is_table || file.metadata().is_ok_and(|found| found.nlink() > 1) {
+        return;
+    }
     if file.write_all_at(&DEAD.to_ne_bytes(), EPOCH_OFFSET).is_ok() {
         remove_if_same(path, file);
     }

@@ -10,8 +10,9 @@ use commonhold_proto::Tag;
 use super::{Held, Link};
 use crate::client::target::Target;
 
-/// About what an entry takes beside its key and value: itself, its place in the map, and the heads of what it owns.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
+/// At most about what an entry takes beside its key and value: itself and its place in the map, in a list and a map of which up
+/// to half may be empty, and the heads of what it owns.
+const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + 104;
 
 #[derive(Debug)]
 struct Entry {
