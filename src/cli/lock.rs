@@ -21,6 +21,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human;
 use crate::client::blocking::{Client, ConnectOptions, Error, Fault, LockGuard};
+use crate::proto::limits::MAX_LOCK_HOLDS;
 
 /// In the environment of the command: the lock's fencing token, for `--if-token` and its like.
 const TOKEN: &str = "COMMONHOLD_TOKEN";
@@ -101,6 +102,9 @@ fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>),
         Failure::new(Exit::LockRefused, format_args!("{} cannot be looked at: {error}", context.store().display()))
     })?;
     let store = (directory.dev(), directory.ino());
+    if outer.iter().filter(|outer| outer.store == store).count() > MAX_LOCK_HOLDS {
+        leave_out_ended(&client, store, &mut outer)?;
+    }
     loop {
         let holds: Vec<u64> = outer.iter().filter(|outer| outer.store == store).map(|outer| outer.token).collect();
         match acquired(args, &client, &holds) {
@@ -114,9 +118,7 @@ fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>),
             }
             // One that this process outlives, or that was lost, keeps nobody waiting.
             Err(Error::Fault(Fault::NotHeld { .. })) if !holds.is_empty() => {
-                let held: HashSet<u64> =
-                    client.locks()?.iter().flat_map(|lock| &lock.holders).map(|holder| holder.token).collect();
-                outer.retain(|outer| outer.store != store || held.contains(&outer.token));
+                leave_out_ended(&client, store, &mut outer)?;
             }
             Err(Error::Fault(Fault::AlreadyHeld { key, token })) if holds.contains(&token) => {
                 let text = format_args!(
@@ -127,6 +129,14 @@ fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>),
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Only what is held still counts.
+fn leave_out_ended(client: &Client, store: (u64, u64), outer: &mut Vec<Outer>) -> Result<(), Error> {
+    let locks = client.locks()?;
+    let held: HashSet<u64> = locks.iter().flat_map(|lock| &lock.holders).map(|holder| holder.token).collect();
+    outer.retain(|outer| outer.store != store || held.contains(&outer.token));
+    Ok(())
 }
 
 /// The lock; none if it is not free and not to be waited for.

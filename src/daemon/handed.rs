@@ -29,6 +29,7 @@ impl Handed {
     /// Promises an answer to each of these requests.
     pub(super) fn new(guest: &Arc<Guest>, ids: Vec<u64>, stay: &Arc<Stay>) -> Self {
         guest.outbox.owe(ids.len());
+        guest.is_handed.store(true, Ordering::Relaxed);
         Self { guest: Arc::clone(guest), ids, _stay: Arc::clone(stay) }
     }
 
@@ -55,7 +56,7 @@ impl Handed {
             }
         }
         // First, for the client may have its answer, and have sent what comes next, before this thread goes on.
-        self.guest.in_commit.store(0, Ordering::Release);
+        self.guest.is_handed.store(false, Ordering::Release);
         self.guest.outbox.post_answers(replies.bytes, ids.len());
     }
 }

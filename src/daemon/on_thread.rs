@@ -105,6 +105,7 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
             }
         }
     }
+    session.wait_for_commit();
     if guest.outlives_its_connection(daemon) {
         outbox.wait_until_closed();
     }

@@ -452,6 +452,14 @@ impl Outbox {
         }
     }
 
+    /// Waits until `met`, also when the session is closed meanwhile.
+    pub(super) fn wait_whatever_comes(&self, met: impl Fn() -> bool) {
+        let mut late = self.late.lock();
+        while !met() {
+            self.late_changed.wait_for(&mut late, LOOK_AGAIN);
+        }
+    }
+
     /// Waits until the session is closed, by somebody else.
     pub(super) fn wait_until_closed(&self) {
         let mut late = self.late.lock();

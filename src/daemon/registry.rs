@@ -25,6 +25,8 @@ pub(super) struct Guest {
     pub(super) requests: AtomicU64,
     /// Writes of it that are being committed.
     pub(super) in_commit: AtomicUsize,
+    /// Writes of it were handed over and are not answered yet.
+    pub(super) is_handed: AtomicBool,
     /// Raised when its client repeats a write on a later connection.
     pub(super) fence: Fence,
     /// It has repeated a write itself.
@@ -56,8 +58,20 @@ impl Guest {
     pub(super) fn new(outbox: Arc<Outbox>, since_unix_ms: u64, stranger: Option<Stranger>) -> Self {
         let peer = outbox.stream().peer().ok();
         let (agreed, requests, in_commit) = (OnceLock::new(), AtomicU64::new(0), AtomicUsize::new(0));
+        let is_handed = AtomicBool::new(false);
         let (fence, has_repeated) = (Fence::default(), AtomicBool::new(false));
-        Self { outbox, peer, since_unix_ms, agreed, requests, in_commit, fence, has_repeated, _stranger: stranger }
+        Self {
+            outbox,
+            peer,
+            since_unix_ms,
+            agreed,
+            requests,
+            in_commit,
+            is_handed,
+            fence,
+            has_repeated,
+            _stranger: stranger,
+        }
     }
 
     /// The process at the other end, where the platform tells.

@@ -415,13 +415,20 @@ impl Session {
             return Some(requests);
         }
         let ids = self.queue.askers.drain(..).map(|asker| asker.id).collect();
+        // From here on they are owed.
+        self.guest.in_commit.store(0, Ordering::Relaxed);
         self.daemon.committer().take_over(requests, Handed::new(&self.guest, ids, &self.stay));
         None
     }
 
     /// Whether writes of this session are being committed by somebody else.
     fn is_in_commit(&self) -> bool {
-        self.guest.in_commit.load(Ordering::Acquire) > 0
+        self.guest.is_handed.load(Ordering::Acquire)
+    }
+
+    /// Waits for those writes: a session is known, and can be shut out by its client's next connection, until they are done.
+    pub(super) fn wait_for_commit(&self) {
+        self.outbox.wait_whatever_comes(|| !self.is_in_commit());
     }
 
     /// Answers the writes that were committed.

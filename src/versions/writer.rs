@@ -282,16 +282,17 @@ fn clear_away(shelf: &Path, identity: StoreIdentity, wanted: bool) -> io::Result
             }
             continue;
         };
-        let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let is_free = || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         if !is_ours {
-            if is_free && is_gone(&file, store) {
+            // In this order: the lock of a table that is not to go is its own daemon's, who may be taking it just now.
+            if is_gone(&file, store) && is_free() {
                 make_dead(&path, &file);
                 reaped += 1;
             }
             continue;
         }
         let words = Mapping::of(&file, bytes, Access::Write).ok().and_then(Words::of);
-        match words.filter(|_| wanted && is_free && taken.is_none() && is_named(&path, &file)) {
+        match words.filter(|_| wanted && is_free() && taken.is_none() && is_named(&path, &file)) {
             Some(words) => taken = Some((words, path, file)),
             // Of another layout; or of a daemon that has lost the store to this one and lives on.
             None => make_dead(&path, &file),

@@ -144,3 +144,27 @@ fn what_others_could_write_or_what_is_a_link_is_no_table() {
     fs::remove_file(&link).unwrap();
     table.retire();
 }
+
+#[test]
+fn a_table_that_is_none_any_more_is_dead_before_it_is_removed_and_what_never_was_one_is_not_written_to() {
+    let (dir, identity) = store();
+    let first = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    let old = reader(&first, identity);
+    let (path, nonce) = (first.path().to_owned(), first.nonce());
+    drop(first);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let text = "of a letter\n".repeat(700);
+    let letter = path.with_file_name("commonhold-test-letter");
+    fs::write(&letter, &text).unwrap();
+    let named = path.with_file_name(shelf::file_name(own_uid(), identity, nonce ^ 1));
+    fs::hard_link(&letter, &named).unwrap();
+    let second = Arc::new(Writer::take_over(dir.path(), identity, false).unwrap());
+    assert_eq!(old.epoch(), None, "whoever has it mapped sees that it is over");
+    assert!(!path.exists() && second.nonce() != nonce && second.is_there());
+    assert_eq!(fs::read_to_string(&letter).unwrap(), text);
+    fs::remove_file(&letter).unwrap();
+    let _ = fs::remove_file(&named);
+    fs::remove_file(second.path()).unwrap();
+    assert!(!second.is_there(), "who connects now does not find it");
+    second.retire();
+}
