@@ -53,7 +53,9 @@ pub(super) const DEAD: u64 = 0;
 pub(super) const SLOTS: usize = 131_072;
 
 pub(super) const HEADER_BYTES: usize = 4_096;
+#[cfg(feature = "daemon")]
 pub(super) const EPOCH_OFFSET: u64 = 16;
+#[cfg(feature = "daemon")]
 pub(super) const PATH_OFFSET: usize = 48;
 
 // Places of words, not bytes, from here on.

@@ -3,7 +3,7 @@
 //!
 //! The daemon writes it ([`Writer`]), clients map it read-only ([`Reader`]). A count never goes back, so a value that was
 //! read together with some counts is current for as long as they are what they were. `docs/near-cache.md` tells the
-//! protocol, [`layout`] owns the bytes, [`memory`] has the unsafe code.
+//! protocol, `layout` owns the bytes, `memory` has the unsafe code.
 //!
 //! There is a table on Linux only, and only where there is a tmpfs: without it, clients ask for every value.
 
