@@ -14,6 +14,9 @@
 //! `scripts/watchers --teeth` has two that histories cannot show, for they watch nothing. With `watch-seam` a watcher that comes
 //! from the journal goes on where the memory begins, whatever it has read. With `watch-gone` one that comes back to a
 //! daemon that was restarted is told that the journal has let go of what it holds.
+//!
+//! `scripts/mutants` has the tests on the simulated disk find two: with `skip-sync` the journal is never synced, with
+//! `apply-first` a write is seen before it is journalled.
 
 use std::sync::LazyLock;
 

@@ -173,11 +173,11 @@ impl Writer {
         }
         let spare = if full.is_some() { Spare::Use } else { Spare::Keep };
         let mut requests = evaluation.requests;
-        if cfg!(feature = "mutant-apply-first") {
+        if is_seeded("apply-first") {
             self.apply(&mut requests);
         }
         let done = self.append_and_sync(reach, spare); // the journal first, and as far as was promised
-        if done.is_ok() && !cfg!(feature = "mutant-apply-first") {
+        if done.is_ok() && !is_seeded("apply-first") {
             self.apply(&mut requests); // then what readers see: nothing that failed to get there
         }
         let answer = |outcome: Result<Judged, Error>| {

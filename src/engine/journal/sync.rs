@@ -22,6 +22,7 @@ use crate::engine::disk::{Disk, DiskFile};
 use crate::engine::error::Error;
 use crate::engine::faultpoint::faultpoint;
 use crate::engine::poison::Poison;
+use crate::engine::seeded_fault::is_seeded;
 
 /// Writers wait while a record has been unsynced for longer than this.
 pub(crate) const MAX_UNSYNCED: Duration = Duration::from_secs(2);
@@ -227,7 +228,7 @@ impl Progress {
         segments: &'a [(PathBuf, Arc<dyn DiskFile>)],
         names: bool,
     ) -> Result<(), (&'a Path, std::io::Error)> {
-        if cfg!(feature = "mutant-skip-sync") {
+        if is_seeded("skip-sync") {
             return Ok(());
         }
         faultpoint!("sync-before");
