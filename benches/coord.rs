@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, LockGuard, UpdateFlag};
+use commonhold::blocking::{Client, ConnectOptions, LockGuard, UpdateFlag};
 
 const ROUNDS: usize = 21;
 const CALLS_A_ROUND: u32 = 300;
@@ -25,7 +25,9 @@ fn main() {
     limit.current = limit.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("a process may have what it may have");
     let daemon = Daemon::start(directory.path());
-    let connect = || Client::connect(directory.path()).expect("the daemon serves");
+    // What is compared are requests: a `get` that the near cache answers is none.
+    let asking = || ConnectOptions::new().cache_bytes(0);
+    let connect = || Client::connect_with(directory.path(), asking()).expect("the daemon serves");
     locks(&connect());
     flags(connect);
     waiters(&daemon, connect);
