@@ -233,6 +233,7 @@ fn normalised(text: &str, root: &str) -> String {
     let digits = |rest: &str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     text = replaced_after(&text, "seq ", "<seq>", digits);
     text = replaced_after(&text, "kept are ", "<seq>", digits);
+    text = replaced_after(&text, "with token ", "<token>", digits);
     text = replaced_after(&text, "/generations/@/teas/", "<seq>", digits);
     // How much the journal holds is for its own tests to say.
     text = replaced_after(&text, "\"segments\":\"<segments>\",\"bytes\":", "\"<bytes>\"", value_length);
