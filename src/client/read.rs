@@ -61,11 +61,15 @@ pub(super) fn got_many<T>(
         }
         _ => None,
     })?;
-    if values.len() != keys {
-        let reason = format!("it answered {} values for {keys} keys", values.len());
-        return Err(Error::protocol(reason));
-    }
+    check_count(values.len(), keys)?;
     Ok(values)
+}
+
+fn check_count(values: usize, keys: usize) -> Result<(), Error> {
+    if values == keys {
+        return Ok(());
+    }
+    Err(Error::protocol(format!("it answered {values} values for {keys} keys")))
 }
 
 /// The value, so that it can be kept, and by what it is current.
@@ -87,10 +91,7 @@ pub(super) fn got_many_to_keep(reply: &Reply, keys: usize) -> Result<(Vec<Option
         }
         _ => None,
     })?;
-    if values.len() != keys {
-        let reason = format!("it answered {} values for {keys} keys", values.len());
-        return Err(Error::protocol(reason));
-    }
+    check_count(values.len(), keys)?;
     if all_tags.len() != keys {
         all_tags.clear();
     }

@@ -285,7 +285,7 @@ impl Namespace {
         if let Some(found) = near.find(&self.target, key) {
             return Ok(Looked::Kept(found.value));
         }
-        let reply = session.begin(verbs::get(&self.target, key)?, session.options().timeout)?.await?;
+        let reply = self.ask(verbs::get(&self.target, key)?).await?;
         if !near.is_on() {
             return Ok(Looked::Answered(reply));
         }
