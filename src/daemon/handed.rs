@@ -8,13 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::proto::{Answer, Fault};
-
 use super::coordination::Stay;
 use super::registry::Guest;
 use super::replies::Replies;
 use super::running::Outcomes;
-use super::session::answer_of;
+use super::session::answer_writes;
 
 /// The answers that one session is owed for them. Dropped, it says that the daemon is stopping.
 pub(super) struct Handed {
@@ -44,17 +42,7 @@ impl Handed {
             return;
         }
         let mut replies = Replies::default();
-        match outcomes {
-            None => ids.iter().for_each(|id| replies.refuse(*id, Fault::Stopping)),
-            Some(outcomes) => {
-                for (id, outcome) in ids.iter().zip(outcomes) {
-                    match outcome {
-                        Ok(written) => replies.answer(*id, &answer_of(written)),
-                        Err(error) => replies.answer(*id, &Answer::Fault(Fault::from(&error))),
-                    }
-                }
-            }
-        }
+        answer_writes(&mut replies, ids.iter().copied(), outcomes);
         // First, for the client may have its answer, and have sent what comes next, before this thread goes on.
         self.guest.is_handed.store(false, Ordering::Release);
         self.guest.outbox.post_answers(replies.bytes, ids.len());

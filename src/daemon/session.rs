@@ -435,15 +435,7 @@ impl Session {
     pub(super) fn committed(&mut self, outcomes: Outcomes) {
         let askers = std::mem::take(&mut self.queue.askers);
         self.guest.in_commit.store(0, Ordering::Relaxed);
-        let Some(outcomes) = outcomes else {
-            return askers.iter().for_each(|asker| self.replies.refuse(asker.id, Fault::Stopping));
-        };
-        for (asker, outcome) in askers.iter().zip(outcomes) {
-            match outcome {
-                Ok(written) => self.replies.answer(asker.id, &answer_of(written)),
-                Err(error) => self.replies.refuse(asker.id, Fault::from(&error)),
-            }
-        }
+        answer_writes(&mut self.replies, askers.iter().map(|asker| asker.id), outcomes);
         self.queue.askers = askers;
         self.queue.askers.clear();
     }
@@ -501,6 +493,19 @@ pub(super) fn hold_refused() -> Fault {
     Fault::Invalid {
         what: "holding a session that has requests outstanding".to_owned(),
         rule: "wait for their answers, or cancel them, first".to_owned(),
+    }
+}
+
+/// Answers these writes, in their order, with what became of them.
+pub(super) fn answer_writes(replies: &mut Replies, ids: impl Iterator<Item = u64>, outcomes: Outcomes) {
+    let Some(outcomes) = outcomes else {
+        return ids.for_each(|id| replies.refuse(id, Fault::Stopping));
+    };
+    for (id, outcome) in ids.zip(outcomes) {
+        match outcome {
+            Ok(written) => replies.answer(id, &answer_of(written)),
+            Err(error) => replies.refuse(id, Fault::from(&error)),
+        }
     }
 }
 
