@@ -116,12 +116,14 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Durati
 /// The least time that a try to connect again is given.
 pub(super) const LAST_TRY: Duration = Duration::from_secs(1);
 
-/// Tries to connect again until it succeeds, or the time for it (`give_up`), or the caller's (`deadline`), is up.
+/// Tries to connect again until it succeeds, or the time for it (`give_up`), or the caller's (`deadline`), is up, or nobody wants
+/// the connection any more.
 pub(super) fn establish_again(
     name: &SocketName,
     client: u128,
     give_up: Instant,
     deadline: Option<Instant>,
+    is_wanted: &dyn Fn() -> bool,
 ) -> Result<Connected, NotConnected> {
     let until = deadline.map_or(give_up, |deadline| deadline.min(give_up));
     // The last try may take a moment, or there would be none where the time to reconnect is zero.
@@ -130,7 +132,7 @@ pub(super) fn establish_again(
     let mut pause = PAUSE.0;
     loop {
         match establish(name, client, Some(last_try)) {
-            Err(NotConnected { may_pass: true, .. }) if Instant::now() < until => {}
+            Err(NotConnected { may_pass: true, .. }) if Instant::now() < until && is_wanted() => {}
             done => return done,
         }
         std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
@@ -138,17 +140,18 @@ pub(super) fn establish_again(
     }
 }
 
-/// A connection of its own for one streamed answer, with the request for it sent.
+/// A connection of its own for one streamed answer, with the request for it sent, unless nobody wants it any more.
 pub(super) fn open_stream(
     name: &SocketName,
     client: u128,
     options: &ConnectOptions,
     frame: &[u8],
+    is_wanted: &dyn Fn() -> bool,
 ) -> Result<Stream, Error> {
     let limits = Limits::starting_now(options.timeout);
     let give_up = limits.began + options.reconnect_for;
-    let Connected { stream, .. } =
-        establish_again(name, client, give_up, limits.deadline).map_err(|refused| in_words(name, refused.error))?;
+    let Connected { stream, .. } = establish_again(name, client, give_up, limits.deadline, is_wanted)
+        .map_err(|refused| in_words(name, refused.error))?;
     stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
     let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);
     write_all(&stream, frame, deadline).map_err(|e| broke_off(name, &e.to_string()))?;

@@ -90,10 +90,8 @@ impl<'a> Task<'a> {
                     tokio::task::yield_now().await;
                 }
                 Want::Settle => {
-                    while !self.session.may_go_on() {
-                        if self.send().await.is_err() || self.outbox.is_closed() {
-                            break;
-                        }
+                    // Sends after each time that it was woken: what it was woken for may be an answer, of which it is told once.
+                    while self.send().await.is_ok() && !self.outbox.is_closed() && !self.session.may_go_on() {
                         // Woken when something was answered; should that have been just before, it is seen soon.
                         let _ = timeout(RELIEF, self.outbox.woken()).await;
                     }

@@ -117,6 +117,28 @@ async fn an_async_watch_and_mirror_go_on_after_a_restart() {
     assert_eq!(keys(&watch.next().await.unwrap().unwrap()).0, fourth);
 }
 
+#[test]
+fn a_runtime_ends_though_a_watch_of_it_still_looks_for_a_daemon() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Nobody would wait for so long.
+    let patient = ConnectOptions::new().reconnect_for(100 * PATIENCE);
+    let client = runtime.block_on(commonhold::Client::connect_with(place.path(), patient)).unwrap();
+    let mirror = runtime.block_on(async { client.mirror(&client.namespace("docs").unwrap()).await.unwrap() });
+    drop(daemon);
+    // As long as this waits for a daemon, the mirror has the time to notice that there is none.
+    let docs = client.namespace("docs").unwrap();
+    let waited = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(200), docs.get_raw("a")).await });
+    assert!(waited.is_err(), "{waited:?}");
+    let (ended, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop((mirror, docs, client, runtime));
+        ended.send(()).unwrap();
+    });
+    heard.recv_timeout(PATIENCE).expect("the runtime ends");
+}
+
 /// What the namespace is.
 fn records(of: &blocking::Namespace) -> Vec<(String, String)> {
     of.get_all().map(|entry| entry.map(|entry| (entry.key, entry.value))).collect::<Result<_, _>>().unwrap()

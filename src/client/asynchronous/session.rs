@@ -169,7 +169,11 @@ impl Session {
     pub(super) async fn open_stream_for(&self, frame: Vec<u8>) -> Result<Stream, Error> {
         let Wire { name, client, options, .. } = &*self.wire;
         let (name, client, options) = (Arc::clone(name), *client, options.clone());
-        waiting_allowed(move || connect::open_stream(&name, client, &options, &frame)).await?
+        // Goes with this future: the thread that tries does so no longer than its caller, or a runtime could not end.
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
+        waiting_allowed(move || connect::open_stream(&name, client, &options, &frame, &|| waits.strong_count() > 0))
+            .await?
     }
 
     /// What ended such a connection before its stream was whole.

@@ -243,7 +243,7 @@ impl Session {
 
     /// The same, with this frame sent.
     pub(super) fn open_stream_for(&self, frame: &[u8]) -> Result<Stream, Error> {
-        open_stream(&self.name, self.client, &self.options, frame)
+        open_stream(&self.name, self.client, &self.options, frame, &|| true)
     }
 
     /// What ended such a connection before its stream was whole.
@@ -418,7 +418,9 @@ impl Session {
     fn reconnect(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
         let Line::Down(give_up) = &mut state.line else { return };
         let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.options.reconnect_for);
-        let tried = MutexGuard::unlocked(state, || establish_again(&self.name, self.client, give_up, limits.deadline));
+        let tried = MutexGuard::unlocked(state, || {
+            establish_again(&self.name, self.client, give_up, limits.deadline, &|| true)
+        });
         let tried = tried.and_then(|connected| match connected.stream.set_read_timeout(self.options.timeout) {
             Ok(()) => Ok(connected),
             Err(e) => Err(NotConnected { error: unreachable(&e), may_pass: true }),
