@@ -11,13 +11,14 @@
 //! What is kept for that is bounded: a numbered request is not sent while too many, or too many bytes, that were sent
 //! before it are unanswered. Nor is anything behind it, for requests take effect in the order in which they began.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commonhold_proto::limits::MAX_OPEN_WRITES;
 use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, PROTOCOL_VERSION, Request, Seq, Verb, codec};
 
 use super::error::Error;
+use super::ids::IdMap;
 use super::inbox::{Body, Inbox};
 use super::near::{Mark, OwnWrites};
 use super::repeat::{self, NUMBERS_COUNT_SINCE};
@@ -32,7 +33,7 @@ const SPARE_BUFFERS: usize = 16;
 const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Requests leave together up to so many bytes; a longer one leaves alone.
-const TOGETHER_BYTES: usize = 64 * 1024;
+pub(super) const TOGETHER_BYTES: usize = 64 * 1024;
 
 /// Numbered requests that were sent and have no answer are kept in so many bytes; a single larger one is sent all the same.
 const MAX_UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
@@ -147,7 +148,7 @@ pub(super) struct Core {
     last_number: u64,
     /// Numbers of the writes whose outcome is not known yet, rising.
     open_numbers: VecDeque<u64>,
-    requests: HashMap<u64, InFlight>,
+    requests: IdMap<InFlight>,
     /// Requests of which bytes are missing, in the order in which they began. Only the first may be partly sent.
     unsent: VecDeque<u64>,
     inbox: Inbox,
@@ -155,7 +156,7 @@ pub(super) struct Core {
     /// Whom to tell which keys are being written.
     own_writes: Option<Arc<OwnWrites>>,
     /// Of writes that were sent and given up: they are done all the same, when they are answered.
-    given_up: HashMap<u64, Mark>,
+    given_up: IdMap<Mark>,
     spare: Vec<Vec<u8>>,
     /// Of the last connection that was made.
     version: u16,
@@ -176,12 +177,12 @@ impl Core {
             last_id: 0,
             last_number: 0,
             open_numbers: VecDeque::new(),
-            requests: HashMap::new(),
+            requests: IdMap::default(),
             unsent: VecDeque::new(),
             inbox: Inbox::default(),
             holds: Holds::new(),
             own_writes: None,
-            given_up: HashMap::new(),
+            given_up: IdMap::default(),
             spare: Vec::new(),
             version: PROTOCOL_VERSION,
             boot: 0,
@@ -356,6 +357,16 @@ impl Core {
     pub(super) fn has_unsent(&self) -> bool {
         let first = self.unsent.front().and_then(|id| self.requests.get(id));
         first.is_some_and(|request| request.sent > 0 || self.may_begin(request, 0))
+    }
+
+    /// The request that was begun last, of those that are not sent.
+    pub(super) fn last_unsent(&self) -> Option<u64> {
+        self.unsent.back().copied()
+    }
+
+    /// Bytes of this request that are to be sent.
+    pub(super) fn unsent_bytes(&self, id: u64) -> usize {
+        self.requests.get(&id).map_or(0, |request| request.frame.len().saturating_sub(request.sent))
     }
 
     /// Whether all bytes of this request were sent, or it is settled without.

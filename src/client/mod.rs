@@ -20,6 +20,7 @@ mod error;
 mod flags;
 mod grants;
 mod identity;
+mod ids;
 mod inbox;
 pub(crate) mod launch;
 mod limits;

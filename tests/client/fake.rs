@@ -125,6 +125,19 @@ impl Connection {
         self.next().expect("the client sends a request")
     }
 
+    /// How many whole requests are there, with those that were read before. Never waits.
+    pub(crate) fn waiting(&mut self) -> usize {
+        let mut buffer = [0; 8 * 1024];
+        while let Ok(read @ 1..) = self.stream.read_now(&mut buffer) {
+            self.received.extend_from_slice(&buffer[..read]);
+        }
+        let (mut at, mut requests) = (0, 0);
+        while let Some((_, _, consumed)) = frame::split(&self.received[at..]).unwrap() {
+            (at, requests) = (at + consumed, requests + 1);
+        }
+        requests
+    }
+
     /// Reads exactly this many bytes and throws them away.
     pub(crate) fn swallow(&self, bytes: usize) {
         (&self.stream).read_exact(&mut vec![0; bytes]).unwrap();

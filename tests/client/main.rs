@@ -9,6 +9,7 @@ mod lost;
 mod many;
 mod near;
 mod once;
+mod pipeline;
 mod real;
 mod strange;
 mod streams;

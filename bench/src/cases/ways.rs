@@ -32,7 +32,9 @@ impl Way for Namespace {
     }
 
     fn get_all(&mut self, keys: &[String]) -> Result<()> {
+        let pipeline = self.client().pipeline();
         let pending: Vec<_> = keys.iter().map(|key| self.get_raw_later(key)).collect::<Result<_, _>>()?;
+        pipeline.send()?;
         for get in pending {
             get.wait()?.context("it is there")?;
         }
@@ -40,7 +42,9 @@ impl Way for Namespace {
     }
 
     fn put_all(&mut self, keys: &[String], value: &str) -> Result<()> {
+        let pipeline = self.client().pipeline();
         let pending: Vec<_> = keys.iter().map(|key| self.put_raw_later(key, value)).collect::<Result<_, _>>()?;
+        pipeline.send()?;
         for put in pending {
             put.wait()?;
         }

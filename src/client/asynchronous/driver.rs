@@ -7,7 +7,6 @@
 //! takes them, and what they do, they do to the line they have found, under the lock. A driver ends with its runtime, and
 //! those who wait elsewhere are woken to find another; or with the last clone of the client.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +21,7 @@ use super::ConnectOptions;
 use super::session::waiting_allowed;
 use crate::client::connect::{Connected, LAST_TRY, NotConnected, PAUSE, establish, in_words};
 use crate::client::core::{Broken, Core, GivenUp};
+use crate::client::ids::IdMap;
 use crate::client::near::Near;
 use crate::client::process::Process;
 use crate::ipc::{AsyncStream, SocketName, Stream};
@@ -51,7 +51,7 @@ pub(super) struct State {
     pub(super) drivers: Drivers,
     pub(super) closed: bool,
     /// Who waits for which request.
-    pub(super) sleepers: HashMap<u64, Waker>,
+    pub(super) sleepers: IdMap<Waker>,
     /// Something was sent since a driver last looked.
     pub(super) is_ahead: bool,
     /// Where short requests come together to be sent.
@@ -125,7 +125,7 @@ impl Line {
 pub(super) struct Woken(Vec<Waker>);
 
 impl Woken {
-    fn add(&mut self, sleepers: &mut HashMap<u64, Waker>, id: u64) {
+    fn add(&mut self, sleepers: &mut IdMap<Waker>, id: u64) {
         self.0.extend(sleepers.remove(&id));
     }
 

@@ -27,6 +27,7 @@ use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{self, Connected, First};
 use crate::client::core::{Core, Reply};
 use crate::client::identity::random_client_id;
+use crate::client::ids::IdMap;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
 use crate::client::near::Near;
@@ -82,7 +83,7 @@ impl Session {
             line,
             drivers: Drivers::default(),
             closed: false,
-            sleepers: HashMap::new(),
+            sleepers: IdMap::default(),
             is_ahead: false,
             together: Vec::new(),
         };

@@ -24,6 +24,8 @@
 //! [`Durability::Memory`], volatile namespaces) is gone, and a write that had no answer yet is done anew, as the only time.
 //! [`Client::restarts`] counts how often another daemon was found.
 //!
+//! **Many short requests** are cheapest together: see [`Client::pipeline`].
+//!
 //! **What is bounded.** At most 4,096 writes (or 64 MiB of them) may be without an answer; further ones wait for answers
 //! before they are sent, and so does what was begun after them.
 //!
@@ -41,6 +43,7 @@ mod mirror;
 mod namespace;
 mod own_line;
 mod pending;
+mod pipeline;
 mod scan;
 mod session;
 mod slots;
@@ -63,6 +66,7 @@ pub use locks::{Lock, LockGuard};
 pub use mirror::Mirror;
 pub use namespace::Namespace;
 pub use pending::Pending;
+pub use pipeline::Pipeline;
 pub use scan::Scan;
 pub use slots::{SlotGuard, Slots};
 pub use watch::Watch;

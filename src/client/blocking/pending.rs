@@ -10,7 +10,8 @@ use crate::client::limits::Limits;
 /// The answer to come of a request that was sent.
 ///
 /// Requests of one client take effect in the order in which they were begun, whatever is waited for first. Their time
-/// limit runs from then. Dropping a `Pending` drops the answer; what was sent is done all the same.
+/// limit runs from then. Dropping a `Pending` drops the answer; what was sent is done all the same. Many short ones are cheapest
+/// in a [pipeline](super::Client::pipeline).
 ///
 /// ```no_run
 /// use commonhold::blocking::Client;
@@ -54,7 +55,7 @@ impl<T> Pending<T> {
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
-            session.forget(self.id);
+            session.forget(self.id, self.limits);
         }
     }
 }

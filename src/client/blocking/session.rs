@@ -30,7 +30,7 @@ use crate::client::connect::{
     self, Connected, First, NotConnected, ask_for_stream, broke_off, establish_again, in_words, open_stream,
     unreachable,
 };
-use crate::client::core::{Broken, Core, Reply};
+use crate::client::core::{Broken, Core, Reply, TOGETHER_BYTES};
 use crate::client::identity::random_client_id;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
@@ -89,6 +89,9 @@ struct State {
     followers: BTreeSet<u64>,
     /// Where short requests come together to be sent.
     together: Vec<u8>,
+    /// How many have asked that requests are gathered, and about how many bytes of them are.
+    gatherers: usize,
+    gathered: usize,
     /// The leader has it while it reads.
     buffer: Vec<u8>,
 }
@@ -133,6 +136,8 @@ impl Session {
             has_pusher: false,
             followers: BTreeSet::new(),
             together: Vec::new(),
+            gatherers: 0,
+            gathered: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
         };
         Self {
@@ -210,11 +215,18 @@ impl Session {
         self.finish(&mut state, id, limits)
     }
 
-    /// Sends a request and returns as soon as it is sent; [`wait`](Self::wait) or [`forget`](Self::forget) must follow.
+    /// Sends a request and returns as soon as it is sent, or is one of those that are gathered; [`wait`](Self::wait) or
+    /// [`forget`](Self::forget) must follow.
     pub(super) fn begin(&self, verb: Verb<'_>, timeout: Option<Duration>) -> Result<(u64, Limits), Error> {
         let limits = Limits::starting_now(timeout);
         let mut state = self.state.lock();
         let id = state.core.begin(deadline_ms(timeout), verb)?;
+        if state.gatherers > 0 {
+            state.gathered += state.core.unsent_bytes(id);
+            if state.gathered < TOGETHER_BYTES {
+                return Ok((id, limits));
+            }
+        }
         if self.drive(&mut state, id, limits, Until::Sent) {
             return Ok((id, limits));
         }
@@ -229,11 +241,41 @@ impl Session {
         self.finish(&mut self.state.lock(), id, limits)
     }
 
-    /// Drops the answer to a request that was begun. What was sent is done all the same.
-    pub(super) fn forget(&self, id: u64) {
+    /// Drops the answer to a request that was begun. What was sent is done all the same, and what was gathered is sent.
+    pub(super) fn forget(&self, id: u64, limits: Limits) {
         if self.is_own() {
-            self.state.lock().core.give_up(id, false);
+            let mut state = self.state.lock();
+            if !state.core.is_sent(id) {
+                self.drive(&mut state, id, limits, Until::Sent);
+            }
+            state.core.give_up(id, false);
         }
+    }
+
+    /// Requests are gathered from here on; [`end_gathering`](Self::end_gathering) must follow.
+    pub(super) fn gather(&self) {
+        self.state.lock().gatherers += 1;
+    }
+
+    pub(super) fn end_gathering(&self) {
+        if self.is_own() {
+            self.state.lock().gatherers -= 1;
+        }
+    }
+
+    /// Sends what was gathered.
+    pub(super) fn send_gathered(&self) -> Result<(), Error> {
+        if !self.is_own() {
+            return Err(Error::Forked);
+        }
+        let limits = Limits::starting_now(self.options.timeout);
+        let mut state = self.state.lock();
+        let last = state.core.last_unsent();
+        if last.is_none_or(|id| self.drive(&mut state, id, limits, Until::Sent)) {
+            return Ok(());
+        }
+        let waiting_for = "gathered requests to be sent; some are not yet";
+        Err(Error::TimedOut { waited: limits.began.elapsed(), waiting_for })
     }
 
     /// A connection beside this session's, on which this verb has been sent.
@@ -269,7 +311,10 @@ impl Session {
     /// Does whatever is needed until the request is sent, or settled; answers whether it came to that in time.
     fn drive(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits, until: Until) -> bool {
         let driven = loop {
-            self.push(state);
+            // What is gathered leaves when somebody has to wait.
+            if state.gatherers == 0 || until == Until::Sent || !state.core.is_settled(id) {
+                self.push(state);
+            }
             let there = match until {
                 Until::Sent => state.core.is_sent(id),
                 Until::Settled => state.core.is_settled(id),
@@ -298,6 +343,7 @@ impl Session {
 
     /// Sends what there is room for. Never waits.
     fn push(&self, state: &mut State) {
+        state.gathered = 0;
         while let Line::Up(stream) = &state.line {
             let bytes = state.core.to_send(&mut state.together);
             if bytes.is_empty() {

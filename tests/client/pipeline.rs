@@ -1,0 +1,132 @@
+//! Requests of a blocking client that are gathered to leave together.
+
+use std::thread;
+use std::time::Duration;
+
+use commonhold::blocking::{Client, ConnectOptions, Namespace};
+
+use crate::fake::{Connection, FakeDaemon, encoded};
+use crate::{WRITTEN, got, serve};
+
+/// A client whose daemon is told what to do by the test itself, in the same thread.
+fn connected(options: ConnectOptions) -> (FakeDaemon, Connection, Client) {
+    let fake = FakeDaemon::start();
+    let (connection, client) = thread::scope(|scope| {
+        let accepted = scope.spawn(|| fake.accept(1));
+        let client = Client::connect_with(fake.dir(), options).unwrap();
+        (accepted.join().unwrap(), client)
+    });
+    (fake, connection, client)
+}
+
+fn begin(
+    namespace: &Namespace,
+    keys: &[&str],
+) -> Vec<commonhold::blocking::Pending<Option<commonhold::blocking::Value>>> {
+    keys.iter().map(|key| namespace.get_raw_later(key).unwrap()).collect()
+}
+
+#[test]
+fn what_is_gathered_leaves_when_it_is_said_and_not_before() {
+    let (_fake, mut connection, client) = connected(ConnectOptions::new());
+    let namespace = client.namespace("n").unwrap();
+    let alone = begin(&namespace, &["0"]);
+    assert_eq!(connection.waiting(), 1, "without a pipeline each leaves at once");
+    let pipeline = client.pipeline();
+    let gathered = begin(&namespace, &["1", "2", "3"]);
+    assert_eq!(connection.waiting(), 1);
+    pipeline.send().unwrap();
+    assert_eq!(connection.waiting(), 4);
+    let later = begin(&namespace, &["4"]);
+    assert_eq!(connection.waiting(), 4, "it gathers on");
+    drop(pipeline);
+    assert_eq!(connection.waiting(), 5);
+    let last = begin(&namespace, &["5"]);
+    assert_eq!(connection.waiting(), 6, "and is over");
+    thread::scope(|scope| {
+        scope.spawn(|| serve(connection, |asked| encoded(asked.id, &got(&format!("\"{}\"", asked.key)))));
+        let values = [alone, gathered, later, last].into_iter().flatten();
+        let texts: Vec<_> = values.map(|value| value.wait().unwrap().unwrap().text().to_owned()).collect();
+        assert_eq!(texts, ["\"0\"", "\"1\"", "\"2\"", "\"3\"", "\"4\"", "\"5\""]);
+        drop((namespace, client));
+    });
+}
+
+#[test]
+fn several_pipelines_are_one_until_the_last_is_dropped() {
+    let (_fake, mut connection, client) = connected(ConnectOptions::new());
+    let namespace = client.namespace("n").unwrap();
+    let (one, two) = (client.pipeline(), client.clone().pipeline());
+    let first = begin(&namespace, &["1"]);
+    drop(one);
+    assert_eq!(connection.waiting(), 1, "what was gathered is sent with each that ends");
+    let second = begin(&namespace, &["2"]);
+    assert_eq!(connection.waiting(), 1);
+    drop(two);
+    assert_eq!(connection.waiting(), 2);
+    drop((first, second));
+}
+
+#[test]
+fn what_is_much_leaves_and_so_does_what_is_waited_for_or_given_up() {
+    let (_fake, mut connection, client) = connected(ConnectOptions::new());
+    let namespace = client.namespace("n").unwrap();
+    let pipeline = client.pipeline();
+    let value = format!("\"{}\"", "x".repeat(10_000));
+    let begun: Vec<_> = (0..6).map(|_| namespace.put_raw_later("k", &value).unwrap()).collect();
+    assert_eq!(connection.waiting(), 0, "60,000 bytes");
+    let more = namespace.put_raw_later("k", &value).unwrap();
+    assert_eq!(connection.waiting(), 7, "70,000 bytes");
+    // Nobody waits for its answer; that it is done was promised.
+    drop(namespace.put_raw_later("forgotten", "1").unwrap());
+    assert_eq!(connection.waiting(), 8);
+    let one = namespace.put_raw_later("k", "1").unwrap();
+    let two = namespace.put_raw_later("k", "2").unwrap();
+    assert_eq!(connection.waiting(), 8);
+    thread::scope(|scope| {
+        let served = scope.spawn(move || {
+            // The answer to the first is waited for, so all are sent.
+            let asked: Vec<_> = (0..10).map(|_| connection.request()).collect();
+            for asked in &asked {
+                connection.answer(asked.id, &WRITTEN);
+            }
+            connection
+        });
+        for put in begun.into_iter().chain([more, one, two]) {
+            put.wait().unwrap();
+        }
+        let mut connection = served.join().unwrap();
+        // An answer that is there already is no reason to send.
+        let [first, second] = ["1", "2"].map(|value| namespace.put_raw_later("k", value).unwrap());
+        pipeline.send().unwrap();
+        let asked = [connection.request(), connection.request()];
+        connection.send(&asked.map(|asked| encoded(asked.id, &WRITTEN)).concat());
+        first.wait().unwrap();
+        let gathered = namespace.put_raw_later("k", "3").unwrap();
+        second.wait().unwrap();
+        assert_eq!(connection.waiting(), 0, "both answers came together");
+        drop(pipeline);
+        let asked = connection.request();
+        connection.answer(asked.id, &WRITTEN);
+        gathered.wait().unwrap();
+    });
+}
+
+#[test]
+fn what_was_gathered_is_sent_on_the_next_connection_where_the_first_is_lost() {
+    let options = ConnectOptions::new().reconnect_for(Duration::from_secs(30));
+    let (fake, connection, client) = connected(options);
+    let namespace = client.namespace("n").unwrap();
+    let pipeline = client.pipeline();
+    let begun: Vec<_> = (0..3).map(|n| namespace.put_raw_later("k", &n.to_string()).unwrap()).collect();
+    drop(connection);
+    thread::scope(|scope| {
+        scope.spawn(|| serve(fake.accept(1), |asked| encoded(asked.id, &WRITTEN)));
+        // Whether or not they could be written into the connection that was lost: each is done, and once.
+        let _ = pipeline.send();
+        for put in begun {
+            put.wait().unwrap();
+        }
+        drop((pipeline, namespace, client));
+    });
+}
