@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::grants::Grant;
+use super::spare::Text;
 use super::target::Target;
 use super::values::to_text;
 use super::verbs::{self, check_value};
@@ -35,7 +36,7 @@ use super::verbs::{self, check_value};
 pub struct Batch {
     targets: Vec<Target>,
     /// Keys and values, one after another: a batch of many records is few allocations.
-    text: String,
+    text: Text,
     operations: Vec<Operation>,
     durability: Option<Durability>,
     if_token: Option<u64>,
@@ -76,7 +77,7 @@ impl Batch {
 
     /// Bytes of its keys and values.
     pub fn bytes(&self) -> usize {
-        self.text.len()
+        self.text.as_str().len()
     }
 
     /// Stores `value` under `key`. A key that exists keeps its place in the order, a new one goes to the end.
@@ -367,9 +368,9 @@ impl Batch {
     }
 
     fn keep(&mut self, text: &str) -> Range<usize> {
-        let start = self.text.len();
+        let start = self.bytes();
         self.text.push_str(text);
-        start..self.text.len()
+        start..self.bytes()
     }
 
     fn push(mut self, namespace: &impl AsRef<Target>, what: What) -> Result<Self, Error> {
@@ -395,7 +396,7 @@ impl Batch {
     }
 
     fn to_op(&self, Operation { space, what }: &Operation) -> Op<'_> {
-        let (space, text) = (*space, |range: &Range<usize>| &self.text[range.clone()]);
+        let (space, text) = (*space, |range: &Range<usize>| &self.text.as_str()[range.clone()]);
         match what {
             What::Put { key, value, condition } => {
                 Op::Put { space, key: text(key), value: text(value), condition: *condition }

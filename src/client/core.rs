@@ -15,13 +15,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commonhold_proto::limits::MAX_OPEN_WRITES;
-use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, PROTOCOL_VERSION, Request, Seq, Verb, codec};
+use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, Op, PROTOCOL_VERSION, Request, Seq, Verb, codec};
 
 use super::error::Error;
 use super::ids::IdMap;
 use super::inbox::{Body, Inbox};
 use super::near::{Mark, OwnWrites};
 use super::repeat::{self, NUMBERS_COUNT_SINCE};
+use super::spare;
 use holds::{Holds, Tie};
 
 mod holds;
@@ -29,8 +30,8 @@ mod holds;
 /// Buffers of sent requests that are kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
 
-/// A buffer that grew beyond this is given back instead.
-const SPARE_BUFFER_BYTES: usize = 64 * 1024;
+/// A buffer that grew beyond this is not kept for each client but by [`spare`], for all.
+const SPARE_BUFFER_BYTES: usize = spare::LARGE_BYTES;
 
 /// Requests leave together up to so many bytes; a longer one leaves alone.
 pub(super) const TOGETHER_BYTES: usize = 64 * 1024;
@@ -271,7 +272,9 @@ impl Core {
             }
         }
         let id = self.last_id + 1;
-        let mut frame = self.spare.pop().unwrap_or_default();
+        let bytes = about_bytes(&verb);
+        let mut frame =
+            if bytes > SPARE_BUFFER_BYTES { spare::with_room(bytes) } else { self.spare.pop().unwrap_or_default() };
         if let Err(error) = codec::encode_request(&mut frame, id, &Request { deadline_ms, verb }) {
             self.recycle(frame);
             return Err(error.into());
@@ -576,11 +579,29 @@ impl Core {
     }
 
     fn recycle(&mut self, mut frame: Vec<u8>) {
-        if frame.capacity() > 0 && frame.capacity() <= SPARE_BUFFER_BYTES && self.spare.len() < SPARE_BUFFERS {
+        if frame.capacity() > SPARE_BUFFER_BYTES {
+            spare::keep(frame);
+        } else if frame.capacity() > 0 && self.spare.len() < SPARE_BUFFERS {
             frame.clear();
             self.spare.push(frame);
         }
     }
+}
+
+/// Bytes that the frame of a write will have at most, about; of others, which are small or rare, nothing is told.
+fn about_bytes(verb: &Verb<'_>) -> usize {
+    // Tags, lengths and a condition; beside the head of the request.
+    const OF_AN_OPERATION: usize = 64;
+    let Verb::Write(write) = verb else { return 0 };
+    let text = |op: &Op<'_>| match op {
+        Op::Put { key, value, .. } | Op::PutStamped { key, value, .. } => key.len() + value.len(),
+        Op::Merge { key, fields, .. } => key.len() + fields.len(),
+        Op::Append { key, field, items, .. } => key.len() + field.len() + items.len(),
+        Op::Increment { key, field, .. } => key.len() + field.len(),
+        Op::Delete { key, .. } => key.len(),
+        Op::Clear { .. } => 0,
+    };
+    OF_AN_OPERATION * (1 + write.spaces.len()) + write.ops.iter().map(|op| text(op) + OF_AN_OPERATION).sum::<usize>()
 }
 
 fn is_stopping(answer: &[u8]) -> bool {

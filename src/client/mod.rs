@@ -32,6 +32,7 @@ mod parts;
 mod process;
 mod read;
 mod repeat;
+mod spare;
 mod target;
 mod values;
 mod verbs;

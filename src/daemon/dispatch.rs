@@ -247,6 +247,7 @@ pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<
     if let Some(token) = write.if_token {
         request.under(daemon.grant_of(token)?);
     }
+    request.expect(write.ops.len());
     // One moment for all that the request stamps.
     let now_s = LazyCell::new(|| daemon.store().unix_s());
     for op in &write.ops {
@@ -267,6 +268,7 @@ pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<
         }
         .map_err(|error| Fault::from(&error))?;
     }
+    request.complete();
     Ok(request)
 }
 

@@ -23,6 +23,14 @@ struct Noted {
     table: Arc<Table>,
 }
 
+impl Noted {
+    /// Nearly always both are the root. Bytes are compared only if there are some: see the comparison of `Workspace`s.
+    #[inline]
+    fn is_in(&self, workspace: &str) -> bool {
+        self.workspace.len() == workspace.len() && (workspace.is_empty() || *self.workspace == *workspace)
+    }
+}
+
 impl Tables {
     pub(super) fn new(store: Arc<Store>) -> Self {
         Self { store, noted: Vec::new(), blank: None }
@@ -32,7 +40,7 @@ impl Tables {
     pub(super) fn is_ready(&mut self, space: &Space<'_>) -> bool {
         let here = |noted: &Noted| {
             *noted.namespace == *space.namespace
-                && *noted.workspace == *space.workspace
+                && noted.is_in(space.workspace)
                 && noted.table.kind() == space.kind
                 && !noted.table.is_gone()
         };
@@ -51,9 +59,7 @@ impl Tables {
     pub(super) fn get(&mut self, space: &Space<'_>) -> Result<&Arc<Table>, Fault> {
         self.noted.retain(|noted| !noted.table.is_gone());
         let here = |noted: &Noted| {
-            *noted.namespace == *space.namespace
-                && *noted.workspace == *space.workspace
-                && noted.table.kind() == space.kind
+            *noted.namespace == *space.namespace && noted.is_in(space.workspace) && noted.table.kind() == space.kind
         };
         if let Some(at) = self.noted.iter().position(here) {
             // One step forward each time: the list sorts itself by use, and two that take turns do not jump about.

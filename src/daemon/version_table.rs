@@ -102,6 +102,10 @@ impl PlaceCounts for Entry {
         Self::moved(self, key);
     }
 
+    fn all_moved(&self, keys: &mut dyn Iterator<Item = &str>) {
+        Self::all_moved(self, keys);
+    }
+
     fn cleared(&self) {
         Self::cleared(self);
     }

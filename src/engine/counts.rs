@@ -26,6 +26,11 @@ pub trait PlaceCounts: Send + Sync {
     /// The value of this key changes.
     fn moved(&self, key: &str);
 
+    /// The values of all these keys change.
+    fn all_moved(&self, keys: &mut dyn Iterator<Item = &str>) {
+        keys.for_each(|key| self.moved(key));
+    }
+
     /// The values of all keys change.
     fn cleared(&self);
 

@@ -15,7 +15,7 @@ use super::change::Refused;
 use super::error::Error;
 use super::grant::Under;
 use super::journal::{EffectKind, EffectRef, WriteHead};
-use super::map::Record;
+use super::map::{Map, Record};
 use super::memory::Memory;
 use super::request::{Op, What, WriteRequest, Written};
 use super::seeded_fault::is_seeded;
@@ -82,12 +82,63 @@ impl Evaluated {
     }
 }
 
+/// What an operation finds under its key.
+struct Current {
+    seq: Seq,
+    /// What its record takes in memory.
+    takes: i64,
+    /// The record, for an operation that makes another one of it.
+    record: Option<Record>,
+}
+
+impl Current {
+    /// As far as this operation needs it: the others are spared a count of references, which are all over the memory.
+    #[inline]
+    fn of(record: &Record, what: &What) -> Self {
+        let needed = matches!(what, What::Change(_)).then(|| record.clone());
+        Self { seq: record.seq(), takes: takes(record), record: needed }
+    }
+}
+
+/// Memory that a record takes.
+fn takes(record: &Record) -> i64 {
+    (record.bytes() + record.overhead_bytes() + INDEX_BYTES).cast_signed() as i64
+}
+
+/// What lies in the maps under the key of each operation. They do not change before these operations are applied: whoever
+/// evaluates them is the one who may. Each look-up waits for memory, several times; here, where nothing else is done, several of them
+/// wait at the same time.
+fn look_up(tables: &[Arc<Table>], ops: &[Op]) -> Vec<Option<Current>> {
+    let mut found = Vec::with_capacity(ops.len());
+    for ops in ops.chunk_by(|one, next| one.table == next.table) {
+        let map = tables[usize::from(ops[0].table)].map.read();
+        found.extend(ops.iter().map(|op| look_up_in(&map, op)));
+    }
+    found
+}
+
+#[inline]
+fn look_up_in(map: &Map, op: &Op) -> Option<Current> {
+    map.get(op.what.key()?).map(|record| Current::of(record, &op.what))
+}
+
 /// The effects of a group so far.
 #[derive(Default)]
 pub(super) struct Overlay {
     /// By address; the requests keep the tables alive.
     tables: HashMap<usize, TableOverlay>,
     hasher: RandomState,
+}
+
+impl Overlay {
+    /// A request of so many operations is about to be evaluated.
+    fn expect(&mut self, tables: &[Arc<Table>], operations: usize) {
+        // That more than one namespace is meant is rare, and then room is made as it is needed.
+        if let [table] = tables {
+            let keys = &mut self.tables.entry(Arc::as_ptr(table).addr()).or_default().keys;
+            keys.reserve(operations, |touched| touched.hash);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -122,6 +173,9 @@ pub(super) struct Evaluation<'a> {
 /// A group takes no further request once its changes have made values of so many bytes.
 const GROUP_CHANGED_BYTES: usize = 32 << 20;
 
+/// From so many operations on, what lies under their keys is looked up for all of them first.
+const SIDE_BY_SIDE: usize = 4;
+
 /// About what index and order take for a record.
 const INDEX_BYTES: usize = 24;
 
@@ -148,17 +202,24 @@ impl<'a> Evaluation<'a> {
             seq: Seq::ZERO,
             under: None,
         };
-        if alone && request.ops.len() == 1 {
-            evaluated.single(&request.ops[0])?;
+        let mut ops = request.ops;
+        if alone && ops.len() == 1 {
+            evaluated.single(ops.swap_remove(0))?;
             self.growth += self.memory.admit(evaluated.growth, self.growth)?;
             evaluated.drop_unused_tables();
             self.changed_bytes += evaluated.changed_bytes;
             self.requests.push(evaluated);
             return Ok(());
         }
+        let mut ahead = Vec::new().into_iter();
+        if ops.len() >= SIDE_BY_SIDE {
+            ahead = look_up(&evaluated.tables, &ops).into_iter();
+            self.overlay.expect(&evaluated.tables, ops.len());
+        }
         self.requests.push(evaluated);
-        for (index, op) in request.ops.into_iter().enumerate() {
-            if let Err(refused) = self.operation(&op) {
+        for (index, op) in ops.into_iter().enumerate() {
+            let there = ahead.next().unwrap_or_else(|| self.look_up_one(&op));
+            if let Err(refused) = self.operation(op, there) {
                 self.take_back();
                 return Err(refused.in_operation(index as u32));
             }
@@ -193,21 +254,23 @@ impl<'a> Evaluation<'a> {
         self.rebuild_overlay();
     }
 
-    /// One operation of the last request.
-    fn operation(&mut self, op: &Op) -> Result<(), Refused> {
+    fn look_up_one(&self, op: &Op) -> Option<Current> {
+        let tables = &self.requests.last()?.tables;
+        look_up_in(&tables[usize::from(op.table)].map.read(), op)
+    }
+
+    /// One operation of the last request; `there` is what lies in the map under its key.
+    fn operation(&mut self, op: Op, there: Option<Current>) -> Result<(), Refused> {
         let at = self.requests.len() - 1;
-        let table = Arc::clone(&self.requests[at].tables[usize::from(op.table)]);
-        let key = match &op.what {
-            What::Clear => {
-                self.clear(op.table, &table);
-                return Ok(());
-            }
-            What::Put(record) | What::Delete(record) => record.key(),
-            What::Change(change) => &change.key,
+        let Some(key) = op.what.key() else {
+            let table = Arc::clone(&self.requests[at].tables[usize::from(op.table)]);
+            self.clear(op.table, &table);
+            return Ok(());
         };
         let hash = self.overlay.hasher.hash_one(key);
-        let overlay = self.overlay.tables.entry(Arc::as_ptr(&table).addr()).or_default();
         let requests = &mut self.requests;
+        let table = &requests[at].tables[usize::from(op.table)];
+        let overlay = self.overlay.tables.entry(Arc::as_ptr(table).addr()).or_default();
         let same_key = |touched: &Touched| {
             let effect = &requests[touched.request as usize].effects[touched.effect as usize];
             touched.hash == hash && effect.record.as_ref().is_some_and(|known| known.key() == key)
@@ -217,23 +280,23 @@ impl<'a> Evaluation<'a> {
             Some(touched)
                 if touched.request as usize != at && matches!(op.what, What::Change(_)) && is_seeded("same-base") =>
             {
-                table.map.read().get(key).map(|record| (record.seq(), Some(record.clone())))
+                there
             }
             Some(touched) if !touched.exists => None,
             Some(touched) => {
                 let request = &requests[touched.request as usize];
+                let record = request.effects[touched.effect as usize].record.as_ref();
                 // The request under evaluation has no Seq yet, so its own records are of version 0, which none names.
-                Some((request.seq, request.effects[touched.effect as usize].record.clone()))
+                record.map(|record| Current { seq: request.seq, ..Current::of(record, &op.what) })
             }
             None if overlay.cleared => None,
-            None => table.map.read().get(key).map(|record| (record.seq(), Some(record.clone()))),
+            None => there,
         };
-        let exists = current.as_ref().map(|(seq, _)| *seq);
+        let exists = current.as_ref().map(|current| current.seq);
         check(op.condition, exists)?;
         let evaluated = &mut requests[at];
-        let current = current.and_then(|(_, record)| record);
-        let record = evaluated.result(&op.what, current.as_ref())?;
         let is_put = !matches!(op.what, What::Delete(_));
+        let record = evaluated.result(op.what, current.as_ref())?;
         evaluated.weigh(is_put.then_some(&record), current.as_ref());
         evaluated.count(is_put, exists.is_some());
         // An earlier effect of this very request on this key is absorbed, so that only the last result is kept.
@@ -338,22 +401,18 @@ impl<'a> Evaluation<'a> {
 
 impl Evaluated {
     /// The one operation of the one request of a group.
-    fn single(&mut self, op: &Op) -> Result<(), Error> {
+    fn single(&mut self, op: Op) -> Result<(), Error> {
         let table = &self.tables[usize::from(op.table)];
-        let key = match &op.what {
-            What::Clear => {
-                self.head.found = table.len();
-                self.effects.push(Effect { table: op.table, kind: Some(EffectKind::Clear), record: None });
-                return Ok(());
-            }
-            What::Put(record) | What::Delete(record) => record.key(),
-            What::Change(change) => &change.key,
-        };
-        let current = table.map.read().get(key).cloned();
-        let exists = current.as_ref().map(Record::seq);
+        if matches!(op.what, What::Clear) {
+            self.head.found = table.len();
+            self.effects.push(Effect { table: op.table, kind: Some(EffectKind::Clear), record: None });
+            return Ok(());
+        }
+        let current = look_up_in(&table.map.read(), &op);
+        let exists = current.as_ref().map(|current| current.seq);
         check(op.condition, exists).map_err(|refused| refused.in_operation(0))?;
-        let record = self.result(&op.what, current.as_ref()).map_err(|refused| refused.in_operation(0))?;
         let is_put = !matches!(op.what, What::Delete(_));
+        let record = self.result(op.what, current.as_ref()).map_err(|refused| refused.in_operation(0))?;
         let kind = if is_put { EffectKind::Put } else { EffectKind::Delete };
         self.weigh(is_put.then_some(&record), current.as_ref());
         self.count(is_put, exists.is_some());
@@ -363,13 +422,13 @@ impl Evaluated {
     }
 
     /// What an operation on one key leaves there; of a delete, the record that names the key.
-    fn result(&mut self, what: &What, current: Option<&Record>) -> Result<Record, Refused> {
+    fn result(&mut self, what: What, current: Option<&Current>) -> Result<Record, Refused> {
         let change = match what {
-            What::Put(record) | What::Delete(record) => return Ok(record.clone()),
+            What::Put(record) | What::Delete(record) => return Ok(record),
             What::Change(change) => change,
             What::Clear => unreachable!("a clear is not about one key"),
         };
-        let record = change.apply(current)?;
+        let record = change.apply(current.and_then(|current| current.record.as_ref()))?;
         // A request is small beside what it may change, and all of that is copied while the others wait: it is bounded
         // by what one record of the journal may hold, whether or not a later change of the same key makes it void.
         self.changed_bytes += record.bytes();
@@ -389,9 +448,8 @@ impl Evaluated {
         Written { seq: self.seq, new, found, surrogates_removed: self.surrogates_removed }
     }
 
-    fn weigh(&mut self, new: Option<&Record>, old: Option<&Record>) {
-        let takes = |record: &Record| (record.bytes() + record.overhead_bytes() + INDEX_BYTES).cast_signed() as i64;
-        self.growth += new.map_or(0, takes) - old.map_or(0, takes);
+    fn weigh(&mut self, new: Option<&Record>, old: Option<&Current>) {
+        self.growth += new.map_or(0, takes) - old.map_or(0, |old| old.takes);
     }
 
     fn count(&mut self, is_put: bool, exists: bool) {

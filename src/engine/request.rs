@@ -13,7 +13,7 @@ use super::journal::{EFFECT_BYTES, Earlier, PLACE_BYTES, WRITE_BYTES, WriteHead}
 use super::map::Record;
 use super::once::{Fence, First, Numbered};
 use super::table::Table;
-use crate::json::{self, Canonical};
+use crate::json::{self, Canonical, Canonicalizer};
 
 /// An atomic write: all its operations take effect under one [`Seq`], or none does.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub struct WriteRequest {
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) ops: Vec<Op>,
     pub(super) surrogates_removed: u64,
+    /// What its operations add to the journal, at most.
+    weight: usize,
+    /// What reads its values; without memory of its own before the first and after the last of them.
+    reading: Canonicalizer,
 }
 
 /// An operation. Deletes carry a record without a value, so that every key lies in the same kind of place.
@@ -46,6 +50,17 @@ pub(super) enum What {
     Delete(Record),
     Clear,
     Change(Box<Change>),
+}
+
+impl What {
+    /// The key that it is about; none for a clear.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Put(record) | Self::Delete(record) => Some(record.key()),
+            Self::Change(change) => Some(&change.key),
+            Self::Clear => None,
+        }
+    }
 }
 
 /// What became of a write request.
@@ -85,7 +100,19 @@ impl WriteRequest {
             tables: Vec::new(),
             ops: Vec::new(),
             surrogates_removed: 0,
+            weight: 0,
+            reading: Canonicalizer::default(),
         }
+    }
+
+    /// Makes room for so many operations, which are yet to come.
+    pub fn expect(&mut self, operations: usize) {
+        self.ops.reserve(operations.min(MAX_OPERATIONS));
+    }
+
+    /// It has all its operations: lets go of what only reading them took.
+    pub fn complete(&mut self) {
+        self.reading = Canonicalizer::default();
     }
 
     /// It is done once, however often it is sent under its number: a repeat is answered as the first one was. The client
@@ -122,7 +149,7 @@ impl WriteRequest {
     /// # Errors
     /// [`Error::InvalidJson`], [`Error::TooLarge`], [`Error::Name`] for a long key; the request is then as before.
     pub fn put(&mut self, table: &Arc<Table>, key: &str, value: &str, condition: Condition) -> Result<(), Error> {
-        let canonical = checked(key, value, MAX_VALUE_BYTES, value_bytes)?;
+        let canonical = checked(&mut self.reading, key, value, MAX_VALUE_BYTES, value_bytes)?;
         let record = Record::new(key, &canonical.text);
         self.push(table, What::Put(record), condition)?;
         self.surrogates_removed += canonical.surrogates_removed;
@@ -142,7 +169,7 @@ impl WriteRequest {
         now_s: u64,
         condition: Condition,
     ) -> Result<(), Error> {
-        let canonical = checked(key, value, MAX_VALUE_BYTES, value_bytes)?;
+        let canonical = checked(&mut self.reading, key, value, MAX_VALUE_BYTES, value_bytes)?;
         let stamp = Stamp::new(key, &canonical.text, now_s, table.get(key)).ok_or_else(|| Error::WrongType {
             operation: self.ops.len() as u32,
             key: shown(key),
@@ -162,7 +189,7 @@ impl WriteRequest {
     /// # Errors
     /// [`Error::InvalidJson`], [`Error::TooLarge`], [`Error::Name`] for a long key; the request is then as before.
     pub fn merge(&mut self, table: &Arc<Table>, key: &str, fields: &str, condition: Condition) -> Result<(), Error> {
-        let canonical = checked(key, fields, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
+        let canonical = checked(&mut self.reading, key, fields, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
         let what = json::type_words(&canonical.text);
         let surrogates_removed = canonical.surrogates_removed;
         let fields = json::Fields::of(canonical.text.into_owned())
@@ -206,7 +233,7 @@ impl WriteRequest {
         condition: Condition,
     ) -> Result<(), Error> {
         check_key(field)?;
-        let canonical = checked(key, items, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
+        let canonical = checked(&mut self.reading, key, items, MAX_CHANGED_VALUE_BYTES, changed_bytes)?;
         let items = &*canonical.text;
         if !items.starts_with('[') {
             return Err(no_operand(key, "a list of items to append", json::type_words(items)));
@@ -286,6 +313,12 @@ impl WriteRequest {
             self.tables.push(Arc::clone(table));
             self.tables.len() - 1
         });
+        let adds = match &what {
+            What::Put(record) | What::Delete(record) => record.bytes(),
+            What::Change(change) => change.weight,
+            What::Clear => 0,
+        };
+        self.weight += adds + EFFECT_BYTES;
         self.ops.push(Op { table: table as u16, what, condition });
         Ok(())
     }
@@ -314,18 +347,12 @@ impl WriteRequest {
 
     /// At most how many bytes it adds to the journal; of changes, as far as that can be told before they are evaluated.
     pub fn weight(&self) -> usize {
-        let of = |op: &Op| match &op.what {
-            What::Put(record) | What::Delete(record) => record.bytes(),
-            What::Change(change) => change.weight,
-            What::Clear => 0,
-        };
         let of_place = |table: &Arc<Table>| {
             let place = table.place();
             place.workspace.as_str().len() + place.namespace.as_str().len() + PLACE_BYTES
         };
-        let effects: usize = self.ops.iter().map(|op| of(op) + EFFECT_BYTES).sum();
         let places: usize = self.tables.iter().map(of_place).sum();
-        effects + places + WRITE_BYTES
+        self.weight + places + WRITE_BYTES
     }
 }
 
@@ -335,12 +362,18 @@ pub(super) fn behind(number: u64, settled: u64) -> u32 {
 }
 
 /// The canonical text of a value or an operand, both within `limit`.
-fn checked<'a>(key: &str, text: &'a str, limit: usize, what: fn(&str) -> String) -> Result<Canonical<'a>, Error> {
+fn checked<'a>(
+    reading: &mut Canonicalizer,
+    key: &str,
+    text: &'a str,
+    limit: usize,
+    what: fn(&str) -> String,
+) -> Result<Canonical<'a>, Error> {
     check_key(key)?;
     if text.len() > limit {
         return Err(Error::TooLarge { what: what(key), got: text.len() as u64, limit: limit as u64 });
     }
-    json::canonical(text).map_err(|error| Error::InvalidJson {
+    reading.canonical(text).map_err(|error| Error::InvalidJson {
         key: shown(key),
         offset: error.offset as u64,
         reason: error.reason(),

@@ -7,7 +7,7 @@ use commonhold_proto::{Durability, Seq};
 
 use super::counts::PlaceCounts;
 use super::error::Error;
-use super::evaluate::{Evaluated, Evaluation};
+use super::evaluate::{Effect, Evaluated, Evaluation};
 use super::feed::Feed;
 use super::grant::Grant;
 use super::journal::{Appender, EffectKind, Kind, Progress, Reach, Spare, encode_write};
@@ -282,21 +282,24 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     let tables = std::mem::take(&mut request.tables);
     // What is replaced is freed after the hold. Locks are taken in any order: only the turn's
     // holder takes several, and whoever has the orders of the volatile namespaces that it takes several of.
-    let mut replaced: Vec<Option<Record>> = Vec::new();
+    let mut replaced: Vec<Option<Record>> = Vec::with_capacity(request.effects.len());
     let mut cleared = Vec::new();
     let mut telling = shared.feed.begin(&tables);
     let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
     // Others who keep a value are told in the hold in which it changes.
-    let counts: Vec<_> = tables.iter().map(|table| table.counts()).collect();
+    for effects in request.effects.chunk_by(|one, next| one.table == next.table) {
+        // None of the tables is left where every effect is void.
+        let table = tables.get(usize::from(effects[0].table));
+        if let Some(counts) = table.and_then(|table| table.counts()) {
+            count(counts, effects);
+        }
+    }
     for effect in &mut request.effects {
         let Some(kind) = effect.kind else { continue };
         if let Some(telling) = &mut telling {
             telling.note(effect);
         }
         let map = &mut maps[usize::from(effect.table)];
-        if let Some(counts) = counts[usize::from(effect.table)] {
-            count(counts, kind, effect.record.as_ref());
-        }
         match (kind, effect.record.take()) {
             (EffectKind::Put, Some(record)) => {
                 record.set_seq(request.seq);
@@ -317,7 +320,6 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
             maps.extend(tables.iter().map(|table| table.map.write()));
         }
     }
-    drop(counts);
     for table in &tables {
         table.applied(request.seq);
     }
@@ -334,16 +336,17 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     }
 }
 
-/// One key moves its own count, a clear the namespace's alone.
-fn count(counts: &dyn PlaceCounts, kind: EffectKind, record: Option<&Record>) {
+/// Of effects on one namespace: one key moves its own count, a clear the namespace's alone.
+fn count(counts: &dyn PlaceCounts, effects: &[Effect]) {
     if is_seeded("counts-not-moved") {
         return;
     }
-    match (kind, record) {
-        (EffectKind::Clear | EffectKind::Drop, _) => counts.cleared(),
-        (_, Some(record)) => counts.moved(record.key()),
-        (_, None) => {}
+    let clears = |effect: &&Effect| matches!(effect.kind, Some(EffectKind::Clear | EffectKind::Drop));
+    for _ in effects.iter().filter(clears) {
+        counts.cleared();
     }
+    let changed = effects.iter().filter(|effect| effect.kind.is_some() && !clears(effect));
+    counts.all_moved(&mut changed.filter_map(|effect| effect.record.as_ref()).map(Record::key));
 }
 
 fn weight(group: &[Batch]) -> usize {

@@ -1,6 +1,7 @@
 //! The canonical text of one value: what requests carry is made canonical before it is stored.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::error::JsonError;
 use super::reader::{Reader, Scratch, Text};
@@ -34,19 +35,41 @@ pub struct Canonical<'a> {
 /// # Ok::<(), commonhold::json::JsonError>(())
 /// ```
 pub fn canonical(text: &str) -> Result<Canonical<'_>, JsonError> {
-    let mut scratch = Scratch::default();
-    let mut reader = Reader::new(text, 0, &mut scratch);
-    reader.after_blank();
-    let value = reader.value()?;
-    if reader.after_blank().is_some() {
-        return Err(reader.unexpected("the end of the text"));
+    Canonicalizer::default().canonical(text)
+}
+
+/// Makes one text after another canonical in the same memory, which most of them need very little of.
+#[derive(Default)]
+pub struct Canonicalizer(Scratch);
+
+impl Canonicalizer {
+    /// As the function [`canonical`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn canonical<'t>(&mut self, text: &'t str) -> Result<Canonical<'t>, JsonError> {
+        let scratch = &mut self.0;
+        (scratch.surrogates_removed, scratch.duplicate_keys) = (0, 0);
+        let mut reader = Reader::new(text, 0, scratch);
+        reader.after_blank();
+        let value = reader.value()?;
+        if reader.after_blank().is_some() {
+            return Err(reader.unexpected("the end of the text"));
+        }
+        let (surrogates_removed, duplicate_keys) = (scratch.surrogates_removed, scratch.duplicate_keys);
+        let text = match value {
+            Text::Input(from, to) => Cow::Borrowed(&text[from..to]),
+            // With its memory: what had to be rewritten once is not kept to be rewritten into.
+            Text::Scratch => Cow::Owned(std::mem::take(scratch).into_written()),
+        };
+        Ok(Canonical { text, surrogates_removed, duplicate_keys })
     }
-    let (surrogates_removed, duplicate_keys) = (scratch.surrogates_removed, scratch.duplicate_keys);
-    let text = match value {
-        Text::Input(from, to) => Cow::Borrowed(&text[from..to]),
-        Text::Scratch => Cow::Owned(scratch.into_written()),
-    };
-    Ok(Canonical { text, surrogates_removed, duplicate_keys })
+}
+
+impl fmt::Debug for Canonicalizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canonicalizer").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +111,29 @@ mod tests {
     #[test]
     fn white_space_around_canonical_text_copies_nothing() {
         assert!(matches!(canonical("  {\"a\":[1,2]}\n").unwrap().text, Cow::Borrowed("{\"a\":[1,2]}")));
+    }
+
+    #[test]
+    fn one_canonicalizer_makes_of_each_text_what_a_new_one_does() {
+        let texts = [
+            r#"{"id":"1","content":"plain"}"#,
+            r#"{ "a" : 1, "a" : "\ud800", "b":[] }"#,
+            r#"{"a":[1,{"b":2"#,
+            "[[[[[[[[[[1]]]]]]]]]]",
+            "",
+            r#"{"k":1,"\u006b":{"\udc00":2},"l":"\u00e9"}"#,
+            "\"\n\"",
+            "1 2",
+            r#"{"a":{"x":1,"x":2},"b":0,"a":{"y":{"z":1,"z":2},"y":{"w":3,"w":4}}}"#,
+            "null",
+        ];
+        let mut random = fastrand::Rng::with_seed(830);
+        let mut one = Canonicalizer::default();
+        for _ in 0..2_000 {
+            let text = texts[random.usize(..texts.len())];
+            let text = &text[..if random.bool() { text.len() } else { random.usize(..=text.len()) }];
+            assert_eq!(one.canonical(text), canonical(text), "{text:?}");
+        }
     }
 
     #[test]

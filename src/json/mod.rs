@@ -18,7 +18,7 @@ mod reader;
 mod scan;
 mod write;
 
-pub use canonical::{Canonical, canonical};
+pub use canonical::{Canonical, Canonicalizer, canonical};
 pub use edit::{Fields, Member, appended, elements, members, nesting, quoted, type_words, value_of, with_value};
 pub use error::{FileError, JsonError};
 pub use load::{LoadReport, expected_records, load_object, load_object_telling};

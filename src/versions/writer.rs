@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use commonhold_proto::{Place, StoreIdentity, Tag};
 use parking_lot::Mutex;
@@ -24,6 +24,9 @@ use super::shelf::{self, shelves};
 
 /// At most so many tables of stores that are gone are removed at one start.
 const MOST_REAPED: usize = 1_000;
+
+/// So many slots are looked at before the first of them is moved.
+const SIDE_BY_SIDE: usize = 64;
 
 /// The table of a daemon that serves.
 #[derive(Debug)]
@@ -188,6 +191,27 @@ impl Entry {
     pub fn moved(&self, key: &str) {
         let words = &self.table.words;
         words.slot(words.slot_of(self.name, key)).fetch_add(1, AcqRel);
+    }
+
+    /// The values of all these keys change. Their slots lie far apart: each has to come from memory, and a count that is moved waits
+    /// for its own. So some of them are looked at first, which the processor does side by side.
+    pub fn all_moved(&self, keys: &mut dyn Iterator<Item = &str>) {
+        let words = &self.table.words;
+        let mut slots = [0; SIDE_BY_SIDE];
+        loop {
+            let mut count = 0;
+            for (slot, key) in slots.iter_mut().zip(&mut *keys) {
+                *slot = words.slot_of(self.name, key);
+                std::hint::black_box(words.slot(*slot).load(Relaxed));
+                count += 1;
+            }
+            for slot in &slots[..count] {
+                words.slot(*slot).fetch_add(1, AcqRel);
+            }
+            if count < SIDE_BY_SIDE {
+                return;
+            }
+        }
     }
 
     /// The values of all keys change.
