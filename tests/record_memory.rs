@@ -18,12 +18,16 @@ use std::time::{Duration, Instant};
 
 use commonhold::daemon::Daemon;
 use commonhold::engine::map::{Map, Record};
+use commonhold::engine::{Store, StoreOptions, Surroundings};
+use commonhold::json::{FileFormat, FileWriter};
 use commonhold::proto::frame;
 use commonhold::proto::limits::MAX_IN_FLIGHT_BYTES;
 use daemon_support::{Place, frame_of, frame_with_deadline, get, put};
 
 /// Bytes asked for and not given back.
 static HELD: AtomicUsize = AtomicUsize::new(0);
+/// The most of that since it was last set.
+static MOST: AtomicUsize = AtomicUsize::new(0);
 /// The largest single request since it was last set to 0.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 /// Held while something is counted, so that nobody else allocates meanwhile.
@@ -38,7 +42,7 @@ static ALLOCATOR: Counting = Counting;
 // nothing. So the promises are `System`'s.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Relaxed);
+        MOST.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
         // SAFETY: the caller keeps `alloc`'s contract, which is `System`'s.
         unsafe { System.alloc(layout) }
@@ -51,7 +55,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        HELD.fetch_add(size, Relaxed);
+        MOST.fetch_max(HELD.fetch_add(size, Relaxed) + size, Relaxed);
         HELD.fetch_sub(layout.size(), Relaxed);
         LARGEST.fetch_max(size, Relaxed);
         // SAFETY: as in `dealloc`; `size` is the caller's promise.
@@ -62,6 +66,8 @@ unsafe impl GlobalAlloc for Counting {
 const RECORDS: usize = 1_000_000;
 const MOST_BYTES_A_RECORD: usize = 64;
 const LARGEST_STEP_BYTES: usize = 256 * 1024;
+/// What a load may hold beside the records: a few pieces of the file for each of at most eight threads.
+const LOAD_BYTES: usize = 20 << 20;
 const RUNNER_BYTES: usize = 64 * 1024;
 
 /// A record with a key of 14 bytes and a short value.
@@ -161,6 +167,38 @@ fn a_client_that_asks_and_never_reads_stays_within_the_bound_of_a_session_and_is
         assert!(took >= Duration::from_secs(2), "{took:?}");
         assert!(most < MAX_IN_FLIGHT_BYTES, "{most} bytes");
         assert!(served > 100, "only {served} requests of others were served in {took:?}");
+    }
+}
+
+#[test]
+fn a_load_holds_little_beside_the_records_and_these_cost_what_they_cost_when_they_are_put() {
+    const RECORDS: usize = 60_000;
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let value = format!("\"{}\"", "x".repeat(830));
+    let mut bytes = Vec::new();
+    let mut writer = FileWriter::new(FileFormat::Lines);
+    writer.begin(&mut bytes);
+    (0..RECORDS).for_each(|number| writer.record(&mut bytes, &format!("key-{number:010}"), &value));
+    writer.finish(&mut bytes);
+    let place = commonhold::proto::Place::new("", "a").unwrap();
+    for is_known_layout in [true, false] {
+        if !is_known_layout {
+            // A blank before its first record: it is read as a whole.
+            bytes.insert(1, b' ');
+        }
+        std::fs::write(directory.path().join("kv_store_a.json"), &bytes).unwrap();
+        let store = Store::open(directory.path(), StoreOptions::default(), Surroundings::real().unwrap()).unwrap();
+        let before = HELD.load(Relaxed);
+        MOST.store(before, Relaxed);
+        let table = store.namespace(&place).unwrap();
+        let (held, most) = (HELD.load(Relaxed) - before, MOST.load(Relaxed) - before);
+        let overhead = (held - table.bytes() as usize) / RECORDS;
+        println!("{RECORDS} records hold {held} bytes, {overhead} a record beside key and value; at most {most}");
+        assert_eq!(table.len(), RECORDS as u64);
+        assert!(overhead <= MOST_BYTES_A_RECORD, "{overhead} bytes a record");
+        let allowed = if is_known_layout { LOAD_BYTES } else { bytes.len() + LOAD_BYTES };
+        assert!(most <= held + allowed, "{} bytes beside the records", most - held);
     }
 }
 

@@ -5,20 +5,23 @@
 //! else wrote it, and it is taken as it is. Not known while something waits, the namespace is closed: the records
 //! belong to another file, and neither may be given up for the other.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use commonhold_proto::{Place, Seq, Workspace};
 use hashbrown::HashMap;
 
 use super::catalogue::{LoadProgress, clash};
 use super::closing::{Closing, Why};
-use super::disk::{How, Kind, Stat};
+use super::disk::{DiskFile, How, Kind, Stat};
 use super::error::Error;
 use super::faultpoint::faultpoint;
 use super::flag_word::set_flags;
 use super::journal::{Contents, EffectKind, EffectRef, Entry, Fingerprint, Known, Range, for_each_effect};
 use super::map::{Map, Record};
+use super::pieces::{Loaded, Plan, load_in_pieces};
 use super::store::Store;
 use super::table::{FileState, Table};
 use super::workspace::WorkspaceFound;
@@ -160,11 +163,15 @@ impl Store {
             let waiting = self.waiting(place, &known);
             Ok(Err(Closing { why, waiting, lost: self.lost_beyond(place, held)? }))
         };
-        let (stat, bytes) = match self.read_namespace_file(&path, progress)? {
-            Ok(read) => read,
+        let (stat, content) = match self.open_namespace_file(&path, progress)? {
+            Ok(None) => (None, Content::Bytes(Vec::new())),
+            Ok(Some((stat, file))) => {
+                let content = Content::of(&*file, stat.bytes, known.cut_by_size(stat.bytes), progress);
+                (Some(stat), content.map_err(Error::disk("read", &path))?)
+            }
             Err(why) => return closing(why, held),
         };
-        let file = stat.map(|_| Fingerprint::of(&bytes));
+        let file = stat.map(|_| content.fingerprint());
         held = self.present(place, stat.as_ref(), file).holds().map_or(held, |cut| held.max(cut));
         if let Some(why) = self.flaw_of_quarantine(place) {
             return closing(why, held);
@@ -179,7 +186,7 @@ impl Store {
             Ok(cut) => cut,
             Err(Why::OtherFile) => {
                 // Where it is torn, the place of that says more.
-                let why = json::load_object(&bytes, &mut |_, _| {}).err().map_or(Why::OtherFile, Why::NotJson);
+                let why = content.flaw().map_or(Why::OtherFile, Why::NotJson);
                 return closing(why, held);
             }
             Err(why) => return closing(why, held),
@@ -187,21 +194,15 @@ impl Store {
         let (covered, unannounced) = if let Some(cut) = cut {
             (cut, None)
         } else if stat.is_some_and(|stat| self.has_decayed(place, &stat, &known)) {
-            let why = json::load_object(&bytes, &mut |_, _| {}).err().map_or(Why::Decayed, Why::NotJson);
+            let why = content.flaw().map_or(Why::Decayed, Why::NotJson);
             return closing(why, held);
         } else {
             let cut = self.turn.exclusive(|writer| writer.appender.take_seq());
             (cut, Some(Entry { file, cut }))
         };
         faultpoint!("load-read");
-        let mut map = Map::expecting(json::expected_records(&bytes));
-        let report = json::load_object_telling(&bytes, &progress.done_bytes, &mut |key, value| {
-            let record = Record::new(key, value);
-            record.set_seq(covered);
-            map.put(record);
-        });
-        let report = match report {
-            Ok(report) => report,
+        let (map, report) = match content.into_map(covered, progress) {
+            Ok(loaded) => loaded,
             Err(error) => return closing(Why::NotJson(error), held),
         };
         if report.surrogates_removed > 0 {
@@ -221,11 +222,24 @@ impl Store {
         clippy::type_complexity,
         reason = "what was read, or why not; the outer error may pass, the inner may not"
     )]
-    pub(super) fn read_namespace_file(
+    pub(super) fn read_namespace_file(&self, path: &Path) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
+        Ok(match self.open_namespace_file(path, &LoadProgress::default())? {
+            Ok(None) => Ok((None, Vec::new())),
+            Ok(Some((stat, file))) => Ok((Some(stat), file.read_all().map_err(Error::disk("read", path))?)),
+            Err(why) => Err(why),
+        })
+    }
+
+    /// The file, open; none if there is none.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what was opened, or why not; the outer error may pass, the inner may not"
+    )]
+    fn open_namespace_file(
         &self,
         path: &Path,
         progress: &LoadProgress,
-    ) -> Result<Result<(Option<Stat>, Vec<u8>), Why>, Error> {
+    ) -> Result<Result<Option<(Stat, Box<dyn DiskFile>)>, Why>, Error> {
         let workspace = path.parent().expect("a namespace's file lies in a directory");
         match self.workspace_at(workspace)? {
             WorkspaceFound::Link { target } => return Ok(Err(Why::LinkedWorkspace { target })),
@@ -233,7 +247,7 @@ impl Store {
             WorkspaceFound::Directory | WorkspaceFound::Nothing => {}
         }
         let found = match self.disk.lstat(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok((None, Vec::new()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
             other => other.map_err(Error::disk("look at", path))?,
         };
         match found.kind {
@@ -248,8 +262,7 @@ impl Store {
         }
         let file = self.disk.open(path, &How::READ).map_err(Error::disk("open", path))?;
         let stat = file.stat().map_err(Error::disk("look at", path))?;
-        let bytes = file.read_all().map_err(Error::disk("read", path))?;
-        Ok(Ok((Some(stat), bytes)))
+        Ok(Ok(Some((stat, file))))
     }
 
     /// The cut of the file that was found; none if it is to be taken as it is.
@@ -279,6 +292,60 @@ impl Store {
             return Err(Why::Gap { cut: file.map(|_| cut), through });
         }
         Ok(Some(cut))
+    }
+}
+
+/// What a file holds.
+enum Content {
+    /// Read in pieces, without keeping its bytes; the records have this Seq.
+    Records(Loaded, Seq),
+    Bytes(Vec<u8>),
+}
+
+impl Content {
+    /// Reads a file of about so many bytes. `cut` is what it holds, if it is the one that is known by its size.
+    fn of(file: &dyn DiskFile, bytes: u64, cut: Option<Seq>, progress: &LoadProgress) -> io::Result<Self> {
+        let seq = cut.unwrap_or(Seq::ZERO);
+        if let Some(loaded) = load_in_pieces(file, bytes, seq, Plan::usual(), &progress.done_bytes) {
+            return Ok(Self::Records(loaded, seq));
+        }
+        progress.done_bytes.store(0, Ordering::Relaxed);
+        file.read_all().map(Self::Bytes)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Records(loaded, _) => loaded.print,
+            Self::Bytes(bytes) => Fingerprint::of(bytes),
+        }
+    }
+
+    /// Where it is not a namespace's content, if so.
+    fn flaw(&self) -> Option<json::FileError> {
+        match self {
+            Self::Records(..) => None,
+            Self::Bytes(bytes) => json::load_object(bytes, &mut |_, _| {}).err(),
+        }
+    }
+
+    /// Its records, which get this Seq.
+    fn into_map(self, covered: Seq, progress: &LoadProgress) -> Result<(Map, json::LoadReport), json::FileError> {
+        let bytes = match self {
+            Self::Records(Loaded { map, report, .. }, seq) => {
+                if seq != covered {
+                    map.set_seqs(covered);
+                }
+                return Ok((map, report));
+            }
+            Self::Bytes(bytes) => bytes,
+        };
+        let mut map = Map::expecting(json::expected_records(&bytes));
+        let report = json::load_object_telling(&bytes, &progress.done_bytes, &mut |key, value| {
+            let record = Record::new(key, value);
+            record.set_seq(covered);
+            map.put(record);
+        })?;
+        Ok((map, report))
     }
 }
 

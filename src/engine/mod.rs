@@ -45,6 +45,7 @@ mod note;
 mod once;
 mod opening;
 mod ownership;
+mod pieces;
 mod poison;
 mod quarantine;
 mod repair;

@@ -12,7 +12,6 @@ use commonhold_proto::{Place, Seq};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::LoadProgress;
 use super::disk::{Disk, Kind, Stat};
 use super::error::Error;
 use super::files::{Seen, is_same_file};
@@ -246,7 +245,7 @@ impl Store {
     /// The same of what is there now. What cannot be read is not known.
     pub(super) fn present_of(&self, place: &Place) -> Result<Present, Error> {
         let path = self.layout.namespace_file(place);
-        Ok(match self.read_namespace_file(&path, &LoadProgress::default())? {
+        Ok(match self.read_namespace_file(&path)? {
             Ok((stat, bytes)) => self.present(place, stat.as_ref(), stat.map(|_| Fingerprint::of(&bytes))),
             Err(_) => Present::Unknown { is_foreign: false },
         })

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::{FileError, Reason};
+use super::error::{FileError, JsonError, Reason};
+use super::pieces::layout_of;
 use super::reader::{Reader, Scratch, Text};
-use super::write::unescape;
+use super::write::{FileFormat, unescape};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
@@ -20,19 +21,22 @@ pub struct LoadReport {
 }
 
 /// No record is expected to take fewer bytes than this, so that no file can claim room for more records than it has.
-const LEAST_BYTES_A_RECORD: usize = 32;
+const LEAST_BYTES_A_RECORD: u64 = 32;
 
 /// About how many records a namespace file has, told by its line ends alone: for those who make room before they load.
 /// 0 where the file is in neither of the two layouts that are written here.
 pub fn expected_records(bytes: &[u8]) -> usize {
-    let records = if bytes.starts_with(b"{\n  \"") {
-        memchr::memmem::find_iter(bytes, b"\n  \"").count()
-    } else if bytes.starts_with(b"{\n\"") {
-        memchr::memchr_iter(b'\n', bytes).count().saturating_sub(2)
-    } else {
-        0
+    let records = match layout_of(bytes) {
+        Some(FileFormat::Pretty) => memchr::memmem::find_iter(bytes, b"\n  \"").count(),
+        Some(FileFormat::Lines) => memchr::memchr_iter(b'\n', bytes).count().saturating_sub(2),
+        None => 0,
     };
-    records.min(bytes.len() / LEAST_BYTES_A_RECORD)
+    believable(records as u64, bytes.len() as u64)
+}
+
+/// This number of records, or as many as a file of this size may claim.
+pub fn believable(records: u64, file_bytes: u64) -> usize {
+    records.min(file_bytes / LEAST_BYTES_A_RECORD) as usize
 }
 
 /// Reads the bytes of a namespace file and hands each record, in the order of the file, to `record`: its key, and its
@@ -71,46 +75,66 @@ pub fn load_object_telling(
         }
         let mut more = reader.after_blank() != Some(b'}');
         while more {
-            let key = match reader.string()? {
-                Text::Input(from, to) if memchr::memchr(b'\\', &bytes[from..to]).is_none() => &text[from + 1..to - 1],
-                Text::Input(from, to) => unescape(&text[from + 1..to - 1], &mut key_text),
-                Text::Scratch => {
-                    let quoted = reader.scratch().written();
-                    unescape(&quoted[1..quoted.len() - 1], &mut key_text)
-                }
-            };
-            if reader.after_blank() != Some(b':') {
-                return Err(reader.unexpected("`:`"));
-            }
-            reader.pass();
-            reader.after_blank();
-            let value = match reader.value()? {
-                Text::Input(from, to) => &text[from..to],
-                Text::Scratch => reader.scratch().written(),
-            };
+            let (key, value) = member(&mut reader, text, &mut key_text)?;
             record(key, value);
             report.records_seen += 1;
             done_bytes.store(reader.passed() as u64, Ordering::Relaxed);
-            more = match reader.after_blank() {
-                Some(b',') => true,
-                Some(b'}') => false,
-                _ => return Err(reader.unexpected("`,` or `}`")),
-            };
-            if more {
-                reader.pass();
-                reader.after_blank();
-            }
+            more = is_followed(&mut reader)?;
         }
-        reader.pass();
-        match reader.after_blank() {
-            None => Ok(()),
-            Some(_) => Err(reader.unexpected("the end of the file")),
-        }
+        end_of_file(&mut reader)
     };
     members().map_err(|error| FileError::at(bytes, &error))?;
     report.surrogates_removed = scratch.surrogates_removed;
     report.duplicate_keys_inside = scratch.duplicate_keys;
     Ok(report)
+}
+
+/// Reads a key, which begins at the next byte, and its value.
+pub(super) fn member<'r>(
+    reader: &'r mut Reader<'_, '_>,
+    text: &'r str,
+    key_text: &'r mut String,
+) -> Result<(&'r str, &'r str), JsonError> {
+    let key = match reader.string()? {
+        Text::Input(from, to) if memchr::memchr(b'\\', &text.as_bytes()[from..to]).is_none() => &text[from + 1..to - 1],
+        Text::Input(from, to) => unescape(&text[from + 1..to - 1], key_text),
+        Text::Scratch => {
+            let quoted = reader.scratch().written();
+            unescape(&quoted[1..quoted.len() - 1], key_text)
+        }
+    };
+    if reader.after_blank() != Some(b':') {
+        return Err(reader.unexpected("`:`"));
+    }
+    reader.pass();
+    reader.after_blank();
+    let value = match reader.value()? {
+        Text::Input(from, to) => &text[from..to],
+        Text::Scratch => reader.scratch().written(),
+    };
+    Ok((key, value))
+}
+
+/// Whether a comma stands behind a member, which is then passed, and not the brace that ends the file's object.
+pub(super) fn is_followed(reader: &mut Reader<'_, '_>) -> Result<bool, JsonError> {
+    match reader.after_blank() {
+        Some(b',') => {
+            reader.pass();
+            reader.after_blank();
+            Ok(true)
+        }
+        Some(b'}') => Ok(false),
+        _ => Err(reader.unexpected("`,` or `}`")),
+    }
+}
+
+/// Passes the brace that ends the file's object.
+pub(super) fn end_of_file(reader: &mut Reader<'_, '_>) -> Result<(), JsonError> {
+    reader.pass();
+    match reader.after_blank() {
+        None => Ok(()),
+        Some(_) => Err(reader.unexpected("the end of the file")),
+    }
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, FileError> {

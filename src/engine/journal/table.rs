@@ -58,6 +58,12 @@ impl Known {
         self.entries.iter().rev().find(|entry| entry.file == file).map(|entry| entry.cut)
     }
 
+    /// The cut of the newest entry that knows a file of this size: probably that file's.
+    pub(crate) fn cut_by_size(&self, bytes: u64) -> Option<Seq> {
+        let is_so_large = |entry: &&Entry| entry.file.is_some_and(|file| file.bytes == bytes);
+        self.entries.iter().rev().find(is_so_large).map(|entry| entry.cut)
+    }
+
     /// Adds an entry at its place.
     pub(crate) fn add(&mut self, entry: Entry) {
         // A copied record is read beside a table that knows it already.

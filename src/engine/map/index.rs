@@ -46,6 +46,16 @@ pub(super) struct Index {
     regions: [Region; SHARES.len()],
 }
 
+/// Hashes keys as a map does.
+pub(crate) struct KeyHasher(RandomState);
+
+impl KeyHasher {
+    #[inline]
+    pub(crate) fn hash(&self, key: &str) -> u64 {
+        hash(&self.0, key.as_bytes())
+    }
+}
+
 /// One share of the hashes. Has no table until its first record.
 #[derive(Default)]
 struct Region {
@@ -66,6 +76,27 @@ impl Index {
             region.lay_out(records / 256 * usize::from(share));
         }
         index
+    }
+
+    /// This index laid out anew if that was done for many more records than have come, so that it costs no more than one that
+    /// has grown.
+    pub(super) fn fitted(self, expected: usize) -> Self {
+        let records: usize = self.regions.iter().map(|region| region.records).sum();
+        if expected - expected / 8 <= records {
+            return self;
+        }
+        let Self { hasher, regions } = self;
+        let mut fitted = Self { hasher: hasher.clone(), ..Self::expecting(records) };
+        for table in regions.into_iter().flat_map(|region| region.tables) {
+            for (hash, record) in with_hashes(table, &hasher) {
+                fitted.insert(hash, record);
+            }
+        }
+        fitted
+    }
+
+    pub(super) fn key_hasher(&self) -> KeyHasher {
+        KeyHasher(self.hasher.clone())
     }
 
     #[inline]

@@ -22,8 +22,11 @@ mod tests;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use commonhold_proto::Seq;
+
 use super::memory::{Gauge, Held};
 use index::Index;
+pub(crate) use index::KeyHasher;
 use order::Order;
 pub use record::Record;
 use view::Watched;
@@ -65,6 +68,22 @@ impl Map {
     /// An empty map that is laid out for about this many records. More or fewer may come; more cost what they always do.
     pub fn expecting(records: usize) -> Self {
         Self { index: Index::expecting(records), ..Self::new() }
+    }
+
+    /// This map, laid out anew if far fewer records than [`expected`](Self::expecting) have come.
+    pub(crate) fn fit(&mut self, expected: usize) {
+        let index = std::mem::replace(&mut self.index, Index::new());
+        self.index = index.fitted(expected);
+    }
+
+    /// What hashes this map's keys, for those who have many to put.
+    pub(crate) fn key_hasher(&self) -> KeyHasher {
+        self.index.key_hasher()
+    }
+
+    /// Gives all records this Seq. To be called before others see the map.
+    pub(crate) fn set_seqs(&self, seq: Seq) {
+        self.order.range(0).for_each(|(_, record)| record.set_seq(seq));
     }
 
     /// This map, with what it holds counted in a sum, brought up to date by [`settle`](Self::settle).
@@ -115,7 +134,11 @@ impl Map {
     ///
     /// The record's Seq is set before. A record that already has (or had) a place in a map is copied.
     pub fn put(&mut self, record: Record) -> Option<Record> {
-        let hash = self.index.hash(record.key_bytes());
+        self.put_hashed(self.index.hash(record.key_bytes()), record)
+    }
+
+    /// As [`put`](Self::put), with the key's hash by [`key_hasher`](Self::key_hasher).
+    pub(crate) fn put_hashed(&mut self, hash: u64, record: Record) -> Option<Record> {
         let Some(slot) = self.index.find_mut(hash, record.key_bytes()) else {
             let record = record.placed(self.order.bound());
             self.count_in(&record);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use commonhold_proto::{Place, Seq};
 
-use super::super::catalogue::LoadProgress;
 use super::super::check::{Kept, generations_of};
 use super::super::closing::{Closing, Why};
 use super::super::error::Error;
@@ -78,7 +77,7 @@ impl Store {
             return Err(Error::NothingToRepair { what: format!("namespace {place} opens") });
         }
         let path = self.layout.namespace_file(place);
-        let (stat, bytes) = match self.read_namespace_file(&path, &LoadProgress::default())? {
+        let (stat, bytes) = match self.read_namespace_file(&path)? {
             Ok(read) => read,
             Err(why) => return Err(cannot(place, &why.to_string())),
         };

@@ -22,6 +22,7 @@ mod model;
 mod no_room;
 mod once;
 mod pace;
+mod pieces;
 mod promises;
 mod quarantine;
 mod read_only;
