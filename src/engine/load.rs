@@ -298,7 +298,7 @@ impl Store {
 /// What a file holds.
 enum Content {
     /// Read in pieces, without keeping its bytes; the records have this Seq.
-    Records(Loaded, Seq),
+    Records(Box<Loaded>, Seq),
     Bytes(Vec<u8>),
 }
 
@@ -307,7 +307,7 @@ impl Content {
     fn of(file: &dyn DiskFile, bytes: u64, cut: Option<Seq>, progress: &LoadProgress) -> io::Result<Self> {
         let seq = cut.unwrap_or(Seq::ZERO);
         if let Some(loaded) = load_in_pieces(file, bytes, seq, Plan::usual(), &progress.done_bytes) {
-            return Ok(Self::Records(loaded, seq));
+            return Ok(Self::Records(Box::new(loaded), seq));
         }
         progress.done_bytes.store(0, Ordering::Relaxed);
         file.read_all().map(Self::Bytes)
@@ -331,7 +331,8 @@ impl Content {
     /// Its records, which get this Seq.
     fn into_map(self, covered: Seq, progress: &LoadProgress) -> Result<(Map, json::LoadReport), json::FileError> {
         let bytes = match self {
-            Self::Records(Loaded { map, report, .. }, seq) => {
+            Self::Records(loaded, seq) => {
+                let Loaded { map, report, .. } = *loaded;
                 if seq != covered {
                     map.set_seqs(covered);
                 }

@@ -144,10 +144,17 @@ struct Line {
     /// How many pieces have been read, and put.
     pieces_read: u64,
     pieces_put: u64,
-    somebody_reads: bool,
+    reading: Reading,
     somebody_puts: bool,
-    all_is_read: bool,
     failed: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Paused,
+    GoesOn,
+    IsOver,
 }
 
 enum Job {
@@ -206,19 +213,18 @@ impl Line {
             self.somebody_puts = true;
             return Some(Job::Put(ready));
         }
-        if !self.somebody_reads
-            && !self.all_is_read
+        if self.reading == Reading::Paused
             && self.read.len() < ahead
             && let Some(buffer) = self.free.pop()
         {
-            self.somebody_reads = true;
+            self.reading = Reading::GoesOn;
             return Some(Job::Read(self.pieces_read, buffer));
         }
         self.read.pop_front().map(Job::Parse)
     }
 
     fn is_over(&self) -> bool {
-        self.failed || (self.all_is_read && self.pieces_put == self.pieces_read)
+        self.failed || (self.reading == Reading::IsOver && self.pieces_put == self.pieces_read)
     }
 }
 
@@ -230,7 +236,10 @@ impl Loading<'_> {
             let done = match job {
                 Job::Read(number, buffer) => self.read(number, buffer),
                 Job::Parse(piece) => self.parse(piece, &mut reader),
-                Job::Put(ready) => self.put(ready),
+                Job::Put(ready) => {
+                    self.put(ready);
+                    Some(())
+                }
             };
             if done.is_none() {
                 self.fail();
@@ -290,8 +299,7 @@ impl Loading<'_> {
         };
         self.change(|line| {
             line.pieces_read += 1;
-            line.all_is_read = piece.is_last;
-            line.somebody_reads = false;
+            line.reading = if piece.is_last { Reading::IsOver } else { Reading::Paused };
             line.read.push_back(piece);
         });
         Some(())
@@ -314,7 +322,7 @@ impl Loading<'_> {
         Some(())
     }
 
-    fn put(&self, ready: Vec<Parsed>) -> Option<()> {
+    fn put(&self, ready: Vec<Parsed>) {
         let pieces = ready.len() as u64;
         let put = &mut *self.put.lock();
         for Parsed { records, report, bytes } in ready {
@@ -330,7 +338,6 @@ impl Loading<'_> {
             line.pieces_put += pieces;
             line.somebody_puts = false;
         });
-        Some(())
     }
 }
 
