@@ -1,33 +1,26 @@
 //! A record in one allocation: what the map, the views and the readers share by counting references.
 //!
 //! This file contains unsafe code: `key` and `value` skip the UTF-8 check of bytes that [`Record::new`] copied from a
-//! `&str` (checking 830 bytes again would cost more than the look-up that found them). The argument stands beside each
-//! block.
+//! `&str` (checking 830 bytes again would cost more than the look-up that found them), and `new` writes them where they stay,
+//! into memory that nothing was in before. The argument stands beside each block.
 //!
 //! ```text
 //! count 8 | seq 8 | ordinal 8 | length of the rest 8 | key length, LEB128, 1 to 10 | key | value
 //! ```
-#![expect(unsafe_code, reason = "text that came from &str and never changes is not checked again at every read")]
+#![expect(unsafe_code, reason = "text that came from &str is copied once, and is not checked again at every read")]
 
-use std::cell::RefCell;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use commonhold_proto::Seq;
-use triomphe::ThinArc;
+use triomphe::{Arc, HeaderSlice, HeaderWithLength, ThinArc, UniqueArc};
 
 /// The ordinal of a record that is in no map yet.
 const UNPLACED: u64 = u64::MAX;
 
 /// What stands before the text: reference count, Seq, ordinal and length, 8 bytes each.
 const HEAD_BYTES: usize = 32;
-
-/// Largest scratch buffer that a thread keeps between two records.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 struct Header {
     seq: AtomicU64,
@@ -41,25 +34,28 @@ pub struct Record(ThinArc<Header, u8>);
 impl Record {
     /// Copies `key` and `value` into one allocation. The Seq is [`Seq::ZERO`] until [`set_seq`](Self::set_seq).
     pub fn new(key: &str, value: &str) -> Self {
-        let bytes = key.len() + value.len() + 10;
-        if bytes > SCRATCH_BYTES {
-            return Self::build(&mut Vec::with_capacity(bytes), key, value);
-        }
-        SCRATCH.with_borrow_mut(|scratch| Self::build(scratch, key, value))
-    }
-
-    fn build(scratch: &mut Vec<u8>, key: &str, value: &str) -> Self {
-        scratch.clear();
-        let mut rest = key.len();
+        let (mut length, mut length_bytes, mut rest) = ([0; 10], 0, key.len());
         while rest >= 0x80 {
-            scratch.push((rest & 0x7f) as u8 | 0x80);
+            length[length_bytes] = (rest & 0x7f) as u8 | 0x80;
             rest >>= 7;
+            length_bytes += 1;
         }
-        scratch.push(rest as u8);
-        scratch.extend_from_slice(key.as_bytes());
-        scratch.extend_from_slice(value.as_bytes());
+        length[length_bytes] = rest as u8;
+        length_bytes += 1;
+        let bytes = length_bytes + key.len() + value.len();
         let header = Header { seq: AtomicU64::new(0), ordinal: AtomicU64::new(UNPLACED) };
-        Self(ThinArc::from_header_and_slice(header, scratch))
+        let header = HeaderWithLength::new(header, bytes);
+        let mut record: UniqueArc<HeaderSlice<_, [MaybeUninit<u8>]>> =
+            UniqueArc::from_header_and_uninit_slice(header, bytes);
+        let (length_room, text_room) = record.slice.split_at_mut(length_bytes);
+        let (key_room, value_room) = text_room.split_at_mut(key.len());
+        length_room.write_copy_of_slice(&length[..length_bytes]);
+        key_room.write_copy_of_slice(key.as_bytes());
+        value_room.write_copy_of_slice(value.as_bytes());
+        // SAFETY: each of the three parts was written whole (`write_copy_of_slice` panics where the lengths differ), and together
+        // they are the slice.
+        let record = unsafe { record.assume_init_slice_with_header() };
+        Self(Arc::into_thin(record.shareable()))
     }
 
     /// Key and value as bytes.
@@ -90,7 +86,7 @@ impl Record {
     /// The key.
     #[inline]
     pub fn key(&self) -> &str {
-        // SAFETY: `build`, the only constructor, wrote the length of a `&str` and then exactly that `&str`; nothing
+        // SAFETY: `new`, the only constructor, wrote the length of a `&str` and then exactly that `&str`; nothing
         // writes to the slice afterwards, and `parts` decodes that length. So these bytes are that `&str`.
         unsafe { std::str::from_utf8_unchecked(self.parts().0) }
     }
@@ -98,7 +94,7 @@ impl Record {
     /// The value: canonical JSON text.
     #[inline]
     pub fn value(&self) -> &str {
-        // SAFETY: as in `key`; what follows the key, to the end of the slice, is the other `&str` that `build` copied.
+        // SAFETY: as in `key`; what follows the key, to the end of the slice, is the other `&str` that `new` copied.
         unsafe { std::str::from_utf8_unchecked(self.parts().1) }
     }
 
