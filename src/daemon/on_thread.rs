@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::engine::WriteRequest;
 use crate::ipc::Stream;
 
 use super::Daemon;
@@ -47,6 +48,7 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
     let mut inbox = Inbox::new(Arc::clone(daemon.large_frames()), THREAD_BYTES);
     // When a read ends without a byte: only a large frame is looked at again.
     let mut limit = None;
+    let mut frees = false;
     while !outbox.is_closed() {
         match session.step(&mut inbox) {
             Want::Read => {
@@ -81,6 +83,7 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
                 if let Some(requests) = session.take_queue()
                     && let Some(requests) = session.hand_over(requests)
                 {
+                    frees |= requests.iter().any(WriteRequest::may_replace_many);
                     session.committed(daemon.commit(requests));
                 }
             }
@@ -90,6 +93,9 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
                 }
                 session.replies.sent();
                 session.replies.pull();
+                if std::mem::take(&mut frees) {
+                    daemon.store().free_replaced();
+                }
             }
             Want::Settle => outbox.wait_until(|| session.may_go_on()),
             Want::Relief => {

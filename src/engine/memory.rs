@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::error::Error;
-use super::map::Cleared;
+use super::map::{Cleared, Record};
 
 /// A sum of bytes, kept by all who hold some.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,8 @@ impl Drop for Held {
 pub(super) struct Memory {
     /// Maps that were cleared, to be freed where nobody waits for it.
     pub(super) garbage: Mutex<Vec<Cleared>>,
+    /// What the last large request has replaced, until whoever asked for it has its answer.
+    pub(super) replaced: Mutex<Vec<Option<Record>>>,
     pub(super) gauge: Gauge,
     pub(super) limit: Option<u64>,
 }
@@ -78,6 +80,13 @@ impl Memory {
     pub(super) fn collect_garbage(&self) {
         let garbage = std::mem::take(&mut *self.garbage.lock());
         drop(garbage);
+        self.free_replaced();
+    }
+
+    /// Frees what the last large request has replaced.
+    pub(super) fn free_replaced(&self) {
+        let replaced = std::mem::take(&mut *self.replaced.lock());
+        drop(replaced);
     }
 
     /// Refuses what would take it above the limit. What takes nothing more passes even there.

@@ -13,6 +13,7 @@ use super::journal::{EFFECT_BYTES, Earlier, PLACE_BYTES, WRITE_BYTES, WriteHead}
 use super::map::Record;
 use super::once::{Fence, First, Numbered};
 use super::table::Table;
+use super::writer::FREED_LATER;
 use crate::json::{self, Canonical, Canonicalizer};
 
 /// An atomic write: all its operations take effect under one [`Seq`], or none does.
@@ -343,6 +344,11 @@ impl WriteRequest {
     /// Whether it only deletes and clears: then it may use the room that is kept for that on a full disk.
     pub(super) fn only_frees(&self) -> bool {
         self.ops.iter().all(|op| matches!(op.what, What::Delete(_) | What::Clear))
+    }
+
+    /// Whether it may leave something to [`Store::free_replaced`](super::Store::free_replaced).
+    pub fn may_replace_many(&self) -> bool {
+        self.ops.len() >= FREED_LATER
     }
 
     /// At most how many bytes it adds to the journal; of changes, as far as that can be told before they are evaluated.

@@ -246,6 +246,12 @@ impl Store {
         request.is_volatile() || !asks_more && request.tables.iter().all(|table| table.is_announced())
     }
 
+    /// Frees what large requests have replaced. To be called when they are answered, while their clients do something else; what nobody
+    /// calls it for is freed by the next large request, or the next tick.
+    pub fn free_replaced(&self) {
+        self.shared.memory.free_replaced();
+    }
+
     /// Whether somebody has the writer's turn just now, so that who writes would have to wait.
     pub fn is_writing(&self) -> bool {
         self.turn.is_taken()

@@ -62,6 +62,9 @@ pub(super) struct Shared {
     pub(super) feed: Feed,
 }
 
+/// So many records that a request has replaced are not freed before it is answered.
+pub(super) const FREED_LATER: usize = 64;
+
 /// A cleared map that is no larger than this is freed at once.
 const FREED_AT_ONCE: usize = 1_000;
 
@@ -331,6 +334,11 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
         telling.tell(request.seq);
     }
     request.tables = tables;
+    if replaced.len() >= FREED_LATER {
+        let earlier = std::mem::replace(&mut *shared.memory.replaced.lock(), replaced);
+        // Nearly always nothing: it was freed when its own request had been answered.
+        drop(earlier);
+    }
     for cleared in cleared {
         shared.discard(cleared);
     }

@@ -167,3 +167,29 @@ fn many_small_records_that_were_cleared_and_a_buffer_that_is_empty_leave_their_r
         assert_eq!(used(&rig), rig.table("a").bytes() + rig.table("a").overhead_bytes() + outcomes, "{durability:?}");
     }
 }
+
+#[test]
+fn what_a_large_request_replaces_is_freed_when_it_is_answered_or_by_the_next_one_or_the_tick() {
+    let rig = Rig::new(options(Durability::Buffered)).opened();
+    let waiting = || rig.store().shared.memory.replaced.lock().len();
+    let write = |records: usize, value: &str| {
+        let (table, mut request) = (rig.table("a"), WriteRequest::new(1, 0));
+        for key in 0..records {
+            request.put(&table, &format!("k{key}"), value, Condition::Always).unwrap();
+        }
+        let many = request.may_replace_many();
+        rig.store().write(vec![request]).pop().unwrap().unwrap();
+        many
+    };
+    assert!(!write(10, "0"));
+    assert_eq!(waiting(), 0, "a small one waits for nothing");
+    assert!(write(100, "1"));
+    assert!(write(80, "2"));
+    assert_eq!(waiting(), 80, "only of the last one");
+    rig.store().free_replaced();
+    assert_eq!(waiting(), 0);
+    write(70, "3");
+    rig.store().tick().unwrap();
+    assert_eq!(waiting(), 0);
+    assert_eq!((rig.get("a", "k69").unwrap(), rig.get("a", "k79").unwrap()), ("3".into(), "2".into()));
+}
