@@ -38,7 +38,7 @@ fn main() {
     {
         return hold(Path::new(dir), key);
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("guards_dropped_in_a_forked_child_release_nothing", guards_dropped_in_a_forked_child_release_nothing),
         (
             "a_killed_holder_frees_its_lock_and_a_killed_waiter_its_place",
@@ -46,6 +46,10 @@ fn main() {
         ),
         ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
         ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
+        (
+            "a_forked_child_keeps_values_of_its_own_and_none_that_are_old",
+            a_forked_child_keeps_values_of_its_own_and_none_that_are_old,
+        ),
         (
             "a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone",
             a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone,
@@ -169,6 +173,39 @@ fn a_forked_child_can_fork_again() {
     work(&namespace, "parent", 100);
     join(child);
     assert_eq!(namespace.len().expect("a number"), 150);
+}
+
+fn a_forked_child_keeps_values_of_its_own_and_none_that_are_old() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let client = store.client().expect("a client");
+    let namespace = client.namespace("n").expect("a name");
+    let read = || namespace.get::<u32>("k").expect("a get");
+    // The second time from what the client keeps, where there can be such a thing.
+    let read_twice = || (read(), read());
+    namespace.put("k", &1).expect("a put");
+    assert_eq!(read_twice(), (Some(1), Some(1)));
+    let warm = client.cache_stats();
+    assert_eq!((warm.hits, warm.entries), if warm.on { (1, 1) } else { (0, 0) }, "{warm:?}");
+    let (mut from_child, mut to_parent) = std::io::pipe().expect("a pipe");
+    let (mut from_parent, mut to_child) = std::io::pipe().expect("a pipe");
+    let child = in_child(|| {
+        assert_eq!(client.cache_stats().entries, 0, "what the parent has kept is the parent's");
+        assert_eq!(read_twice(), (Some(1), Some(1)));
+        assert_eq!(client.cache_stats().hits, u64::from(warm.on), "it keeps values, too");
+        to_parent.write_all(b"r").expect("the parent listens");
+        from_parent.read_exact(&mut [0]).expect("the parent says when");
+        assert_eq!(read_twice(), (Some(2), Some(2)), "the parent has written");
+        namespace.put("k", &3).expect("a put");
+    });
+    // A child that fails is heard of, too.
+    drop((to_parent, from_parent));
+    from_child.read_exact(&mut [0]).expect("the child has read");
+    assert_eq!(read_twice(), (Some(1), Some(1)));
+    namespace.put("k", &2).expect("a put");
+    to_child.write_all(b"w").expect("the child listens");
+    join(child);
+    assert_eq!(read_twice(), (Some(3), Some(3)), "the child has written");
+    assert!(!warm.on || client.cache_stats().hits > warm.hits);
 }
 
 fn a_child_that_drops_its_copy_of_a_test_store_leaves_the_parents_alone() {

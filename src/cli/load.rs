@@ -105,8 +105,6 @@ impl Worker<'_> {
         let value = value(self.load.value_bytes, index);
         let mut done = Done::default();
         let mut sent = VecDeque::with_capacity(self.load.in_flight);
-        // What is asked for while answers are there already leaves together.
-        let pipeline = self.namespace.client().pipeline();
         let began = Instant::now();
         while self.goes_on() {
             let key = key(random.next() % self.load.keys);
@@ -126,7 +124,6 @@ impl Worker<'_> {
             answered(&mut sent, &mut done)?;
         }
         done.took = began.elapsed();
-        drop(pipeline);
         Ok(done)
     }
 

@@ -367,6 +367,19 @@ impl Core {
         self.unsent.back().copied()
     }
 
+    /// The request that is sent next.
+    pub(super) fn first_unsent(&self) -> Option<u64> {
+        self.unsent.front().copied()
+    }
+
+    /// Nobody waits for the answer to this request, which is sent in its turn if it was not sent before. False if it was.
+    pub(super) fn forget_gathered(&mut self, id: u64) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else { return true };
+        let is_gathered = request.first.is_none() && request.outcome.is_none() && !request.is_sent();
+        request.forgotten |= is_gathered;
+        is_gathered
+    }
+
     /// Bytes of this request that are to be sent.
     pub(super) fn unsent_bytes(&self, id: u64) -> usize {
         self.requests.get(&id).map_or(0, |request| request.frame.len().saturating_sub(request.sent))

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use commonhold::blocking::{Client, ConnectOptions, Namespace};
+use commonhold::blocking::{Client, ConnectOptions, Error, Namespace};
 
 use crate::fake::{Connection, FakeDaemon, encoded};
 use crate::{WRITTEN, got, serve};
@@ -79,37 +79,37 @@ fn what_is_much_leaves_and_so_does_what_is_waited_for_or_given_up() {
     assert_eq!(connection.waiting(), 7, "70,000 bytes");
     // Nobody waits for its answer; that it is done was promised.
     drop(namespace.put_raw_later("forgotten", "1").unwrap());
+    pipeline.send().unwrap();
     assert_eq!(connection.waiting(), 8);
     let one = namespace.put_raw_later("k", "1").unwrap();
     let two = namespace.put_raw_later("k", "2").unwrap();
     assert_eq!(connection.waiting(), 8);
     thread::scope(|scope| {
-        let served = scope.spawn(move || {
+        scope.spawn(move || {
             // The answer to the first is waited for, so all are sent.
             let asked: Vec<_> = (0..10).map(|_| connection.request()).collect();
             for asked in &asked {
                 connection.answer(asked.id, &WRITTEN);
             }
-            connection
         });
         for put in begun.into_iter().chain([more, one, two]) {
             put.wait().unwrap();
         }
-        let mut connection = served.join().unwrap();
-        // An answer that is there already is no reason to send.
-        let [first, second] = ["1", "2"].map(|value| namespace.put_raw_later("k", value).unwrap());
-        pipeline.send().unwrap();
-        let asked = [connection.request(), connection.request()];
-        connection.send(&asked.map(|asked| encoded(asked.id, &WRITTEN)).concat());
-        first.wait().unwrap();
-        let gathered = namespace.put_raw_later("k", "3").unwrap();
-        second.wait().unwrap();
-        assert_eq!(connection.waiting(), 0, "both answers came together");
         drop(pipeline);
-        let asked = connection.request();
-        connection.answer(asked.id, &WRITTEN);
-        gathered.wait().unwrap();
     });
+}
+
+#[test]
+fn what_was_gathered_for_too_long_is_not_sent_to_him_who_waits_no_more() {
+    let (_fake, mut connection, client) = connected(ConnectOptions::new().timeout(Some(Duration::from_millis(20))));
+    let namespace = client.namespace("n").unwrap();
+    let pipeline = client.pipeline();
+    let put = namespace.put_raw_later("k", "1").unwrap();
+    thread::sleep(Duration::from_millis(30));
+    let late = put.wait();
+    assert!(matches!(late, Err(Error::TimedOut { .. })), "{late:?}");
+    pipeline.send().unwrap();
+    assert_eq!(connection.waiting(), 0);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<T> Pending<T> {
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
-            session.forget(self.id, self.limits);
+            session.forget(self.id);
         }
     }
 }

@@ -15,7 +15,8 @@
 //! written to its socket would mix with what the parent writes. It closes its descriptor if it can, and goes on with a
 //! session of its own, which hangs on the parent's so that every clone of the client finds the same one.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +87,8 @@ struct State {
     line: Line,
     has_leader: bool,
     has_pusher: bool,
-    followers: BTreeSet<u64>,
+    /// How many sleep until something becomes of a request.
+    followers: BTreeMap<u64, usize>,
     /// Where short requests come together to be sent.
     together: Vec<u8>,
     /// How many have asked that requests are gathered, and about how many bytes of them are.
@@ -134,7 +136,7 @@ impl Session {
             line,
             has_leader: false,
             has_pusher: false,
-            followers: BTreeSet::new(),
+            followers: BTreeMap::new(),
             together: Vec::new(),
             gatherers: 0,
             gathered: 0,
@@ -238,17 +240,22 @@ impl Session {
         if !self.is_own() {
             return Err(Error::Forked);
         }
-        self.finish(&mut self.state.lock(), id, limits)
+        let mut state = self.state.lock();
+        if limits.passed() && !state.core.is_sent(id) {
+            // Nobody waits for it any more, so it is not begun.
+            return Err(self.give_up(&mut state, id, limits));
+        }
+        self.finish(&mut state, id, limits)
     }
 
-    /// Drops the answer to a request that was begun. What was sent is done all the same, and what was gathered is sent.
-    pub(super) fn forget(&self, id: u64, limits: Limits) {
+    /// Drops the answer to a request that was begun. What was sent is done all the same, and what was gathered is sent with the
+    /// others. Never waits.
+    pub(super) fn forget(&self, id: u64) {
         if self.is_own() {
             let mut state = self.state.lock();
-            if !state.core.is_sent(id) {
-                self.drive(&mut state, id, limits, Until::Sent);
+            if !state.core.forget_gathered(id) {
+                state.core.give_up(id, false);
             }
-            state.core.give_up(id, false);
         }
     }
 
@@ -270,12 +277,15 @@ impl Session {
         }
         let limits = Limits::starting_now(self.options.timeout);
         let mut state = self.state.lock();
-        let last = state.core.last_unsent();
-        if last.is_none_or(|id| self.drive(&mut state, id, limits, Until::Sent)) {
-            return Ok(());
+        let Some(last) = state.core.last_unsent() else { return Ok(()) };
+        // The first of them, again and again: the last may be another thread's, and given up meanwhile.
+        while let Some(first) = state.core.first_unsent().filter(|&first| first <= last) {
+            if !self.drive(&mut state, first, limits, Until::Sent) {
+                let waiting_for = "gathered requests to be sent; some are not yet";
+                return Err(Error::TimedOut { waited: limits.began.elapsed(), waiting_for });
+            }
         }
-        let waiting_for = "gathered requests to be sent; some are not yet";
-        Err(Error::TimedOut { waited: limits.began.elapsed(), waiting_for })
+        Ok(())
     }
 
     /// A connection beside this session's, on which this verb has been sent.
@@ -311,10 +321,7 @@ impl Session {
     /// Does whatever is needed until the request is sent, or settled; answers whether it came to that in time.
     fn drive(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits, until: Until) -> bool {
         let driven = loop {
-            // What is gathered leaves when somebody has to wait.
-            if state.gatherers == 0 || until == Until::Sent || !state.core.is_settled(id) {
-                self.push(state);
-            }
+            self.push(state);
             let there = match until {
                 Until::Sent => state.core.is_sent(id),
                 Until::Settled => state.core.is_settled(id),
@@ -416,22 +423,27 @@ impl Session {
     }
 
     fn follow(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) {
-        state.followers.insert(id);
+        *state.followers.entry(id).or_default() += 1;
         match limits.deadline {
             Some(deadline) => {
                 self.bed(id).wait_until(state, deadline);
             }
             None => self.bed(id).wait(state),
         }
-        state.followers.remove(&id);
+        if let Entry::Occupied(mut sleepers) = state.followers.entry(id) {
+            *sleepers.get_mut() -= 1;
+            if *sleepers.get() == 0 {
+                sleepers.remove();
+            }
+        }
     }
 
     fn bed(&self, id: u64) -> &Condvar {
         &self.beds[id as usize % BEDS]
     }
 
-    fn wake(&self, followers: &BTreeSet<u64>, id: u64) {
-        if followers.contains(&id) {
+    fn wake(&self, followers: &BTreeMap<u64, usize>, id: u64) {
+        if followers.contains_key(&id) {
             self.bed(id).notify_all();
         }
     }
@@ -439,7 +451,7 @@ impl Session {
     fn wake_for_free_places(&self, state: &State) {
         let pusher_missing = !state.has_pusher && state.core.has_unsent() && matches!(state.line, Line::Up(_));
         if (!state.has_leader || pusher_missing)
-            && let Some(&id) = state.followers.first()
+            && let Some((&id, _)) = state.followers.first_key_value()
         {
             self.bed(id).notify_all();
         }
