@@ -24,10 +24,15 @@ struct Noted {
 }
 
 impl Noted {
-    /// Nearly always both are the root. Bytes are compared only if there are some: see the comparison of `Workspace`s.
+    /// Whether it is the one that a request means. Nearly always both workspaces are the root, and their bytes are compared only
+    /// if there are some: see the comparison of `Workspace`s.
     #[inline]
-    fn is_in(&self, workspace: &str) -> bool {
-        self.workspace.len() == workspace.len() && (workspace.is_empty() || *self.workspace == *workspace)
+    fn is_of(&self, space: &Space<'_>) -> bool {
+        let workspace = space.workspace;
+        *self.namespace == *space.namespace
+            && self.workspace.len() == workspace.len()
+            && (workspace.is_empty() || *self.workspace == *workspace)
+            && self.table.kind() == space.kind
     }
 }
 
@@ -38,12 +43,7 @@ impl Tables {
 
     /// Whether [`get`](Self::get) would answer at once: the namespace is in memory, or known not to open.
     pub(super) fn is_ready(&mut self, space: &Space<'_>) -> bool {
-        let here = |noted: &Noted| {
-            *noted.namespace == *space.namespace
-                && noted.is_in(space.workspace)
-                && noted.table.kind() == space.kind
-                && !noted.table.is_gone()
-        };
+        let here = |noted: &Noted| noted.is_of(space) && !noted.table.is_gone();
         if space.kind == Kind::Volatile || self.noted.iter().any(here) {
             return true;
         }
@@ -58,10 +58,7 @@ impl Tables {
     /// The namespace that a request means. Waits while it is being loaded.
     pub(super) fn get(&mut self, space: &Space<'_>) -> Result<&Arc<Table>, Fault> {
         self.noted.retain(|noted| !noted.table.is_gone());
-        let here = |noted: &Noted| {
-            *noted.namespace == *space.namespace && noted.is_in(space.workspace) && noted.table.kind() == space.kind
-        };
-        if let Some(at) = self.noted.iter().position(here) {
+        if let Some(at) = self.noted.iter().position(|noted| noted.is_of(space)) {
             // One step forward each time: the list sorts itself by use, and two that take turns do not jump about.
             let at = if at > 0 {
                 self.noted.swap(at, at - 1);

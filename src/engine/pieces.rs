@@ -1,9 +1,9 @@
 //! Reading a namespace's file on several processors: cut into pieces, each read, parsed and put by whichever thread is free.
 //!
 //! Every thread takes what is nearest to the end: put the next piece's records into the map, in the order of the file; else parse
-//! a piece and make its records; else, or where few pieces wait to be parsed, read a piece and hash it. One at a time reads and one at a time puts, all others parse. The
-//! pieces lie in a few buffers that go round, so a file is never in memory as a whole: the most that is held beside the
-//! records is [`Plan::most_bytes`] for each buffer, and usually [`Plan::piece_bytes`].
+//! a piece and make its records; else, or where few pieces wait to be parsed, read a piece and hash it. One at a time reads and
+//! one at a time puts, all others parse. The pieces lie in a few buffers that go round, so a file is never in memory as a whole:
+//! the most that is held beside the records is [`Plan::most_bytes`] for each buffer, and usually [`Plan::piece_bytes`].
 //!
 //! What a piece says counts only if all pieces together prove that it was cut off at the right places ([`PieceReader`]). If they
 //! do not, or anything else is unusual, nothing comes of it, and the file has to be read as a whole: that is where errors get

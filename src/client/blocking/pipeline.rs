@@ -52,8 +52,9 @@ impl Pipeline {
     /// Sends what was gathered. It returns when all is sent, or has failed without, which takes as long as the daemon is behind.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a forked child of the process that made it. [`Error::TimedOut`] if some are not sent within [`ConnectOptions::timeout`](super::ConnectOptions::timeout): they are
-    /// when they can be. What becomes of each is told where its answer is waited for.
+    /// [`Error::Forked`] in a forked child of the process that made it. [`Error::TimedOut`] if some are not sent within
+    /// [`ConnectOptions::timeout`](super::ConnectOptions::timeout): they are when they can be. What becomes of each is told where
+    /// its answer is waited for.
     pub fn send(&self) -> Result<(), Error> {
         self.session.send_gathered()
     }

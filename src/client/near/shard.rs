@@ -1,13 +1,12 @@
 //! One piece of a cache: entries by hash, within a number of bytes. What is over that goes, the longest unused first as
 //! far as one bit an entry tells (the clock's hand passes over an entry that was used since it last came by).
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use commonhold_proto::Tag;
 
 use super::{Held, Link};
+use crate::client::ids::IdMap;
 use crate::client::target::Target;
 
 /// At most about what an entry takes beside its key and value: itself and its place in the map, in a list and a map of which up
@@ -53,7 +52,7 @@ pub(super) struct Shard {
     pub(super) hits: u64,
     pub(super) misses: u64,
     /// Where in `entries` the entry of a hash lies. Two keys of one hash are not kept side by side.
-    places: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+    places: IdMap<usize>,
     entries: Vec<Entry>,
     bytes: usize,
     limit: usize,
@@ -62,7 +61,7 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn within(limit: usize) -> Self {
-        let places = HashMap::default();
+        let places = IdMap::default();
         Self { link: None, hits: 0, misses: 0, places, entries: Vec::new(), bytes: 0, limit, hand: 0 }
     }
 
@@ -124,7 +123,7 @@ impl Shard {
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.places = HashMap::default();
+        self.places = IdMap::default();
         self.entries = Vec::new();
         (self.bytes, self.hand) = (0, 0);
     }
@@ -152,23 +151,5 @@ impl Shard {
         if let Some(moved) = self.entries.get(at) {
             self.places.insert(moved.hash, at);
         }
-    }
-}
-
-/// What is hashed already, with a secret of this process's.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only hashes are looked up");
     }
 }
