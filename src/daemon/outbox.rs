@@ -395,7 +395,8 @@ impl Outbox {
         }
         let Some(begun) = self.turn.try_lock_for(patience) else { return };
         let mut bytes = Vec::new();
-        if begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
+        // A session that ends itself has its last word among its answers.
+        if !self.is_silent() && begun.bytes.is_empty() && encode_event(&mut bytes, &Event::Closing(fault)).is_ok() {
             self.end_late_answers();
             self.said.store(true, Ordering::Relaxed);
             // The connection is closed in any case; what could not be said is not missed.
