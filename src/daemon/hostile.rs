@@ -1,4 +1,4 @@
-//! A session's read buffer for those who feed it any bytes: [`fuzzing`](crate::fuzzing), which cannot see inside.
+//! What those need who feed a daemon any bytes: [`fuzzing`](crate::fuzzing), which cannot see inside.
 
 use std::time::Duration;
 
@@ -6,6 +6,16 @@ use crate::proto::frame::{FrameError, FrameHeader};
 
 use super::inbox::{Inbox, TASK_BYTES, THREAD_BYTES};
 use super::large::LargeFrames;
+use super::running::Daemon;
+
+/// Ends the sessions that only hold what they have for as long as their process lives, as the end of the process would.
+pub(crate) fn end_held(daemon: &Daemon) {
+    for guest in daemon.guests() {
+        if guest.outbox.is_held() {
+            guest.outbox.close();
+        }
+    }
+}
 
 /// Gives a read buffer a stream in pieces, the `n`-th of at most `length(n)` bytes, and hands each whole frame to `each`;
 /// says what is wrong with what follows them. Every other buffer begins as that of a session that shares its thread, and

@@ -82,7 +82,7 @@ mod watches;
 pub use error::Error;
 pub(crate) use fault::with_causes;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use hostile::frames_in_pieces;
+pub(crate) use hostile::{end_held, frames_in_pieces};
 pub use log::{LogFormat, install_panic_hook, set_up_logging};
 pub use options::{OnDiskFailure, OnReady, Preload, ServeOptions};
 pub(crate) use premises::check_owner;

@@ -38,19 +38,23 @@ pub fn session(data: &[u8]) {
         let expected = Expected::of(version_of(&hello), stream);
         let (ends, most) = meter::everywhere(|| {
             let bytes = [&hello[..], stream].concat();
-            let talk = Talk::new(host, &bytes, Pieces { seed: how >> 3 }, how & 4 != 0);
+            let (mut talk, pieces) = (Talk::new(host), Pieces { seed: how >> 3 });
             if expected.stops {
-                return Some(talk);
+                // What follows a stop may wait for the end of the daemon, which comes below.
+                talk.send_until(Some(LATE), &bytes, pieces, how & 4 != 0);
+                return Some((talk, bytes, pieces));
             }
+            talk.send(&bytes, pieces, how & 4 != 0);
             talk.holds(&hello, &expected);
             None
         });
         // This side has the input three times.
         let bound = MAX_IN_FLIGHT_BYTES + 4 * data.len();
         assert!(most <= bound, "{} bytes took {most} bytes of memory", data.len());
-        if let Some(mut talk) = ends {
+        if let Some((mut talk, bytes, pieces)) = ends {
             // Whoever has the daemon ends it, as `commonhold serve` does when a client asks.
             return host.ends_during(on_tasks, || {
+                talk.send(&bytes, pieces, false);
                 talk.listen_until("the end of the daemon ends its sessions", |_| false);
                 talk.answers_no_more_than(&expected);
             });
@@ -58,6 +62,10 @@ pub fn session(data: &[u8]) {
         host.serves_another();
         let deadline = Instant::now() + PATIENCE;
         while host.others() > 0 {
+            if expected.holds.is_some() {
+                // It goes on for as long as this process lives.
+                host.end_held();
+            }
             assert!(Instant::now() < deadline, "the session of a client that is gone has not ended");
             std::thread::yield_now();
         }
@@ -83,7 +91,7 @@ struct Expected {
     stops: bool,
     /// The request after whose answer nothing may be said or heard.
     holds: Option<u64>,
-    /// How many answers to which id may never come: what they wait for may be the session's own.
+    /// How many answers to which id may never come: what they wait for may be the session's own, and a watch goes on.
     may_wait: HashMap<u64, usize>,
     /// No frame is left unfinished.
     is_whole: bool,
@@ -125,7 +133,8 @@ impl Expected {
                 verb:
                     Verb::Lock(LockWish { wait: true, .. })
                     | Verb::Acquire { wait: true, .. }
-                    | Verb::Elect { wait: true, .. },
+                    | Verb::Elect { wait: true, .. }
+                    | Verb::Watch { .. },
                 ..
             }) => *self.may_wait.entry(id).or_default() += 1,
             _ => {}
@@ -160,8 +169,8 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(host: &Host, bytes: &[u8], pieces: Pieces, reads_late: bool) -> Self {
-        let mut talk = Self {
+    fn new(host: &Host) -> Self {
+        Self {
             stream: host.connect(),
             sent: 0,
             came: Vec::new(),
@@ -170,35 +179,47 @@ impl Talk {
             answered: 0,
             closing: None,
             is_over: false,
-        };
-        talk.send(bytes, pieces, reads_late);
-        talk
+        }
     }
 
+    /// Sends what of `bytes` was not sent yet, all of it.
     fn send(&mut self, bytes: &[u8], pieces: Pieces, reads_late: bool) {
+        self.send_until(None, bytes, pieces, reads_late);
+    }
+
+    /// As [`send`](Self::send), or until the daemon has taken nothing for `stuck`.
+    fn send_until(&mut self, stuck: Option<Duration>, bytes: &[u8], pieces: Pieces, reads_late: bool) {
         // However small the pieces are to be, their number is bounded.
         let least = bytes.len() / 512;
-        let (mut piece, deadline) = (0, Instant::now() + PATIENCE);
-        let mut reads_from = if reads_late { Instant::now() + LATE } else { Instant::now() };
+        let mut piece = 0;
+        let (began, mut taken) = (Instant::now(), Instant::now());
         while self.sent < bytes.len() && !self.is_over {
-            assert!(Instant::now() < deadline, "neither reads nor answers: {} of {} bytes", self.sent, bytes.len());
+            assert!(began.elapsed() < PATIENCE, "neither reads nor answers: {} of {} bytes", self.sent, bytes.len());
             let rest = &bytes[self.sent..];
             match self.stream.write_now(&rest[..rest.len().min(pieces.length(piece).max(least))]) {
-                Ok(written) => (self.sent, piece) = (self.sent + written, piece + 1),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if reads_late && Instant::now() < reads_from {
-                        let _ = self.stream.wait(Wanted::Write, Some(LATE));
+                Ok(written) => {
+                    (self.sent, piece, taken) = (self.sent + written, piece + 1, Instant::now());
+                    if reads_late {
                         continue;
                     }
-                    reads_from = Instant::now();
-                    self.stream.wait(Wanted::Both, Some(PATIENCE)).expect("a socket can be waited for");
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if stuck.is_some_and(|stuck| taken.elapsed() >= stuck) {
+                        return;
+                    }
+                    let late = reads_late && taken.elapsed() < LATE;
+                    let wanted = if late { Wanted::Write } else { Wanted::Both };
+                    let patience = if late || stuck.is_some() { LATE } else { PATIENCE };
+                    // That it was for nothing shows in the next round.
+                    let _ = self.stream.wait(wanted, Some(patience));
+                    if late {
+                        continue;
+                    }
                 }
                 // What it has said before can still be read.
                 Err(_) => break,
             }
-            if Instant::now() >= reads_from && !reads_late {
-                self.take_what_is_there();
-            }
+            self.take_what_is_there();
         }
     }
 
@@ -277,7 +298,7 @@ impl Talk {
         }
         if expected.ends_sessions {
             // It may be this one. Of what comes before the end, any part may be answered.
-            self.listen_until("all is answered", |talk| talk.answered == expected.count() && !expected.ends);
+            self.listen_until("all is answered", |talk| expected.are_all_in(&talk.answers) && !expected.ends);
             return self.answers_no_more_than(expected);
         }
         if expected.ends {

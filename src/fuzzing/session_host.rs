@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, Running, ServeOptions};
+use crate::daemon::{Daemon, Running, ServeOptions, end_held};
 use crate::engine::disk::SimDisk;
 use crate::ipc::{OWN_DIRECTORY, Stream};
 use crate::proto::frame::{self, FrameKind};
@@ -107,6 +107,13 @@ impl Host {
     pub(super) fn others(&self) -> usize {
         let open = self.running.as_ref().map_or(0, |running| running.daemon().session_count());
         open.saturating_sub(usize::from(self.witness.is_some()))
+    }
+
+    /// Ends the sessions that only hold what they have.
+    pub(super) fn end_held(&self) {
+        if let Some(running) = &self.running {
+            end_held(running.daemon());
+        }
     }
 
     pub(super) fn connect(&self) -> Stream {
