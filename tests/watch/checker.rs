@@ -31,8 +31,10 @@ pub(crate) enum End {
     Gone {
         oldest: u64,
     },
+    /// All through some write had come, if only that it was of other keys, and a crash has taken what follows this one.
     Rewound {
         to: u64,
+        through: u64,
     },
     /// Nothing more was written.
     Over,
@@ -109,11 +111,14 @@ pub(crate) fn check(writes: &Writes, prefix: &str, story: &[Chapter]) -> Result<
                 }
                 told_last = None;
             }
-            End::Rewound { to } => {
-                if to >= at {
-                    return wrong(format!("{at} was not lost"));
+            End::Rewound { to, through } => {
+                if through < at {
+                    return wrong(format!("{at} was told, and all came through {through}"));
                 }
-                let kept = writes.range(to + 1..=at).find(|(_, write)| !write.lost && !write.unsure);
+                if to >= through {
+                    return wrong(format!("{through} was not lost"));
+                }
+                let kept = writes.range(to + 1..=through).find(|(_, write)| !write.lost && !write.unsure);
                 if let Some((seq, _)) = kept {
                     return wrong(format!("{seq} was not lost"));
                 }
@@ -171,9 +176,11 @@ fn the_checker_finds_every_kind_of_lie() {
         vec![chapter(2, &[3], End::Left), chapter(3, &[4, 101, 102, 103, 104], End::Over)],
         vec![
             chapter(0, &[1, 2, 3, 4, 5], End::Left),
-            chapter(5, &[], End::Rewound { to: 4 }),
+            chapter(5, &[], End::Rewound { to: 4, through: 5 }),
             chapter(102, &[103, 104], End::Over),
         ],
+        // The last ones were of other keys.
+        vec![chapter(3, &[4], End::Rewound { to: 5, through: 6 }), chapter(104, &[], End::Over)],
         vec![chapter(0, &[1], End::Lagged { lost_from: 2, next: 102 }), chapter(101, &[102, 103, 104], End::Over)],
         vec![chapter(1, &[], End::Gone { oldest: 3 }), chapter(104, &[], End::Over)],
         vec![gone(1, 3, &[3, 4]), chapter(104, &[], End::Over)],
@@ -192,7 +199,9 @@ fn the_checker_finds_every_kind_of_lie() {
         vec![chapter(0, &[1], End::Left), chapter(0, &[1, 2], End::Left)],
         vec![chapter(0, &[1], End::Left), chapter(2, &[3], End::Left)],
         vec![chapter(0, &[1], End::Lagged { lost_from: 4, next: 101 })],
-        vec![chapter(4, &[], End::Rewound { to: 3 })],
+        vec![chapter(4, &[], End::Rewound { to: 3, through: 4 })],
+        vec![chapter(3, &[4], End::Rewound { to: 6, through: 6 })],
+        vec![chapter(3, &[4], End::Rewound { to: 2, through: 3 })],
         vec![chapter(4, &[101], End::Gone { oldest: 50 })],
         vec![gone(1, 3, &[2, 3, 4])],
         vec![gone(2, 4, &[1])],

@@ -255,7 +255,10 @@ impl Ground<'_> {
                         chapter.in_journal = in_journal(self.dir);
                         chapter.end = End::Gone { oldest: oldest.0 };
                     }
-                    Err(Error::Fault(Fault::Rewound { to })) => chapter.end = End::Rewound { to: to.0 },
+                    Err(Error::Fault(Fault::Rewound { to })) => {
+                        let through = watch.through().map_or(after, |through| through.0);
+                        chapter.end = End::Rewound { to: to.0, through };
+                    }
                     // Nothing for now, or the daemon is away for a moment.
                     Ok(None)
                     | Err(
