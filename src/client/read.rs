@@ -73,33 +73,40 @@ fn check_count(values: usize, keys: usize) -> Result<(), Error> {
 }
 
 /// The value, so that it can be kept, and by what it is current.
-pub(super) fn got_to_keep(reply: &Reply) -> Result<(Option<Held>, Option<Tag>), Error> {
+pub(super) fn got_to_keep(reply: &Reply, key: &str) -> Result<(Option<Held>, Option<Tag>), Error> {
     one(reply, |answer| match answer {
-        Answer::Got { found, tag } => Some((found.map(held), tag)),
+        Answer::Got { found, tag } => Some((found.map(|found| held(key, found)), tag)),
         _ => None,
     })
 }
 
 /// The same of several: as many tags as values, or none.
-pub(super) fn got_many_to_keep(reply: &Reply, keys: usize) -> Result<(Vec<Option<Held>>, Vec<Tag>), Error> {
-    let (mut values, mut all_tags) = (Vec::with_capacity(keys), Vec::with_capacity(keys));
+pub(super) fn got_many_to_keep(
+    reply: &Reply,
+    keys: &[impl AsRef<str>],
+) -> Result<(Vec<Option<Held>>, Vec<Tag>), Error> {
+    let (mut values, mut all_tags) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
     each(reply, |answer| match answer {
         Answer::GotMany { found, tags } => {
-            values.extend(found.into_iter().map(|found| found.map(held)));
+            for found in found {
+                // More values than keys are refused below.
+                let key = keys.get(values.len()).map_or("", AsRef::as_ref);
+                values.push(found.map(|found| held(key, found)));
+            }
             all_tags.extend(tags);
             Some(())
         }
         _ => None,
     })?;
-    check_count(values.len(), keys)?;
-    if all_tags.len() != keys {
+    check_count(values.len(), keys.len())?;
+    if all_tags.len() != keys.len() {
         all_tags.clear();
     }
     Ok((values, all_tags))
 }
 
-fn held(found: Found<'_>) -> Held {
-    Held { text: found.value.into(), seq: found.seq }
+fn held(key: &str, found: Found<'_>) -> Held {
+    Held::new(key, found.value, found.seq)
 }
 
 pub(super) fn missing(reply: &Reply, keys: usize) -> Result<Vec<usize>, Error> {

@@ -25,7 +25,7 @@ pub struct Value {
 #[derive(Clone)]
 enum Text {
     Own(String),
-    Kept(Arc<str>),
+    Kept(Held),
 }
 
 impl Deref for Text {
@@ -34,7 +34,7 @@ impl Deref for Text {
     fn deref(&self) -> &str {
         match self {
             Self::Own(text) => text,
-            Self::Kept(text) => text,
+            Self::Kept(held) => held.text(),
         }
     }
 }
@@ -59,7 +59,7 @@ impl Value {
     }
 
     pub(super) fn kept(held: Held) -> Self {
-        Self { text: Text::Kept(held.text), seq: held.seq }
+        Self { seq: held.seq, text: Text::Kept(held) }
     }
 
     /// The JSON text.
@@ -72,7 +72,7 @@ impl Value {
     pub fn into_text(self) -> String {
         match self.text {
             Text::Own(text) => text,
-            Text::Kept(text) => String::from(&*text),
+            Text::Kept(held) => held.text().to_owned(),
         }
     }
 

@@ -108,7 +108,7 @@ impl Namespace {
     /// gives every value as it is.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         match self.look(key).await? {
-            Looked::Kept(held) => held.map(|held| parse(key, &held.text)).transpose(),
+            Looked::Kept(held) => held.map(|held| parse(key, held.text())).transpose(),
             Looked::Answered(reply) => read::got(&reply, |text, _| parse(key, text))?.transpose(),
         }
     }
@@ -138,7 +138,7 @@ impl Namespace {
     /// As for [`get`](Self::get); [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub async fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, Error> {
         if let Some(values) = self.look_at_many(keys).await? {
-            let value = |(key, held): (_, Option<Held>)| held.map(|held| parse(key, &held.text)).transpose();
+            let value = |(key, held): (_, Option<Held>)| held.map(|held| parse(key, held.text())).transpose();
             return keys.iter().map(AsRef::as_ref).zip(values).map(value).collect();
         }
         let reply = self.ask(verbs::get_many(&self.target, keys)?).await?;
@@ -289,7 +289,7 @@ impl Namespace {
         if !near.is_on() {
             return Ok(Looked::Answered(reply));
         }
-        let (held, tag) = read::got_to_keep(&reply)?;
+        let (held, tag) = read::got_to_keep(&reply, key)?;
         near.keep(&self.target, key, held.as_ref(), tag);
         Ok(Looked::Kept(held))
     }
@@ -305,7 +305,7 @@ impl Namespace {
         if let Some(missing) = gathered.to_ask_for(keys) {
             if !missing.is_empty() {
                 let reply = self.ask(verbs::get_many(&self.target, &missing)?).await?;
-                let (values, tags) = read::got_many_to_keep(&reply, missing.len())?;
+                let (values, tags) = read::got_many_to_keep(&reply, &missing)?;
                 near.keep_many(&self.target, &missing, &values, &tags);
                 gathered.fill(values);
             }
@@ -314,7 +314,7 @@ impl Namespace {
             }
         }
         let reply = self.ask(verbs::get_many(&self.target, keys)?).await?;
-        let (values, tags) = read::got_many_to_keep(&reply, keys.len())?;
+        let (values, tags) = read::got_many_to_keep(&reply, keys)?;
         near.keep_many(&self.target, keys, &values, &tags);
         Ok(Some(values))
     }

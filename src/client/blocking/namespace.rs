@@ -104,7 +104,7 @@ impl Namespace {
     /// gives every value as it is.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         match self.look(key)? {
-            Looked::Kept(held) => held.map(|held| parse(key, &held.text)).transpose(),
+            Looked::Kept(held) => held.map(|held| parse(key, held.text())).transpose(),
             Looked::Answered(reply) => read::got(&reply, |text, _| parse(key, text))?.transpose(),
         }
     }
@@ -120,7 +120,7 @@ impl Namespace {
         }
     }
 
-    /// Sends a [`get_raw`](Self::get_raw) without waiting for its answer.
+    /// Sends a [`get_raw`](Self::get_raw) without waiting for its answer. A [`Pipeline`](super::Pipeline) gathers it.
     ///
     /// # Errors
     /// Those of every call; those that the daemon answers come from [`Pending::wait`].
@@ -134,7 +134,7 @@ impl Namespace {
     /// As for [`get`](Self::get); [`Error::TooLarge`] for more than [`MAX_OPERATIONS`] keys.
     pub fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, Error> {
         if let Some(values) = self.look_at_many(keys)? {
-            let value = |(key, held): (_, Option<Held>)| held.map(|held| parse(key, &held.text)).transpose();
+            let value = |(key, held): (_, Option<Held>)| held.map(|held| parse(key, held.text())).transpose();
             return keys.iter().map(AsRef::as_ref).zip(values).map(value).collect();
         }
         let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
@@ -210,7 +210,7 @@ impl Namespace {
         self.write(verbs::put(key, json_text)?)
     }
 
-    /// Sends a [`put`](Self::put) without waiting for its answer.
+    /// Sends a [`put`](Self::put) without waiting for its answer. A [`Pipeline`](super::Pipeline) gathers it.
     ///
     /// # Errors
     /// As for [`put`](Self::put); those that the daemon answers come from [`Pending::wait`].
@@ -218,7 +218,7 @@ impl Namespace {
         self.put_raw_later(key, &to_text(key, value)?)
     }
 
-    /// Sends a [`put_raw`](Self::put_raw) without waiting for its answer.
+    /// Sends a [`put_raw`](Self::put_raw) without waiting for its answer. A [`Pipeline`](super::Pipeline) gathers it.
     ///
     /// # Errors
     /// As for [`put_raw`](Self::put_raw); those that the daemon answers come from [`Pending::wait`].
@@ -493,7 +493,7 @@ impl Namespace {
         if !near.is_on() {
             return Ok(Looked::Answered(reply));
         }
-        let (held, tag) = read::got_to_keep(&reply)?;
+        let (held, tag) = read::got_to_keep(&reply, key)?;
         near.keep(&self.target, key, held.as_ref(), tag);
         Ok(Looked::Kept(held))
     }
@@ -509,7 +509,7 @@ impl Namespace {
         if let Some(missing) = gathered.to_ask_for(keys) {
             if !missing.is_empty() {
                 let reply = self.ask(verbs::get_many(&self.target, &missing)?)?;
-                let (values, tags) = read::got_many_to_keep(&reply, missing.len())?;
+                let (values, tags) = read::got_many_to_keep(&reply, &missing)?;
                 near.keep_many(&self.target, &missing, &values, &tags);
                 gathered.fill(values);
             }
@@ -518,7 +518,7 @@ impl Namespace {
             }
         }
         let reply = self.ask(verbs::get_many(&self.target, keys)?)?;
-        let (values, tags) = read::got_many_to_keep(&reply, keys.len())?;
+        let (values, tags) = read::got_many_to_keep(&reply, keys)?;
         near.keep_many(&self.target, keys, &values, &tags);
         Ok(Some(values))
     }

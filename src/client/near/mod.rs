@@ -6,6 +6,7 @@
 //! under way ([`OwnWrites`]), and that the value's counts are what they were.
 
 mod hangups;
+mod held;
 mod own_writes;
 mod shard;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use commonhold_proto::limits::MAX_OPERATIONS;
-use commonhold_proto::{Seq, Tag};
+use commonhold_proto::Tag;
 use parking_lot::Mutex;
 
 use super::core::Reply;
@@ -22,19 +23,13 @@ use super::target::Target;
 use crate::ipc::{SocketName, Stream};
 use crate::versions::Reader;
 use hangups::Watched;
+pub(super) use held::Held;
 pub(super) use own_writes::{Mark, OwnWrites};
 pub(super) use shard::Found;
 use shard::Shard;
 
 /// In so many pieces a cache lies; a value that is larger than one of them is not kept.
 const SHARDS: usize = 16;
-
-/// A value, as the cache keeps it and hands it out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) text: Arc<str>,
-    pub(super) seq: Seq,
-}
 
 /// What came of looking for one value.
 pub(super) enum Looked {

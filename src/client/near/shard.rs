@@ -3,37 +3,38 @@
 
 use std::sync::Arc;
 
-use commonhold_proto::Tag;
+use commonhold_proto::{Seq, Tag};
+use hashbrown::HashTable;
 
 use super::{Held, Link};
-use crate::client::ids::IdMap;
 use crate::client::target::Target;
 
-/// At most about what an entry takes beside its key and value: itself and its place in the map, in a list and a map of which up
-/// to half may be empty, and the heads of what it owns.
-const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + 104;
+/// At most about what an entry takes beside its key and value: its place in the table, of which more than half may be empty, and the
+/// heads of what it owns.
+const ENTRY_BYTES: usize = 5 * size_of::<Entry>() / 2 + 48;
 
 #[derive(Debug)]
 struct Entry {
     hash: u64,
     target: Arc<Target>,
-    key: Box<str>,
-    value: Option<Held>,
+    /// The key, and the value, which is empty where there is no such record.
+    held: Held,
+    is_there: bool,
+    used: bool,
     tag: Tag,
     /// The namespace's place in the version table, and the key's slot.
     place: u32,
     slot: u32,
-    used: bool,
 }
 
 impl Entry {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.key.len() + self.value.as_ref().map_or(0, |value| value.text.len())
+        ENTRY_BYTES + self.held.bytes()
     }
 
     #[inline]
     fn is_of(&self, target: &Target, key: &str) -> bool {
-        *self.key == *key && (std::ptr::eq(&raw const *self.target, target) || *self.target == *target)
+        self.held.key() == key && (std::ptr::eq(&raw const *self.target, target) || *self.target == *target)
     }
 }
 
@@ -51,18 +52,17 @@ pub(super) struct Shard {
     pub(super) link: Option<Arc<Link>>,
     pub(super) hits: u64,
     pub(super) misses: u64,
-    /// Where in `entries` the entry of a hash lies. Two keys of one hash are not kept side by side.
-    places: IdMap<usize>,
-    entries: Vec<Entry>,
+    /// By hash. Two keys of one hash are not kept side by side.
+    entries: HashTable<Entry>,
     bytes: usize,
     limit: usize,
+    /// The bucket that the clock's hand is at.
     hand: usize,
 }
 
 impl Shard {
     pub(super) fn within(limit: usize) -> Self {
-        let places = IdMap::default();
-        Self { link: None, hits: 0, misses: 0, places, entries: Vec::new(), bytes: 0, limit, hand: 0 }
+        Self { link: None, hits: 0, misses: 0, entries: HashTable::new(), bytes: 0, limit, hand: 0 }
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -77,7 +77,7 @@ impl Shard {
     #[inline]
     pub(super) fn find(&mut self, hash: u64, target: &Target, key: &str) -> Option<Found> {
         let link = self.link.as_ref()?;
-        let entry = self.entries.get_mut(*self.places.get(&hash)?)?;
+        let entry = self.entries.find_mut(hash, |entry| entry.hash == hash)?;
         let is_current = entry.is_of(target, key)
             && link.reader.is_current(&entry.tag, entry.place as usize, entry.slot as usize)
             && link.is_up();
@@ -85,7 +85,8 @@ impl Shard {
             return None;
         }
         entry.used = true;
-        Some(Found { value: entry.value.clone(), tag: entry.tag, place: entry.place, slot: entry.slot })
+        let value = entry.is_there.then(|| entry.held.clone());
+        Some(Found { value, tag: entry.tag, place: entry.place, slot: entry.slot })
     }
 
     /// Keeps a value, in place of what is kept of that key.
@@ -101,12 +102,12 @@ impl Shard {
         let kept = Entry {
             hash,
             target: Arc::clone(target),
-            key: key.into(),
-            value: value.cloned(),
+            held: value.map_or_else(|| Held::new(key, "", Seq(0)), Held::clone),
+            is_there: value.is_some(),
+            used: false,
             tag,
             place,
             slot,
-            used: false,
         };
         self.remove(hash);
         let bytes = kept.bytes();
@@ -117,39 +118,34 @@ impl Shard {
             self.evict_one();
         }
         self.bytes += bytes;
-        self.places.insert(hash, self.entries.len());
-        self.entries.push(kept);
+        self.entries.insert_unique(hash, kept, |entry| entry.hash);
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.places = IdMap::default();
-        self.entries = Vec::new();
+        self.entries = HashTable::new();
         (self.bytes, self.hand) = (0, 0);
     }
 
     /// Moves the hand to the next entry that was not used since it came by, which goes.
     fn evict_one(&mut self) {
         loop {
-            if self.hand >= self.entries.len() {
+            if self.hand >= self.entries.num_buckets() {
                 self.hand = 0;
             }
-            let entry = &mut self.entries[self.hand];
-            if !std::mem::take(&mut entry.used) {
+            if let Some(entry) = self.entries.get_bucket_mut(self.hand)
+                && !std::mem::take(&mut entry.used)
+            {
                 let hash = entry.hash;
-                self.remove(hash);
-                return;
+                return self.remove(hash);
             }
             self.hand += 1;
         }
     }
 
     fn remove(&mut self, hash: u64) {
-        let Some(at) = self.places.remove(&hash) else { return };
-        let gone = self.entries.swap_remove(at);
-        self.bytes -= gone.bytes();
-        if let Some(moved) = self.entries.get(at) {
-            self.places.insert(moved.hash, at);
+        if let Ok(found) = self.entries.find_entry(hash, |entry| entry.hash == hash) {
+            self.bytes -= found.remove().0.bytes();
         }
     }
 }

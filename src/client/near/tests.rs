@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use commonhold_proto::{Kind, Place};
+use commonhold_proto::{Kind, Place, Seq};
 
 use super::*;
 use crate::ipc::{Listener, OWN_DIRECTORY, store_identity};
@@ -43,7 +43,7 @@ impl Host {
     }
 
     fn keep(&self, near: &Near, key: &str, text: &str) {
-        let held = Held { text: text.into(), seq: Seq(1) };
+        let held = Held::new(key, text, Seq(1));
         near.keep(&self.target, key, Some(&held), Some(self.docs.tag(key)));
     }
 
@@ -51,7 +51,7 @@ impl Host {
     fn served(&self, near: &Near, key: &str) -> String {
         match near.find(&self.target, key) {
             None => "nothing".to_owned(),
-            Some(found) => found.value.map_or_else(|| "absent".to_owned(), |held| held.text.to_string()),
+            Some(found) => found.value.map_or_else(|| "absent".to_owned(), |held| held.text().to_owned()),
         }
     }
 }
