@@ -32,6 +32,8 @@ pub const FLAG: Case =
 const HOT: usize = 10_000;
 /// A hit is shorter than the clock takes to be read twice: so many are timed together.
 const TOGETHER: usize = 100;
+/// How often a turn of a side that reads in its own memory reads all keys.
+const PASSES: u32 = 10;
 
 /// Times `call` on all `numbers`, some at a time, and answers the mean in nanoseconds.
 fn each<T>(numbers: &[T], latencies: &mut Latencies, mut call: impl FnMut(&T) -> Result<()>) -> Result<f64> {
@@ -46,6 +48,17 @@ fn each<T>(numbers: &[T], latencies: &mut Latencies, mut call: impl FnMut(&T) ->
         total += took;
     }
     Ok(total.as_nanos() as f64 / numbers.len() as f64)
+}
+
+/// Reads all `keys` once without being timed, so that they are as hot as they are said to be after the other sides' turns, and then
+/// some times as [`each`] does.
+fn each_while_hot<T>(keys: &[T], latencies: &mut Latencies, mut call: impl FnMut(&T) -> Result<()>) -> Result<f64> {
+    keys.iter().try_for_each(&mut call)?;
+    let mut total = 0.0;
+    for _ in 0..PASSES {
+        total += each(keys, latencies, &mut call)?;
+    }
+    Ok(total / f64::from(PASSES))
 }
 
 fn hit(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
@@ -66,13 +79,13 @@ fn hit(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
 
     let sides = Sides::new()
         .side(ours::NAME, |latencies| {
-            each(&keys, latencies, |key| {
+            each_while_hot(&keys, latencies, |key| {
                 black_box(hot.get_raw(key)?.context("it is there")?);
                 Ok(())
             })
         })
         .side(lmdb::NAME, |latencies| {
-            each(&keys, latencies, |key| {
+            each_while_hot(&keys, latencies, |key| {
                 black_box(lmdb.get(key)?.context("it is there")?);
                 Ok(())
             })
@@ -105,7 +118,8 @@ fn hit(bench: &Bench, directory: &Path) -> Result<Vec<Outcome>> {
         .ahead(redis_peer::NAME, 350.0)
         .ahead(lightrag::NAME, 2_000.0)
         .note("ours, LMDB's and Redis's latencies are means of 100 reads each")
-        .note("LMDB reads in this very process, each read in a transaction of its own");
+        .note("LMDB reads in this very process, each read in a transaction of its own")
+        .note("a turn of ours and of LMDB's reads all keys once uncounted, and then ten times");
     let status = daemon.status()?;
     let outcome = match status["near_cache"]["off_because"].as_str() {
         Some(why) => outcome.note(format!("the near cache is off: {why}")),
