@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use commonhold::blocking::{Client, Error, Namespace, OpenOptions};
+use commonhold::blocking::{Batch, Client, Error, Namespace, OpenOptions};
 use commonhold::testing::TestStoreOptions;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
@@ -38,7 +38,7 @@ fn main() {
     {
         return hold(Path::new(dir), key);
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("guards_dropped_in_a_forked_child_release_nothing", guards_dropped_in_a_forked_child_release_nothing),
         (
             "a_killed_holder_frees_its_lock_and_a_killed_waiter_its_place",
@@ -46,6 +46,7 @@ fn main() {
         ),
         ("parent_and_child_use_one_client_at_once_after_a_fork", parent_and_child_use_one_client_at_once_after_a_fork),
         ("a_forked_child_can_fork_again", a_forked_child_can_fork_again),
+        ("what_a_parent_has_gathered_is_the_parents", what_a_parent_has_gathered_is_the_parents),
         (
             "a_forked_child_keeps_values_of_its_own_and_none_that_are_old",
             a_forked_child_keeps_values_of_its_own_and_none_that_are_old,
@@ -173,6 +174,36 @@ fn a_forked_child_can_fork_again() {
     work(&namespace, "parent", 100);
     join(child);
     assert_eq!(namespace.len().expect("a number"), 150);
+}
+
+fn what_a_parent_has_gathered_is_the_parents() {
+    let store = TestStoreOptions::new().binary(BINARY).start().expect("a store");
+    let client = store.client().expect("a client");
+    let namespace = client.namespace("n").expect("a name");
+    let increment = Batch::new().increment(&namespace, "count", "n", 1).expect("a batch");
+    let mut pipeline = Some(client.pipeline());
+    let mut gathered: Option<Vec<_>> = Some((0..3).map(|_| client.begin(&increment).expect("begun")).collect());
+    let child = in_child(|| {
+        let pipeline = pipeline.take().expect("the parent's");
+        assert!(matches!(pipeline.send(), Err(Error::Forked)));
+        for increment in gathered.take().expect("the parent's") {
+            assert!(matches!(increment.wait(), Err(Error::Forked)));
+        }
+        drop(pipeline);
+        work(&namespace, "child", 100);
+        let own = client.pipeline();
+        let put = namespace.put_later("of-the-child", &1).expect("a put");
+        own.send().expect("it is the child's");
+        put.wait().expect("a put");
+    });
+    join(child);
+    assert_eq!(namespace.get::<u32>("of-the-child").expect("a get"), Some(1));
+    for increment in gathered.take().expect("the child took its own copy") {
+        increment.wait().expect("it is the parent's");
+    }
+    drop(pipeline);
+    let count = namespace.get::<std::collections::HashMap<String, u32>>("count").expect("a get");
+    assert_eq!(count.expect("it is there")["n"], 3, "each once");
 }
 
 fn a_forked_child_keeps_values_of_its_own_and_none_that_are_old() {

@@ -1,7 +1,7 @@
 //! Requests of a blocking client that are gathered to leave together.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold::blocking::{Client, ConnectOptions, Error, Namespace};
 
@@ -129,4 +129,64 @@ fn what_was_gathered_is_sent_on_the_next_connection_where_the_first_is_lost() {
         }
         drop((pipeline, namespace, client));
     });
+}
+
+#[test]
+fn threads_that_wait_beside_an_open_pipeline_get_their_own_answers_and_nobody_is_left_waiting() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 100;
+    let (_fake, connection, client) = connected(ConnectOptions::new());
+    thread::scope(|scope| {
+        scope.spawn(|| serve(connection, |asked| encoded(asked.id, &got(&format!("\"{}\"", asked.key)))));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let client = client.clone();
+                scope.spawn(move || {
+                    let namespace = client.namespace("n").unwrap();
+                    // Some gather, some wait at once; what either begins, the other may send.
+                    let pipeline = thread.is_multiple_of(2).then(|| client.pipeline());
+                    for round in 0..ROUNDS {
+                        let keys: Vec<String> = (0..8).map(|n| format!("{thread}-{round}-{n}")).collect();
+                        let begun: Vec<_> = keys.iter().map(|key| namespace.get_raw_later(key).unwrap()).collect();
+                        if let Some(pipeline) = &pipeline
+                            && round.is_multiple_of(3)
+                        {
+                            pipeline.send().unwrap();
+                        }
+                        // Backwards: the last one is waited for while the others are there already.
+                        for (key, get) in keys.iter().zip(begun).rev() {
+                            assert_eq!(get.wait().unwrap().unwrap().text(), format!("\"{key}\""));
+                        }
+                        assert_eq!(namespace.get::<String>("alone").unwrap().as_deref(), Some("alone"));
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        drop(client);
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_read_holds_up_a_pipeline_no_longer_than_a_request_may_take() {
+    let timeout = Duration::from_millis(300);
+    let (_fake, connection, client) = connected(ConnectOptions::new().timeout(Some(timeout)));
+    let namespace = client.namespace("n").unwrap();
+    let pipeline = client.pipeline();
+    let value = format!("\"{}\"", "x".repeat(60_000));
+    // More than a socket takes: some of it stays here.
+    let begun: Vec<_> = (0..40).map_while(|_| namespace.put_raw_later("k", &value).ok()).collect();
+    let began = Instant::now();
+    let sent = pipeline.send();
+    assert!(matches!(sent, Err(Error::TimedOut { .. })), "{sent:?}");
+    for put in begun {
+        let error = put.wait().unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. } | Error::OutcomeUnknown { .. }), "{error}");
+    }
+    drop(pipeline);
+    // Not one time limit each: all of them had begun before.
+    assert!(began.elapsed() < 10 * timeout, "{:?}", began.elapsed());
+    drop(connection);
 }

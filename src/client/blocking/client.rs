@@ -138,7 +138,8 @@ impl Client {
 
     /// Sends a batch without waiting for its answer, so that a thread can have many in flight.
     ///
-    /// It returns when all bytes are sent, which takes as long as the daemon is behind.
+    /// It returns when all bytes are sent, which takes as long as the daemon is behind; a [`Pipeline`](super::Pipeline) gathers it
+    /// instead.
     ///
     /// # Errors
     /// As for [`write`](Self::write); those that the daemon answers come from [`Pending::wait`].
