@@ -287,6 +287,10 @@ impl Loading<'_> {
             source.offset += got as u64;
             filled += got;
             let from = usize::from(number == 0); // behind the file's `{`
+            if from > 0 && buffer[..filled].first() != Some(&b'{') {
+                // Since it was looked at, another program has begun to write it anew.
+                return None;
+            }
             if got < more {
                 break Piece { number, buffer, from, to: filled, is_last: true };
             }
