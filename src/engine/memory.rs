@@ -70,9 +70,17 @@ pub(super) struct Memory {
     /// Maps that were cleared, to be freed where nobody waits for it.
     pub(super) garbage: Mutex<Vec<Cleared>>,
     /// What the last large request has replaced, until whoever asked for it has its answer.
-    pub(super) replaced: Mutex<Vec<Option<Record>>>,
+    replaced: Mutex<Replaced>,
     pub(super) gauge: Gauge,
     pub(super) limit: Option<u64>,
+}
+
+/// Records that are nobody's any more, and count until they are freed.
+#[derive(Default)]
+struct Replaced {
+    records: Vec<Option<Record>>,
+    /// Only for its end.
+    _held: Held,
 }
 
 impl Memory {
@@ -86,7 +94,16 @@ impl Memory {
     /// Frees what the last large request has replaced.
     pub(super) fn free_replaced(&self) {
         let replaced = std::mem::take(&mut *self.replaced.lock());
-        drop(replaced);
+        drop(replaced.records);
+    }
+
+    /// Takes what a large request has replaced, to be freed when it is answered; its bytes count until then.
+    pub(super) fn free_later(&self, records: Vec<Option<Record>>) {
+        let mut held = Held::of(&self.gauge);
+        held.set(records.iter().flatten().map(Record::bytes).sum());
+        let earlier = std::mem::replace(&mut *self.replaced.lock(), Replaced { records, _held: held });
+        // Nearly always nothing: it was freed when its own request had been answered.
+        drop(earlier.records);
     }
 
     /// Refuses what would take it above the limit. What takes nothing more passes even there.

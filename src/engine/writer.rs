@@ -335,9 +335,7 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     }
     request.tables = tables;
     if replaced.len() >= FREED_LATER {
-        let earlier = std::mem::replace(&mut *shared.memory.replaced.lock(), replaced);
-        // Nearly always nothing: it was freed when its own request had been answered.
-        drop(earlier);
+        shared.memory.free_later(replaced);
     }
     for cleared in cleared {
         shared.discard(cleared);
