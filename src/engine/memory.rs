@@ -84,6 +84,11 @@ struct Replaced {
 }
 
 impl Memory {
+    /// Nothing yet, of at most so many bytes.
+    pub(super) fn within(limit: Option<u64>) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
     /// Frees what clears have left.
     pub(super) fn collect_garbage(&self) {
         let garbage = std::mem::take(&mut *self.garbage.lock());
@@ -104,6 +109,12 @@ impl Memory {
         let earlier = std::mem::replace(&mut *self.replaced.lock(), Replaced { records, _held: held });
         // Nearly always nothing: it was freed when its own request had been answered.
         drop(earlier.records);
+    }
+
+    /// How many records wait to be freed.
+    #[cfg(test)]
+    pub(super) fn waits_to_be_freed(&self) -> usize {
+        self.replaced.lock().records.len()
     }
 
     /// Refuses what would take it above the limit. What takes nothing more passes even there.

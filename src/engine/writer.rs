@@ -70,7 +70,7 @@ const FREED_AT_ONCE: usize = 1_000;
 
 impl Shared {
     pub(super) fn within(max_memory: Option<u64>) -> Self {
-        let memory = Memory { limit: max_memory, ..Memory::default() };
+        let memory = Memory::within(max_memory);
         let feed = Feed::measured(&memory.gauge);
         Self { applied: AtomicU64::new(0), memory, no_room_for: AtomicU64::new(0), feed }
     }
