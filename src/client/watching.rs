@@ -160,11 +160,6 @@ impl Watching {
         self.given
     }
 
-    /// Everything through this write has been received.
-    pub(super) fn received(&self) -> Option<Seq> {
-        self.received
-    }
-
     /// Whether the daemon has said on this connection from where on it tells.
     pub(super) fn has_begun(&self) -> bool {
         self.is_told
@@ -239,6 +234,8 @@ impl Watching {
     fn part(&mut self, answer: Answer<'_>) -> Result<(), Error> {
         match answer {
             Answer::Changes { list, through } => {
+                // A watch from now on: it begins before the first write of which it is told.
+                self.given.get_or_insert(list.first().map_or(through, |set| before(set.seq)));
                 for set in list {
                     let more = set.more;
                     let mut whole = match self.begun.take() {
@@ -258,7 +255,8 @@ impl Watching {
                 self.received = self.received.max(Some(through));
             }
             Answer::Lagged { lost_from, next } => {
-                let through = Seq(next.0.saturating_sub(1));
+                let through = before(next);
+                self.given.get_or_insert(before(lost_from));
                 self.received = Some(through);
                 self.events.push_back((WatchEvent::Lagged { lost_from, next }, through));
             }
@@ -266,6 +264,11 @@ impl Watching {
         }
         Ok(())
     }
+}
+
+/// What is told through this is told up to, and without, that write.
+fn before(write: Seq) -> Seq {
+    Seq(write.0.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -310,6 +313,21 @@ mod tests {
         assert!(matches!(request.verb, Verb::Watch { after: Some(Seq(9)), .. }), "{request:?}");
         watching.receive(&part(vec![put(10, "b", false)], 10)).unwrap();
         assert_eq!(given(&mut watching), [(10, 1)]);
+    }
+
+    #[test]
+    fn what_was_received_and_not_given_is_not_told_as_given() {
+        let mut watching = Watching::new(WatchOptions::new().after(Seq(2)));
+        watching.receive(&part(vec![put(3, "a", false), put(4, "b", false)], 4)).unwrap();
+        assert_eq!(watching.through(), Some(Seq(2)));
+        assert!(matches!(watching.next(), Next::Give(_)));
+        assert_eq!(watching.through(), Some(Seq(3)));
+        let mut from_now_on = Watching::new(WatchOptions::new());
+        from_now_on.receive(&[part(vec![], 4), part(vec![put(5, "a", false)], 5)].concat()).unwrap();
+        assert_eq!(from_now_on.through(), Some(Seq(4)));
+        let mut at_once = Watching::new(WatchOptions::new());
+        at_once.receive(&part(vec![put(5, "a", false)], 9)).unwrap();
+        assert_eq!(at_once.through(), Some(Seq(4)));
     }
 
     #[test]

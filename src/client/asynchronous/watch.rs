@@ -40,7 +40,8 @@ impl Watch {
     }
 
     /// Sees to it that there is a connection, so that what is written from here on will be told, though nothing is asked for yet.
-    /// Returns the write through which everything has come.
+    /// Returns the write after which its next event tells, as [`through`](Self::through): what has come and was not given yet is not
+    /// counted.
     ///
     /// # Errors
     /// As for the events.
@@ -48,7 +49,7 @@ impl Watch {
         while !self.watching.has_begun() {
             self.read().await?;
         }
-        Ok(self.watching.received().unwrap_or_default())
+        Ok(self.watching.through().unwrap_or_default())
     }
 
     /// The next event; waits for it. Dropping its future loses nothing.
