@@ -4,7 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use common::{Store, command, ran};
 
@@ -334,4 +336,85 @@ fn an_error_in_json_is_one_line_whatever_went_wrong() {
     }
     let plain = store.run(&["put", "n", "k", "--", "--json"]);
     assert!(plain.stderr.starts_with("commonhold: "), "{plain:?}");
+}
+
+/// Starts `watch` with these arguments, and gives what it prints, line by line.
+fn watch(store: &Store, arguments: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut command = command(store.dir());
+    command.arg("watch").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let printed = BufReader::new(child.stdout.take().expect("piped"));
+    (child, printed.lines().map(|line| line.expect("UTF-8")))
+}
+
+/// The write that a command says it has done.
+fn seq(answer: &str) -> u64 {
+    let told: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+    told["seq"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_watch_tells_each_write_on_a_line_and_says_from_where_it_tells() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let puts: Vec<u64> = (0..5).map(|n| seq(&store.ok(&["--json", "put", "a", &format!("k{n}"), "1.10"]))).collect();
+    let [first, second, third, ..] = puts[..] else { panic!("{puts:?}") };
+    let ran = store.run(&["watch", "a", "--from", &first.to_string(), "--limit", "2"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // Who goes on from the number that is told misses nothing, though all five have come.
+    assert_eq!(ran.stderr, format!("watching a after {first}\n"));
+    let line = |seq, key: &str| {
+        format!("{{\"seq\":{seq},\"changes\":[{{\"op\":\"put\",\"key\":\"{key}\",\"value\":1.10}}]}}\n")
+    };
+    assert_eq!(ran.stdout, line(second, "k1") + &line(third, "k2"));
+
+    let deleted = seq(&store.ok(&["--json", "del", "a", "k0", "k1"]));
+    let cleared = seq(&store.ok(&["--json", "clear", "a"]));
+    let other = seq(&store.ok(&["--json", "put", "a", "x", "null"]));
+    let dropped = seq(&store.ok(&["--json", "drop", "a"]));
+    // What concerns all keys is told whatever the prefix.
+    let from = third.to_string();
+    let told = store.run(&["--quiet", "watch", "a", "--from", &from, "--prefix", "k1", "--limit", "3"]);
+    let only = |seq, change: &str| format!("{{\"seq\":{seq},\"changes\":[{change}]}}\n");
+    let expected = only(deleted, "{\"op\":\"delete\",\"key\":\"k1\"}")
+        + &only(cleared, "{\"op\":\"clear\"}")
+        + &only(dropped, "{\"op\":\"drop\"}");
+    assert_eq!((told.stdout, told.stderr, told.code), (expected, String::new(), 0));
+    assert!(other > cleared && dropped > other);
+
+    store.run(&["watch", "a", "--from", &(dropped + 1_000).to_string()]).refused(4, &[&(dropped + 1_000).to_string()]);
+    store.run(&["watch", "never/../was"]).refused(2, &["never/../was"]);
+}
+
+#[test]
+fn a_watch_goes_on_with_the_next_daemon_and_says_what_cannot_be_told() {
+    let store = Store::new();
+    let daemon = store.serve();
+    let persistent = seq(&store.ok(&["--json", "put", "a", "before", "1"]));
+    let volatile = seq(&store.ok(&["--json", "put", "--volatile", "live", "k", "1"]));
+    let (mut of_file, mut lines) = watch(&store, &["a", "--from", &(persistent - 1).to_string(), "--limit", "2"]);
+    let (mut of_memory, mut live) = watch(&store, &["--volatile", "live"]);
+    let mut said = BufReader::new(of_memory.stderr.take().expect("piped"));
+    let mut begins_after = String::new();
+    said.read_line(&mut begins_after).expect("UTF-8");
+    assert_eq!(begins_after, format!("watching live after {volatile}\n"));
+    let volatile = seq(&store.ok(&["--json", "put", "--volatile", "live", "before", "1"]));
+    let begins =
+        |seq: u64| format!("{{\"seq\":{seq},\"changes\":[{{\"op\":\"put\",\"key\":\"before\",\"value\":1}}]}}");
+    assert_eq!(lines.next(), Some(begins(persistent)));
+    assert_eq!(live.next(), Some(begins(volatile)));
+    daemon.kill();
+    let _daemon = store.serve();
+    let after = seq(&store.ok(&["--json", "put", "a", "after", "2"]));
+    let expected = format!("{{\"seq\":{after},\"changes\":[{{\"op\":\"put\",\"key\":\"after\",\"value\":2}}]}}");
+    assert_eq!((lines.next(), lines.next()), (Some(expected), None));
+    assert!(of_file.wait().expect("a child of ours").success());
+    assert_eq!(live.next(), None);
+    assert_eq!(of_memory.wait().expect("a child of ours").code(), Some(4));
+    let mut why = String::new();
+    said.read_to_string(&mut why).expect("UTF-8");
+    assert!(why.contains("those before it are gone"), "{why}");
+    store
+        .run(&["watch", "--volatile", "live", "--from", &volatile.to_string()])
+        .refused(4, &["those before it are gone"]);
 }

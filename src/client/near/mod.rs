@@ -14,8 +14,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::Tag;
+use commonhold_proto::limits::MAX_OPERATIONS;
 use parking_lot::Mutex;
 
 use super::core::Reply;
