@@ -112,6 +112,8 @@ struct InFlight {
     again: bool,
     /// Nobody waits for it; it is here until the rest of its frame is sent, or until what it may be granted is known.
     forgotten: bool,
+    /// Nobody waits for it, and it is done as if somebody did.
+    unattended: bool,
     tie: Tie,
     /// Of a write: what it may change is under way until the daemon has answered.
     mark: Option<Mark>,
@@ -122,8 +124,9 @@ struct InFlight {
 impl InFlight {
     fn new(frame: Vec<u8>, repeatable: bool, number: Option<u64>) -> Self {
         let (parts, outcome) = (Vec::new(), None);
-        let (first, again, forgotten, tie) = (None, false, false, Tie::None);
-        Self { frame, sent: 0, repeatable, number, first, again, forgotten, tie, mark: None, parts, outcome }
+        let (first, again, forgotten, unattended, tie) = (None, false, false, false, Tie::None);
+        let mark = None;
+        Self { frame, sent: 0, repeatable, number, first, again, forgotten, unattended, tie, mark, parts, outcome }
     }
 
     fn is_sent(&self) -> bool {
@@ -158,6 +161,8 @@ pub(super) struct Core {
     own_writes: Option<Arc<OwnWrites>>,
     /// Of writes that were sent and given up: they are done all the same, when they are answered.
     given_up: IdMap<Mark>,
+    /// There may be requests for which nobody waits.
+    some_unattended: bool,
     spare: Vec<Vec<u8>>,
     /// Of the last connection that was made.
     version: u16,
@@ -184,6 +189,7 @@ impl Core {
             holds: Holds::new(),
             own_writes: None,
             given_up: IdMap::default(),
+            some_unattended: false,
             spare: Vec::new(),
             version: PROTOCOL_VERSION,
             boot: 0,
@@ -245,7 +251,15 @@ impl Core {
             request.mark = None;
             let number = request.number;
             self.settle_number(number);
+            self.drop_unattended(id);
             settled(id);
+        }
+    }
+
+    /// The outcome of a request for which nobody waits is nobody's.
+    fn drop_unattended(&mut self, id: u64) {
+        if self.requests.get(&id).is_some_and(|request| request.unattended && request.outcome.is_some()) {
+            self.requests.remove(&id);
         }
     }
 
@@ -347,7 +361,8 @@ impl Core {
         }
         self.unsent.pop_front();
         self.unanswered_bytes += request.kept();
-        if request.forgotten && request.tie != Tie::Grants {
+        let is_over = request.forgotten && request.tie != Tie::Grants || request.unattended && request.number.is_none();
+        if is_over {
             self.remove(id);
         } else if !request.repeatable && request.number.is_none() {
             let frame = std::mem::take(&mut request.frame);
@@ -372,12 +387,20 @@ impl Core {
         self.unsent.front().copied()
     }
 
-    /// Nobody waits for the answer to this request, which is sent in its turn if it was not sent before. False if it was.
+    /// Nobody waits for the answer to this request, which is sent in its turn, and again where a write must be, if it was not sent
+    /// before. False if it was.
     pub(super) fn forget_gathered(&mut self, id: u64) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return true };
         let is_gathered = request.first.is_none() && request.outcome.is_none() && !request.is_sent();
-        request.forgotten |= is_gathered;
+        request.unattended |= is_gathered;
+        self.some_unattended |= is_gathered;
         is_gathered
+    }
+
+    /// Whether answers may come for which nobody waits, and which are to be read all the same.
+    pub(super) fn has_unattended(&mut self) -> bool {
+        self.some_unattended = self.some_unattended && self.requests.values().any(|request| request.unattended);
+        self.some_unattended
     }
 
     /// Bytes of this request that are to be sent.
@@ -459,6 +482,7 @@ impl Core {
         request.outcome = Some(answer.map(|last| Reply { parts, last, connection }));
         self.settle_number(number);
         self.recycle(spare);
+        self.drop_unattended(id);
     }
 
     /// The request an answer belongs to; none if its caller gave it up.
@@ -553,9 +577,14 @@ impl Core {
                 }
                 settled(id);
             }
+            if request.unattended && request.outcome.is_some() {
+                gone.push(id);
+            }
         }
         for id in gone {
             self.remove(id);
+            // Somebody may wait for it to be sent, with what he gathered behind it.
+            settled(id);
         }
         self.given_up.clear();
         again.sort_unstable();

@@ -438,3 +438,31 @@ fn writes_do_not_run_further_ahead_of_an_unanswered_one_than_is_remembered() {
     send(&mut core, usize::MAX);
     assert!(core.is_sent(read) && core.unanswered_bytes == 0);
 }
+
+#[test]
+fn what_nobody_waits_for_is_done_as_if_somebody_did_and_leaves_nothing() {
+    let written = Answer::Written { seq: Seq(9), new: 1, found: 0, surrogates_removed: 0 };
+    let mut core = Core::new(7);
+    let (one, two) = (core.begin(0, put("a")).unwrap(), core.begin(0, put("b")).unwrap());
+    let read = core.begin(0, get("c")).unwrap();
+    for id in [one, two, read] {
+        assert!(core.forget_gathered(id));
+    }
+    assert_eq!(lose(&mut core), [] as [u64; 0]);
+    core.connected(PROTOCOL_VERSION, 1, |_| {});
+    assert_eq!(ids(&send(&mut core, usize::MAX)), [one, two, read], "none was sent on the first connection");
+    assert_eq!(receive(&mut core, &answer(one, &written)), [one]);
+    assert!(core.has_unattended());
+    lose(&mut core);
+    core.connected(PROTOCOL_VERSION, 1, |_| {});
+    assert_eq!(ids(&send(&mut core, usize::MAX)), [two], "the write that was not answered, and no read");
+    receive(&mut core, &answer(two, &written));
+    assert!(!core.has_unattended());
+    assert!(core.requests.is_empty() && core.open_numbers.is_empty());
+
+    let never = core.begin(0, put("d")).unwrap();
+    core.forget_gathered(never);
+    lose(&mut core);
+    core.fail_all(&Error::unknown("there is no daemon"), |_| {});
+    assert!(core.requests.is_empty() && core.open_numbers.is_empty() && core.is_sent(never));
+}

@@ -20,6 +20,10 @@ use super::running::Outcomes;
 /// Requests that are committed in one call at most; further ones wait for the next.
 const MOST_REQUESTS: usize = 1_024;
 
+/// One call takes no further requests once it weighs this much: others wait for the turn meanwhile, and a disk that has no room for
+/// all of them may have room for some.
+const MOST_BYTES: usize = 4 << 20;
+
 /// The queues of the two threads.
 #[derive(Default)]
 pub(super) struct Committer {
@@ -42,6 +46,8 @@ struct State {
 /// One session's consecutive writes.
 struct Job {
     requests: Vec<WriteRequest>,
+    /// What they weigh.
+    bytes: usize,
     asker: Asker,
     /// It is not committed together with others.
     alone: bool,
@@ -79,13 +85,13 @@ impl Committer {
         let lane = self.lane(if is_quick { Kind::Quick } else { Kind::Patient });
         let (sender, receiver) = oneshot::channel();
         // A job that is not taken is dropped, which the receiver sees.
-        lane.add(Job { requests, asker: Asker::Task(sender), alone });
+        lane.add(Job::new(requests, Asker::Task(sender), alone));
         receiver.await.unwrap_or(None)
     }
 
     /// Has one session's consecutive writes committed, none of which needs a sync of its own, and then answered.
     pub(super) fn take_over(&self, requests: Vec<WriteRequest>, handed: Handed) {
-        self.quick.add(Job { requests, asker: Asker::Thread(handed), alone: false });
+        self.quick.add(Job::new(requests, Asker::Thread(handed), false));
     }
 
     /// A thread: ends when closed and empty.
@@ -93,12 +99,14 @@ impl Committer {
         let lane = self.lane(kind);
         while let Some(first) = lane.next() {
             let mut jobs = vec![first];
-            let mut count = jobs[0].requests.len();
+            let (mut count, mut bytes) = (jobs[0].requests.len(), jobs[0].bytes);
             if !jobs[0].alone {
                 let mut state = lane.state.lock();
-                let fits = |job: &Job, count| !job.alone && count + job.requests.len() <= MOST_REQUESTS;
-                while let Some(job) = state.jobs.pop_front_if(|job| fits(job, count)) {
-                    count += job.requests.len();
+                let fits = |job: &Job, count, bytes| {
+                    !job.alone && count + job.requests.len() <= MOST_REQUESTS && bytes + job.bytes <= MOST_BYTES
+                };
+                while let Some(job) = state.jobs.pop_front_if(|job| fits(job, count, bytes)) {
+                    (count, bytes) = (count + job.requests.len(), bytes + job.bytes);
                     jobs.push(job);
                 }
             }
@@ -108,6 +116,7 @@ impl Committer {
                 askers.push((requests.len(), asker));
                 all.extend(requests);
             }
+            let frees = all.iter().any(WriteRequest::may_replace_many);
             let mut all = daemon.commit(all).map(Vec::into_iter);
             for (requests, asker) in askers {
                 let outcomes = all.as_mut().map(|all| all.by_ref().take(requests).collect());
@@ -116,6 +125,9 @@ impl Committer {
                     Asker::Task(sender) => drop(sender.send(outcomes)),
                     Asker::Thread(handed) => handed.give(outcomes),
                 }
+            }
+            if frees {
+                daemon.store().free_replaced();
             }
         }
     }
@@ -126,6 +138,13 @@ impl Committer {
             lane.state.lock().closed = true;
             lane.changed.notify_all();
         }
+    }
+}
+
+impl Job {
+    fn new(requests: Vec<WriteRequest>, asker: Asker, alone: bool) -> Self {
+        let bytes = requests.iter().map(WriteRequest::weight).sum();
+        Self { requests, bytes, asker, alone }
     }
 }
 

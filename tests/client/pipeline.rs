@@ -1,5 +1,6 @@
 //! Requests of a blocking client that are gathered to leave together.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,16 +120,27 @@ fn what_was_gathered_is_sent_on_the_next_connection_where_the_first_is_lost() {
     let namespace = client.namespace("n").unwrap();
     let pipeline = client.pipeline();
     let begun: Vec<_> = (0..3).map(|n| namespace.put_raw_later("k", &n.to_string()).unwrap()).collect();
+    // Nobody waits for it; that it is sent with the others was promised.
+    drop(namespace.put_raw_later("forgotten", "1").unwrap());
     drop(connection);
+    let forgotten = AtomicUsize::new(0);
     thread::scope(|scope| {
-        scope.spawn(|| serve(fake.accept(1), |asked| encoded(asked.id, &WRITTEN)));
+        scope.spawn(|| {
+            serve(fake.accept(1), |asked| {
+                forgotten.fetch_add(usize::from(asked.verb.contains("forgotten")), Ordering::SeqCst);
+                encoded(asked.id, &WRITTEN)
+            });
+        });
         // Whether or not they could be written into the connection that was lost: each is done, and once.
         let _ = pipeline.send();
         for put in begun {
             put.wait().unwrap();
         }
+        // Answered after the one that nobody waited for.
+        namespace.put_raw("k", "3").unwrap();
         drop((pipeline, namespace, client));
     });
+    assert_eq!(forgotten.into_inner(), 1);
 }
 
 #[test]

@@ -285,7 +285,32 @@ impl Session {
                 return Err(Error::TimedOut { waited: limits.began.elapsed(), waiting_for });
             }
         }
+        if state.core.has_unattended() {
+            self.take_what_is_there(&mut state);
+        }
         Ok(())
+    }
+
+    /// Reads what has come, without waiting: answers for which nobody waits would hold up the daemon.
+    fn take_what_is_there(&self, state: &mut MutexGuard<'_, State>) {
+        while !state.has_leader
+            && let Line::Up(stream) = &state.line
+        {
+            let stream = Arc::clone(stream);
+            let mut buffer = std::mem::take(&mut state.buffer);
+            // What ends the connection is found again by whoever waits for something.
+            let read = stream.read_now(&mut buffer).ok().filter(|read| *read > 0);
+            if let Some(read) = read {
+                let State { core, followers, .. } = &mut **state;
+                if let Err(broken) = core.receive(&buffer[..read], |id| self.wake(followers, id)) {
+                    self.lose(state, broken);
+                }
+            }
+            state.buffer = buffer;
+            if read.is_none() {
+                return;
+            }
+        }
     }
 
     /// A connection beside this session's, on which this verb has been sent.
@@ -313,6 +338,8 @@ impl Session {
     /// Gives up a request whose time is up. That it is cancelled is told the daemon at once, for nobody may call for long.
     fn give_up(&self, state: &mut MutexGuard<'_, State>, id: u64, limits: Limits) -> Error {
         let error = limits.given_up(state.core.give_up(id, true));
+        // Another one may wait for it to be sent, with what he gathered behind it.
+        self.wake(&state.followers, id);
         self.push(state);
         self.wake_for_free_places(state);
         error

@@ -171,7 +171,7 @@ fn many_small_records_that_were_cleared_and_a_buffer_that_is_empty_leave_their_r
 #[test]
 fn what_a_large_request_replaces_is_freed_when_it_is_answered_or_by_the_next_one_or_the_tick() {
     let rig = Rig::new(options(Durability::Buffered)).opened();
-    let waiting = || rig.store().shared.memory.replaced.lock().len();
+    let waiting = || rig.store().shared.memory.waits_to_be_freed();
     let write = |records: usize, value: &str| {
         let (table, mut request) = (rig.table("a"), WriteRequest::new(1, 0));
         for key in 0..records {
@@ -186,8 +186,11 @@ fn what_a_large_request_replaces_is_freed_when_it_is_answered_or_by_the_next_one
     assert!(write(100, "1"));
     assert!(write(80, "2"));
     assert_eq!(waiting(), 80, "only of the last one");
+    let before = rig.store().shared.memory.gauge.bytes();
     rig.store().free_replaced();
     assert_eq!(waiting(), 0);
+    let freed = before - rig.store().shared.memory.gauge.bytes();
+    assert!(freed >= 80 * 3, "what waits to be freed counts: {freed} bytes");
     write(70, "3");
     rig.store().tick().unwrap();
     assert_eq!(waiting(), 0);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use commonhold_proto::{Durability, Seq};
 
 use super::rig::{Rig, file, options, pair};
-use crate::engine::disk::{Call, Disk, FailWith, Failure, How, SimDisk};
+use crate::engine::disk::{Call, Disk, DiskFile, FailWith, Failure, How, SimDisk, Stat};
 use crate::engine::journal::Fingerprint;
 use crate::engine::map::{Map, Record};
 use crate::engine::pieces::{Loaded, Plan, load_in_pieces};
@@ -264,4 +264,63 @@ fn progress_of_a_large_file_rises_to_its_size() {
     let done = AtomicU64::new(0);
     assert!(load_in_pieces(&*file, bytes.len() as u64, SEQ, Plan::usual(), &done).is_some());
     assert!(bytes.len() as u64 - done.load(Ordering::Relaxed) <= 1);
+}
+
+/// A file that another program begins to write anew after so many reads.
+#[derive(Debug)]
+struct Emptied {
+    file: Box<dyn DiskFile>,
+    reads: AtomicU64,
+    after: u64,
+    then: &'static [u8],
+}
+
+impl DiskFile for Emptied {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        if self.reads.fetch_add(1, Ordering::Relaxed) == self.after {
+            self.truncate(0)?;
+            self.write_at(self.then, 0)?;
+        }
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn allocate(&self, bytes: u64) -> std::io::Result<()> {
+        self.file.allocate(bytes)
+    }
+
+    fn truncate(&self, bytes: u64) -> std::io::Result<()> {
+        self.file.truncate(bytes)
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.file.sync()
+    }
+
+    fn stat(&self) -> std::io::Result<Stat> {
+        self.file.stat()
+    }
+}
+
+#[test]
+fn a_file_that_another_program_begins_to_write_anew_is_never_told_by_its_pieces() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let bytes = written(&mut random, FileFormat::Lines, 400);
+    let mut in_time = 0;
+    for (after, then) in (0..200).flat_map(|after| [&b""[..], b"{", b"x\"a\":1}"].map(|then| (after, then))) {
+        let disk = SimDisk::new(1);
+        disk.make_dirs("/");
+        disk.write_file("/file", &bytes);
+        let file = disk.open(Path::new("/file"), &How::WRITE).unwrap();
+        let file = Emptied { file, reads: AtomicU64::new(0), after, then };
+        let loaded = load_in_pieces(&file, bytes.len() as u64, SEQ, pieces_of(200, 2), &AtomicU64::new(0));
+        if file.reads.into_inner() > after {
+            assert!(loaded.is_none(), "emptied before read {after}");
+            in_time += 1;
+        }
+    }
+    assert!(in_time > 100, "{in_time}");
 }
