@@ -356,7 +356,7 @@ pub enum Fault {
     },
     /// The group has another number of slots than the request says.
     #[error(
-        "group {group:?} has {limit} slots and not {asked}: the first who used it has decided. Use that number, or change it with set_limit"
+        "group {group:?} has {limit} slots and not {asked}: the first who used it has decided, or set_limit since then. Use that number, or change it with set_limit"
     )]
     LimitMismatch {
         /// The group, shortened when long.

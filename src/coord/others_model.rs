@@ -16,6 +16,7 @@ struct Ask {
     wait: WaitId,
     session: u64,
     name: &'static str,
+    limit: u32,
     slots: u32,
     lease: Option<u64>,
 }
@@ -56,7 +57,7 @@ impl Groups {
         for Resolved { wait, outcome } in resolved.extract_if(.., |told| matches!(told.outcome, Outcome::Refused(_))) {
             let at = self.asks.iter().position(|ask| ask.wait == wait && ask.lease.is_none()).unwrap();
             let ask = self.asks.remove(at);
-            assert!(matches!(outcome, Outcome::Refused(Refusal::LimitMismatch { asked, .. }) if asked == ask.slots));
+            assert!(matches!(outcome, Outcome::Refused(Refusal::LimitMismatch { asked, .. }) if asked == ask.limit));
             assert!(ask.slots > self.limit(ask.name).unwrap());
         }
         while let Some(next) = self.next() {
@@ -123,7 +124,7 @@ fn random_slots(seed: u64) {
                         Err(Refusal::WouldWait { .. }) if !free && !waits => continue,
                         other => panic!("{other:?}"),
                     };
-                    model.asks.push(Ask { wait, session, name, slots: count, lease });
+                    model.asks.push(Ask { wait, session, name, limit, slots: count, lease });
                 }
             }
             50..75 => {

@@ -52,6 +52,8 @@ struct Group {
 struct Lease {
     session: u64,
     group: Arc<str>,
+    /// How many slots it took the group to have.
+    limit: u32,
     slots: u32,
     since_unix_ms: u64,
 }
@@ -90,7 +92,7 @@ impl Slots {
         self.check_name(session, name)?;
         let token = if free { Some(tokens().ok_or(Refusal::NoToken)?) } else { None };
         let group = self.name(session, name, limit);
-        let lease = Lease { session, group, slots, since_unix_ms: now_unix_ms };
+        let lease = Lease { session, group, limit, slots, since_unix_ms: now_unix_ms };
         match (token, wait) {
             (Some(token), _) => {
                 self.take_slots(lease, token);
@@ -217,7 +219,7 @@ impl Slots {
         let mut resolved = Vec::new();
         for wait in too_many {
             let Some(lease) = self.take(wait) else { continue };
-            let refusal = Refusal::LimitMismatch { group: Arc::clone(&name), limit, asked: lease.slots };
+            let refusal = Refusal::LimitMismatch { group: Arc::clone(&name), limit, asked: lease.limit };
             resolved.push(Resolved { wait, outcome: Outcome::Refused(refusal) });
         }
         self.pass_on(&name, tokens, &mut resolved);

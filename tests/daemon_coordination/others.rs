@@ -166,7 +166,7 @@ fn slots_are_for_as_many_as_the_group_has_and_free_when_their_session_ends(place
     third.ask(acquire(4, 3, true));
     eventually("one waits", || groups(&mut second)[0].waiters.len() == 1);
     assert_eq!(second.call(Verb::SetLimit { group: "llm", limit: 2 }).answer(), Answer::Done);
-    assert!(matches!(third.next().fault(), Fault::LimitMismatch { limit: 2, asked: 3, .. }));
+    assert!(matches!(third.next().fault(), Fault::LimitMismatch { limit: 2, asked: 4, .. }));
     assert_eq!(groups(&mut second)[0].taken, 4);
     assert!(matches!(third.call(Verb::Release { lease: three }).fault(), Fault::NotHeld { .. }));
     assert_eq!(second.call(Verb::Release { lease: three }).answer(), Answer::Done);
