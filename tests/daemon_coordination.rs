@@ -4,6 +4,7 @@
 mod daemon_coordination {
     pub(crate) mod fenced;
     pub(crate) mod locks;
+    pub(crate) mod order;
     pub(crate) mod others;
     pub(crate) mod support;
 }

@@ -10,7 +10,7 @@ use super::Daemon;
 use super::again;
 use super::coordinate;
 use super::coordination::Asking;
-use super::dispatch::{place_to_flush, prepare_write, read};
+use super::dispatch::{gives_back, place_to_flush, prepare_write, read};
 use super::fault::timed_out;
 use super::late::LateAnswer;
 use super::later;
@@ -54,7 +54,7 @@ fn try_carry_out(
     replies: &mut Replies,
 ) -> Result<Option<Outcome>, Fault> {
     let Request { verb, .. } = decode_request(aside.body.bytes())?;
-    if let Some(waited) = aside.overdue() {
+    if let Some(waited) = aside.overdue().filter(|_| !gives_back(&verb)) {
         return Err(timed_out(waited, "the requests sent before it"));
     }
     let mut tables = Tables::new(daemon.store().clone());

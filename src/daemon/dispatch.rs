@@ -10,12 +10,13 @@ use crate::engine::{Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
 use crate::proto::{
-    Answer, Cursor, Entry, Fault, Found, Kind, NamespaceInfo, Op, Place, Space, Tag, Verb, WorkspaceInfo, Write,
+    Answer, Cursor, Entry, Fault, FlagAction, Found, Kind, NamespaceInfo, Op, Place, Space, Tag, Verb, WorkspaceInfo,
+    Write,
 };
 
 use super::Daemon;
 use super::fault::check_count;
-use super::line::Touches;
+use super::order::Touches;
 use super::registry;
 use super::replies::{Parts, Piece, Replies};
 use super::session::hold_refused;
@@ -323,27 +324,54 @@ pub(super) fn spaces<'v, 'a>(verb: &'v Verb<'a>) -> &'v [Space<'a>] {
 /// What a request must not overtake, nor be overtaken by, where others of its session wait.
 pub(super) fn touches(verb: &Verb<'_>) -> Touches {
     match verb {
+        // What was sent before them was meant to be done under what is given back here.
+        Verb::Unlock { .. } | Verb::Release { .. } | Verb::Initialized { .. } => Touches::GivesBack,
         Verb::Commit
         | Verb::Flush { space: None, .. }
-        // What was sent before it was meant to be done under what is given back here.
-        | Verb::Unlock { .. }
-        | Verb::Release { .. }
-        | Verb::Initialized { .. }
+        | Verb::Namespaces
+        | Verb::Workspaces
+        | Verb::Flags
         | Verb::Hold => Touches::Everything,
-        Verb::Flag { space, .. } | Verb::Flush { space: Some(space), .. } => places(std::slice::from_ref(space)),
+        Verb::Lock(_)
+        | Verb::Acquire { .. }
+        | Verb::Elect { .. }
+        | Verb::SetLimit { .. }
+        | Verb::Locks
+        | Verb::Slots => Touches::Holdings,
+        Verb::Write(write) | Verb::WriteAgain { write, .. } => {
+            Touches::Changes { places: places(&write.spaces), fenced: write.if_token.is_some() }
+        }
+        Verb::Drop { space }
+        | Verb::DropOnce { space, .. }
+        | Verb::Flag { space, .. }
+        | Verb::Flush { space: Some(space), .. } => {
+            Touches::Changes { places: places(std::slice::from_ref(space)), fenced: false }
+        }
         _ => match spaces(verb) {
             [] => Touches::Nothing,
-            spaces => places(spaces),
+            spaces => Touches::Reads(places(spaces)),
         },
     }
 }
 
 /// A name that breaks its rule is no place: the request is refused where it is served.
-fn places(spaces: &[Space<'_>]) -> Touches {
+fn places(spaces: &[Space<'_>]) -> Vec<Place> {
     let mut places: Vec<Place> = spaces.iter().filter_map(|space| space.place().ok()).collect();
     places.sort_unstable();
     places.dedup();
-    Touches::Places(places)
+    places
+}
+
+/// Whether a request gives back something that nobody else can give back while its session lives. It is carried out however
+/// long it waits, also if nobody wants its answer any more.
+pub(super) fn gives_back(verb: &Verb<'_>) -> bool {
+    matches!(
+        verb,
+        Verb::Unlock { .. }
+            | Verb::Release { .. }
+            | Verb::Initialized { .. }
+            | Verb::Flag { action: FlagAction::Forget, .. }
+    )
 }
 
 /// Reads of more keys than this may take long.

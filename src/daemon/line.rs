@@ -1,12 +1,28 @@
 //! A session's line: requests that cannot be served where they were read, in the order in which they take effect.
 //!
-//! A request stands in line when a namespace that it names is being loaded, when one before it in the line names the same
-//! namespace, or when it may take long and its session shares a thread with others. It is carried out by a helper as soon
-//! as its namespaces are in memory and nothing before it in the line touches them. Others pass those that wait for a load,
-//! which holds up only those that ask for it; nothing passes one that merely takes long: its session waits until it
-//! has taken effect, as one with a thread of its own does.
+//! A request stands in line when a namespace that it names is being loaded, when it must see the effects of one that stands
+//! there, or when it may take long and its session shares a thread with others. It is carried out by a helper as soon
+//! as its namespaces are in memory and nobody before it has to be waited for.
+//!
+//! **Who waits for whom.** Requests of one session take effect in the order sent wherever that can be seen, and a load
+//! holds up only what has to do with it ([`Touches`]):
+//!
+//! - One that names a namespace waits for those before it that name the same one.
+//! - One that *gives back* (a lock, slots, an election) waits for all before it, which may have been meant to be done while
+//!   it was held. So do those that are about everything sent before them: a commit, a flush of all, a listing of namespaces.
+//! - Nothing that changes anything passes one that gives back, whatever namespace it names: who sees the change may
+//!   count on what was given back before it. Only what looks at records does, and what tells how the daemon is just now.
+//! - One that *asks for* something that sessions hold, or lists who holds it, also waits for those before it that do the
+//!   same, and for writes that depend on a lock. It holds up others no longer than until it has begun: then it waits
+//!   elsewhere, perhaps for ever, and those that are to end its waiting are not behind it.
+//!
+//! So each waits for earlier ones only, and whatever is in line is carried out when its loads have ended. Nothing passes
+//! one that merely takes long: its session waits until it has taken effect, as one with a thread of its own does.
+//!
+//! What gives something back is neither refused when its time is over nor taken back by a cancel, wherever it waits: its
+//! client counts on it, and nobody else could give that back while the session lives.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -24,6 +40,7 @@ use super::coordination::Stay;
 use super::fault::{loading, timed_out};
 use super::inbox::Body;
 use super::late::LateAnswer;
+use super::order::{Order, Touches};
 use super::outbox::Outbox;
 
 /// What a request in line takes beside its frame and the names in it: its place, the promise of its answer, its deadline's
@@ -51,8 +68,7 @@ pub(super) struct Line {
 struct State {
     /// By number.
     waiting: BTreeMap<u64, Waiting>,
-    /// Who touches a namespace, in order, so that nobody looks through the whole line for whose turn it is.
-    of_place: HashMap<Place, VecDeque<u64>>,
+    order: Order,
     /// Namespaces whose load will be told.
     loads: HashSet<Place>,
     /// By the client's ids.
@@ -69,28 +85,8 @@ pub(super) struct Standing {
     pub(super) loading: Vec<Place>,
     /// It waits for nothing and may take long: its session goes on when it has taken effect.
     pub(super) holds: bool,
-}
-
-/// What a request touches, and so what it must not overtake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Touches {
-    /// Nothing that other requests change.
-    Nothing,
-    /// These namespaces.
-    Places(Vec<Place>),
-    /// Whatever was sent before.
-    Everything,
-}
-
-impl Touches {
-    /// About what it takes in memory. It is kept twice where the namespaces are being loaded.
-    fn bytes(&self) -> usize {
-        let of = |place: &Place| place.workspace.as_str().len() + place.namespace.as_str().len() + size_of::<Place>();
-        match self {
-            Self::Nothing | Self::Everything => 0,
-            Self::Places(places) => 2 * places.iter().map(of).sum::<usize>(),
-        }
-    }
+    /// It gives something back, and is carried out whatever comes.
+    pub(super) gives_back: bool,
 }
 
 /// A request that stands in line.
@@ -106,6 +102,8 @@ struct Waiting {
     runs: bool,
     /// Nothing of its session is served before it has taken effect.
     holds: bool,
+    /// It is not given up.
+    gives_back: bool,
     /// What is counted of it.
     bytes: usize,
     /// What gives it up when its time is over; it ends with the request, however late that time is.
@@ -149,23 +147,15 @@ impl Line {
         self.is_empty() || !self.holding.load(Ordering::Acquire) && self.state.lock().bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    /// Whether a request that touches this must not pass those who wait.
+    /// Whether a request that touches this must wait for one in the line.
     pub(super) fn is_before(&self, touches: &Touches) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let state = self.state.lock();
-        match touches {
-            Touches::Nothing => false,
-            Touches::Everything => !state.waiting.is_empty(),
-            Touches::Places(places) => places.iter().any(|place| state.of_place.contains_key(place)),
-        }
+        !self.is_empty() && !self.state.lock().order.lets_pass(touches)
     }
 
     /// Puts a request at the end of the line.
     pub(super) fn stand(self: &Arc<Self>, request: AsideRequest, answer: LateAnswer, standing: Standing) {
-        let Standing { touches, loading, holds } = standing;
-        let deadline = request.deadline();
+        let Standing { touches, loading, holds, gives_back } = standing;
+        let deadline = request.deadline().filter(|_| !gives_back);
         let bytes = request.body.len() + touches.bytes() + WAITING_BYTES;
         let mut state = self.state.lock();
         state.last += 1;
@@ -180,7 +170,8 @@ impl Line {
         let give_up = |deadline| self.daemon.runtime().spawn(expire(line, number, deadline)).abort_handle();
         let expiry = deadline.map(give_up);
         let loads: Vec<Place> = loading.iter().filter(|place| state.loads.insert((*place).clone())).cloned().collect();
-        state.add(number, Waiting { id, request, answer, touches, loading, runs: false, holds, bytes, expiry });
+        let runs = false;
+        state.add(number, Waiting { id, request, answer, touches, loading, runs, holds, gives_back, bytes, expiry });
         self.length.store(state.waiting.len(), Ordering::Release);
         let is_free = state.begin(number);
         drop(state);
@@ -197,13 +188,14 @@ impl Line {
     fn loaded(self: &Arc<Self>, place: &Place) {
         let mut state = self.state.lock();
         state.loads.remove(place);
-        for number in state.of_place.get(place).cloned().unwrap_or_default() {
-            if let Some(waiting) = state.waiting.get_mut(&number) {
+        let those: Vec<u64> = state.order.of_place(place).collect();
+        for number in &those {
+            if let Some(waiting) = state.waiting.get_mut(number) {
                 waiting.loading.retain(|loading| loading != place);
             }
         }
-        let first = state.of_place.get(place).and_then(|numbers| numbers.front().copied());
-        let is_free = first.filter(|number| state.begin(*number));
+        // Those behind the first wait for it, loaded or not.
+        let is_free = those.first().copied().filter(|number| state.begin(*number));
         drop(state);
         if let Some(number) = is_free {
             self.have_run(number);
@@ -262,14 +254,16 @@ impl Line {
         (Some(waiting), free)
     }
 
-    /// Takes a request that has not begun out of the line, and answers it with this.
+    /// Takes a request that has not begun out of the line, and answers it with this; but not one that gives something back.
     fn give_up(
         self: &Arc<Self>,
         number: impl FnOnce(&State) -> Option<u64>,
         fault: impl FnOnce(&Waiting) -> Fault,
     ) -> bool {
         let mut state = self.state.lock();
-        let number = number(&state).filter(|number| state.waiting.get(number).is_some_and(|waiting| !waiting.runs));
+        let may_go =
+            |number: &u64| state.waiting.get(number).is_some_and(|waiting| !waiting.runs && !waiting.gives_back);
+        let number = number(&state).filter(may_go);
         let Some(number) = number else { return false };
         let (waiting, free) = self.remove(&mut state, number);
         drop(state);
@@ -305,29 +299,15 @@ impl Line {
 
 impl State {
     fn add(&mut self, number: u64, waiting: Waiting) {
-        if let Touches::Places(places) = &waiting.touches {
-            for place in places {
-                let numbers = self.of_place.entry(place.clone()).or_default();
-                // A request may name a namespace twice.
-                if numbers.back() != Some(&number) {
-                    numbers.push_back(number);
-                }
-            }
-        }
+        self.order.add(number, &waiting.touches);
         self.ids.insert(waiting.id, number);
         self.waiting.insert(number, waiting);
     }
 
     /// Whether a request need not wait any more and nobody was asked to carry it out: whoever asks does so now.
     fn begin(&mut self, number: u64) -> bool {
-        let is_first = self.waiting.first_key_value().is_some_and(|(first, _)| *first == number);
         let Some(waiting) = self.waiting.get_mut(&number) else { return false };
-        let is_first_of = |place| self.of_place.get(place).is_some_and(|numbers| numbers.front() == Some(&number));
-        let is_free = match &waiting.touches {
-            Touches::Nothing => true,
-            Touches::Everything => is_first,
-            Touches::Places(places) => places.iter().all(is_first_of),
-        };
+        let is_free = self.order.is_free(number, &waiting.touches);
         let begins = is_free && !waiting.runs && waiting.loading.is_empty();
         waiting.runs |= begins;
         begins
@@ -340,19 +320,7 @@ impl State {
         if self.ids.get(&waiting.id) == Some(&number) {
             self.ids.remove(&waiting.id);
         }
-        let mut next: Vec<u64> = self.waiting.first_key_value().map(|(first, _)| *first).into_iter().collect();
-        if let Touches::Places(places) = &waiting.touches {
-            for place in places {
-                let Some(numbers) = self.of_place.get_mut(place) else { continue };
-                if let Ok(at) = numbers.binary_search(&number) {
-                    numbers.remove(at);
-                }
-                next.extend(numbers.front());
-                if numbers.is_empty() {
-                    self.of_place.remove(place);
-                }
-            }
-        }
+        let mut next = self.order.remove(number, &waiting.touches);
         next.retain(|number| self.begin(*number));
         Some((waiting, next))
     }

@@ -58,6 +58,7 @@ mod log;
 mod on_task;
 mod on_thread;
 mod options;
+mod order;
 mod outbox;
 mod posting;
 mod preload;

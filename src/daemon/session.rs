@@ -19,7 +19,7 @@ use super::Daemon;
 use super::again::{self, NUMBERS_COUNT_SINCE};
 use super::coordinate;
 use super::coordination::{Asking, Stay};
-use super::dispatch::{may_take_long, place_to_flush, prepare_write, read, spaces, touches};
+use super::dispatch::{gives_back, may_take_long, place_to_flush, prepare_write, read, spaces, touches};
 use super::fault::timed_out;
 use super::handed::Handed;
 use super::inbox::Inbox;
@@ -308,7 +308,7 @@ impl Session {
         if !self.queue.requests.is_empty() {
             return Served::CommitFirst;
         }
-        if let Some(waited) = asker.overdue() {
+        if let Some(waited) = asker.overdue().filter(|_| !gives_back(&verb)) {
             self.replies.refuse(id, timed_out(waited, "the requests sent before it"));
             return Served::Here;
         }
@@ -380,7 +380,7 @@ impl Session {
         }
         let touches = touches(verb);
         let waits = !loading.is_empty() || line.is_some_and(|line| line.is_before(&touches));
-        (waits || takes_long).then_some(Standing { touches, loading, holds: !waits })
+        (waits || takes_long).then(|| Standing { touches, loading, holds: !waits, gives_back: gives_back(verb) })
     }
 
     fn queue_write(&mut self, asker: Asker, request: WriteRequest, bytes: usize) {
