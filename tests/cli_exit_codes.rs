@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Ran, Store, command, ran, wait_for};
 use commonhold::proto::{Answer, Entry, Fault, Hello, Kind, Seq, StoreIdentity, codec, frame};
@@ -298,6 +299,51 @@ fn lock_lives_as_long_as_its_command_whatever_ends_it_and_whoever_inherits_the_c
     assert_eq!(store.run(&["lock", "a", "--shared", "--timeout", "10s", "--", "true"]).code, 0);
     holder.kill().expect("it lives");
     assert_eq!(store.run(&["lock", "a", "--timeout", "10s", "--", "true"]).code, 0);
+    holder.wait().expect("it has ended");
+}
+
+fn send(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("not zero");
+    rustix::process::kill_process(pid, signal).expect("it lives");
+}
+
+#[test]
+fn lock_waits_no_longer_than_it_was_told_whatever_becomes_of_the_daemon() {
+    use rustix::process::Signal;
+    let store = Store::new();
+    let daemon = store.serve();
+    let mut holder = lock(&store, &["k", "--", "sleep", "60"]);
+    until(&store, "k", (1, 0));
+    // It says nothing any more to who waits already, and to who comes.
+    let waiter = lock(&store, &["k", "--timeout", "2s", "--", "echo", "got"]);
+    until(&store, "k", (1, 1));
+    send(daemon.pid(), Signal::STOP);
+    let began = Instant::now();
+    let late = lock(&store, &["k", "--timeout", "300ms", "--", "echo", "got"]);
+    let at_once = lock(&store, &["k", "--timeout", "0s", "--", "echo", "got"]);
+    let in_vain = |child: Child| {
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8(ended.stderr).expect("UTF-8");
+        assert!(said.contains("timed out after") && said.contains("echo was not run"), "{said}");
+        assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(124), &b""[..]), "{said}");
+        said
+    };
+    for child in [waiter, late, at_once] {
+        in_vain(child);
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    send(daemon.pid(), Signal::CONT);
+    until(&store, "k", (1, 0));
+    // It is gone when the time is up, and another one would give the lock: it is not asked.
+    let waiter = lock(&store, &["k", "--timeout", "1s", "--", "echo", "got"]);
+    until(&store, "k", (1, 1));
+    let began = Instant::now();
+    daemon.kill();
+    let said = in_vain(waiter);
+    assert!(said.contains("a daemon to connect to") && began.elapsed() < Duration::from_secs(4), "{said}");
+    let _daemon = store.serve();
+    assert_eq!(parties(&store, "k"), (0, 0));
+    holder.kill().expect("it lives");
     holder.wait().expect("it has ended");
 }
 

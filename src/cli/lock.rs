@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fmt, fs, io};
 
 use clap::Args;
@@ -39,13 +39,23 @@ pub(super) struct LockArgs {
     /// Others may hold the keys at the same time, all of them shared.
     #[arg(long)]
     shared: bool,
-    /// How long to wait at most; without it, for ever.
+    /// How long to wait at most, connecting included; without it, for ever.
     #[arg(long, value_name = "T", value_parser = human::parse_span)]
     timeout: Option<Duration>,
     /// The command to run under the lock, with its arguments. It finds the fencing token in `COMMONHOLD_TOKEN`, and in
     /// `COMMONHOLD_TOKENS` also those of the locks that this one runs under.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// How long a command that does not want to wait for the lock waits for the daemon.
+const CONNECTING: Duration = Duration::from_secs(1);
+
+/// How long to wait for the lock, and since when.
+#[derive(Clone, Copy)]
+struct Limit {
+    began: Instant,
+    timeout: Option<Duration>,
 }
 
 /// A lock that this process runs under.
@@ -97,7 +107,13 @@ pub(super) fn run(args: &LockArgs, context: &Context) -> Result<(), Failure> {
 fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>), Failure> {
     let text = env::var_os(TOKENS).unwrap_or_default();
     let mut outer = outer_of(&text.to_string_lossy())?;
-    let client = context.connect_with(&Context::in_time(ConnectOptions::new())?)?;
+    let limit = Limit { began: Instant::now(), timeout: args.timeout };
+    let mut options = Context::in_time(ConnectOptions::new())?;
+    if let Some(timeout) = args.timeout {
+        // Who does not want to wait is given the moment that connecting takes.
+        options = options.timeout_at_most(if timeout.is_zero() { CONNECTING } else { timeout });
+    }
+    let client = context.connect_with(&options)?;
     let directory = fs::metadata(context.store()).map_err(|error| {
         Failure::new(Exit::LockRefused, format_args!("{} cannot be looked at: {error}", context.store().display()))
     })?;
@@ -107,7 +123,7 @@ fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>),
     }
     loop {
         let holds: Vec<u64> = outer.iter().filter(|outer| outer.store == store).map(|outer| outer.token).collect();
-        match acquired(args, &client, &holds) {
+        match acquired(args, limit, &client, &holds) {
             Ok(Some(guard)) => {
                 outer.push(Outer { store, token: guard.token() });
                 return Ok((guard, outer));
@@ -140,14 +156,14 @@ fn leave_out_ended(client: &Client, store: (u64, u64), outer: &mut Vec<Outer>) -
 }
 
 /// The lock; none if it is not free and not to be waited for.
-fn acquired(args: &LockArgs, client: &Client, holds: &[u64]) -> Result<Option<LockGuard>, Error> {
+fn acquired(args: &LockArgs, limit: Limit, client: &Client, holds: &[u64]) -> Result<Option<LockGuard>, Error> {
     let mut lock = client.lock(&args.keys).holding_tokens(holds);
     if args.shared {
         lock = lock.shared();
     }
-    match args.timeout {
+    match limit.timeout {
         Some(timeout) if timeout.is_zero() => lock.try_acquire(),
-        Some(timeout) => lock.timeout(timeout).acquire().map(Some),
+        Some(timeout) => lock.timeout(timeout.saturating_sub(limit.began.elapsed())).acquire().map(Some),
         None => lock.acquire().map(Some),
     }
 }

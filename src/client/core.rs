@@ -20,6 +20,7 @@ use commonhold_proto::{Answer, Earlier, Event, Fault, FrameKind, Op, PROTOCOL_VE
 use super::error::Error;
 use super::ids::IdMap;
 use super::inbox::{Body, Inbox};
+use super::limits::Limits;
 use super::near::{Mark, OwnWrites};
 use super::repeat::{self, NUMBERS_COUNT_SINCE};
 use super::spare;
@@ -115,6 +116,8 @@ struct InFlight {
     /// Nobody waits for it, and it is done as if somebody did.
     unattended: bool,
     tie: Tie,
+    /// How long it waits for something to be free, if it does.
+    waits: Option<Limits>,
     /// Of a write: what it may change is under way until the daemon has answered.
     mark: Option<Mark>,
     parts: Vec<Body>,
@@ -125,8 +128,22 @@ impl InFlight {
     fn new(frame: Vec<u8>, repeatable: bool, number: Option<u64>) -> Self {
         let (parts, outcome) = (Vec::new(), None);
         let (first, again, forgotten, unattended, tie) = (None, false, false, false, Tie::None);
-        let mark = None;
-        Self { frame, sent: 0, repeatable, number, first, again, forgotten, unattended, tie, mark, parts, outcome }
+        let (waits, mark) = (None, None);
+        Self {
+            frame,
+            sent: 0,
+            repeatable,
+            number,
+            first,
+            again,
+            forgotten,
+            unattended,
+            tie,
+            waits,
+            mark,
+            parts,
+            outcome,
+        }
     }
 
     fn is_sent(&self) -> bool {
@@ -221,6 +238,9 @@ impl Core {
     /// Makes the frame of an unsent request one that this daemon understands.
     fn prepare(&mut self, id: u64) -> Result<(), Error> {
         let Some(request) = self.requests.get_mut(&id) else { return Ok(()) };
+        if let Some(waits) = request.waits {
+            return holds::cut(&mut request.frame, waits);
+        }
         let counts = self.version >= NUMBERS_COUNT_SINCE;
         let Some(first) = request.first.filter(|_| request.number.is_some()) else {
             if request.number.is_some() && !counts {

@@ -9,15 +9,17 @@ use commonhold_proto::{Fault, LockWish, Verb};
 
 use super::core::Reply;
 use super::error::Error;
-use super::limits::Limits;
 use super::read;
 
 /// How much later than the daemon a client ends a wait by its own clock, so that it is the daemon that ends it wherever
 /// there is one that answers.
-const LATER: Duration = Duration::from_secs(1);
+pub(super) const LATER: Duration = Duration::from_millis(500);
 
 /// How long a client that has cancelled a wait by its own clock waits for what the daemon says to that.
-pub(super) const LAST_WORD: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// What was waited for by who is told no more than that the time was up.
+pub(super) const TO_BE_FREE: &str = "what it asked for to be free";
 
 /// The last number that a lock object of this process was given.
 static OWNERS: AtomicU64 = AtomicU64::new(0);
@@ -158,11 +160,6 @@ pub(super) fn if_free<T>(tried: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// How long the client itself waits where the daemon is to wait for `timeout`.
-pub(super) fn waiting(timeout: Option<Duration>) -> Limits {
-    Limits::starting_now(timeout.map(|timeout| timeout.saturating_add(LATER)))
-}
-
 /// How long the daemon is to wait: none is for ever, and for it 0 is that.
 pub(super) fn waiting_ms(timeout: Option<Duration>) -> u32 {
     timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1))
@@ -172,7 +169,7 @@ pub(super) fn waiting_ms(timeout: Option<Duration>) -> u32 {
 pub(super) fn in_time<T>(waited: Result<T, Error>, began: Instant) -> Result<T, Error> {
     match waited {
         Err(Error::Fault(Fault::Cancelled)) => {
-            Err(Error::TimedOut { waited: began.elapsed(), waiting_for: "what it asked for to be free" })
+            Err(Error::TimedOut { waited: began.elapsed(), waiting_for: TO_BE_FREE })
         }
         other => other,
     }

@@ -18,6 +18,16 @@ impl Limits {
         Self { began, deadline: timeout.and_then(|timeout| began.checked_add(timeout)) }
     }
 
+    /// As long, and `more`.
+    pub(super) fn and(&self, more: Duration) -> Self {
+        Self { began: self.began, deadline: self.deadline.and_then(|deadline| deadline.checked_add(more)) }
+    }
+
+    /// What there was at the beginning, none is for ever.
+    pub(super) fn whole(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(self.began))
+    }
+
     /// What is left, none is for ever.
     pub(super) fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))

@@ -47,6 +47,14 @@ impl ConnectOptions {
         self
     }
 
+    /// The same, if less is not said already.
+    #[cfg(all(unix, feature = "daemon"))]
+    #[must_use]
+    pub(crate) fn timeout_at_most(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(self.timeout.map_or(timeout, |known| known.min(timeout)));
+        self
+    }
+
     /// How long a flush, a commit or a stop may take; none, the default, is for ever. Their time is that of the disk
     /// and of the amount of data.
     #[must_use]

@@ -27,12 +27,21 @@ pub(super) fn without_number(bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
     })
 }
 
+/// Makes the frame of a request tell this deadline.
+pub(super) fn with_deadline(bytes: &mut Vec<u8>, deadline_ms: u32) -> Result<(), EncodeError> {
+    made_anew(bytes, |request| Request { deadline_ms, ..request })
+}
+
 fn changed(bytes: &mut Vec<u8>, change: impl for<'a> FnOnce(Verb<'a>) -> Verb<'a>) -> Result<(), EncodeError> {
+    made_anew(bytes, |Request { deadline_ms, verb }| Request { deadline_ms, verb: change(verb) })
+}
+
+fn made_anew(bytes: &mut Vec<u8>, change: impl for<'a> FnOnce(Request<'a>) -> Request<'a>) -> Result<(), EncodeError> {
     let mut anew = Vec::with_capacity(bytes.len() + 32);
     if let Ok(Some((header, body, _))) = frame::split(bytes)
-        && let Ok(Request { deadline_ms, verb }) = codec::decode_request(body)
+        && let Ok(request) = codec::decode_request(body)
     {
-        codec::encode_request(&mut anew, header.id, &Request { deadline_ms, verb: change(verb) })?;
+        codec::encode_request(&mut anew, header.id, &change(request))?;
         *bytes = anew;
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! What the clients make of grants, against a daemon that says what its test tells it: whom it elects, which words its flags
 //! have, and what it says too late.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold::blocking::{Client, Elected, Error, Fault};
 use commonhold::proto::{Answer, Election};
@@ -219,7 +220,9 @@ fn a_grant_that_comes_after_the_clients_own_clock_has_run_out_is_taken_and_not_l
             // It does not keep to the deadline, and says a word only to the cancel, which it does not know yet.
             let asked = connection.request();
             assert_eq!(asked.deadline_ms, 30);
-            thread::sleep(Duration::from_millis(1_200));
+            while connection.waiting() == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
             connection.answer(asked.id, &Answer::Locked { token: 5 });
             assert_eq!(connection.request().verb, "Unlock { token: 5 }");
         });
@@ -228,4 +231,91 @@ fn a_grant_that_comes_after_the_clients_own_clock_has_run_out_is_taken_and_not_l
         assert_eq!(guard.token(), 5);
         drop(guard);
     });
+}
+
+/// Either client, and what it runs on.
+enum Waiter {
+    Blocking(Client),
+    Async(tokio::runtime::Runtime, commonhold::Client),
+}
+
+impl Waiter {
+    fn connect(dir: &Path, is_async: bool) -> Self {
+        if !is_async {
+            return Self::Blocking(Client::connect(dir).unwrap());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(commonhold::Client::connect(dir)).unwrap();
+        Self::Async(runtime, client)
+    }
+
+    /// Waits so long at most for a lock that it does not get. Answers why not; it has not waited much longer.
+    fn waits_in_vain(&self, timeout: Duration) -> String {
+        let began = Instant::now();
+        let error = match self {
+            Self::Blocking(client) => client.lock(["k"]).timeout(timeout).acquire().err(),
+            Self::Async(runtime, client) => runtime.block_on(client.lock(["k"]).timeout(timeout).acquire()).err(),
+        };
+        let (waited, error) = (began.elapsed(), error.expect("it is too late"));
+        assert!(error.is_timeout(), "{error}");
+        assert!(waited >= timeout && waited < timeout + Duration::from_secs(3), "{waited:?}: {error}");
+        error.to_string()
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_where_the_daemon_is_gone_and_where_it_says_nothing() {
+    for is_async in [false, true] {
+        let fake = FakeDaemon::start();
+        let dir = fake.dir().to_owned();
+        thread::scope(|scope| {
+            let dying = scope.spawn(move || {
+                drop(fake.accept(1).request());
+                fake.die()
+            });
+            let waiter = Waiter::connect(&dir, is_async);
+            let why = waiter.waits_in_vain(Duration::from_millis(300));
+            assert!(why.contains("a daemon to connect to"), "{why}");
+            drop(dying.join().unwrap());
+        });
+        let fake = FakeDaemon::start();
+        thread::scope(|scope| {
+            let silent = scope.spawn(|| {
+                let mut connection = fake.accept(1);
+                while connection.next().is_some() {}
+            });
+            let waiter = Waiter::connect(fake.dir(), is_async);
+            let why = waiter.waits_in_vain(Duration::from_millis(300));
+            assert!(why.contains("it may be stopped or very busy"), "{why}");
+            drop(waiter);
+            silent.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_wish_that_is_sent_again_has_what_is_left_of_its_time_and_what_comes_too_late_is_given_back() {
+    for is_async in [false, true] {
+        let fake = FakeDaemon::start();
+        thread::scope(|scope| {
+            let daemon = scope.spawn(|| {
+                let mut first = fake.accept(1);
+                assert_eq!(first.request().deadline_ms, 600);
+                thread::sleep(Duration::from_millis(100));
+                drop(first);
+                let mut next = fake.accept(2);
+                let again = next.request();
+                assert!((1..=500).contains(&again.deadline_ms), "{again:?}");
+                // It cancels when its time is over, and the grant crosses that.
+                while next.waiting() == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                next.answer(again.id, &Answer::Locked { token: 5 });
+                assert_eq!(next.request().verb, "Unlock { token: 5 }");
+            });
+            let waiter = Waiter::connect(fake.dir(), is_async);
+            waiter.waits_in_vain(Duration::from_millis(600));
+            daemon.join().unwrap();
+        });
+    }
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold_proto::Verb;
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ use super::driver::{Driver, Drivers, Line, State, Wire, drive};
 use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{self, Connected, First};
 use crate::client::core::{Core, Reply};
+use crate::client::grants::{LAST_WORD, LATER};
 use crate::client::identity::random_client_id;
 use crate::client::ids::IdMap;
 use crate::client::launch;
@@ -158,7 +159,7 @@ impl Session {
             woken.wake();
             id
         };
-        Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true }.await
+        Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true, grace: None }.await
     }
 
     /// A connection beside this session's, on which this verb has been sent.
@@ -207,6 +208,9 @@ pub(super) struct Answering {
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whether giving it up cancels it, too.
     cancel: bool,
+    /// It waits for something to be free, and has been asked for on this connection: the daemon ends it, a moment later than
+    /// the time is up.
+    grace: Option<u64>,
 }
 
 impl Answering {
@@ -257,14 +261,26 @@ impl Answering {
         }
         let Some(deadline) = self.limits.deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        match sleep.as_mut().poll(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                self.id = None;
-                let how = wire.give_up(id, true);
-                Poll::Ready(Err(self.limits.given_up(how)))
+        if sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let later = deadline + LATER + LAST_WORD;
+        if let Some(connection) = self.grace
+            && Instant::now() < later
+            && wire.state.lock().core.waits_on(id, connection)
+        {
+            sleep.as_mut().reset(later.into());
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
             }
         }
+        self.id = None;
+        let waiting_for = self.grace.map(|_| wire.state.lock().core.waits_for(id));
+        let how = wire.give_up(id, true);
+        Poll::Ready(Err(match waiting_for {
+            Some(waiting_for) => Error::TimedOut { waited: self.limits.began.elapsed(), waiting_for },
+            None => self.limits.given_up(how),
+        }))
     }
 }
 

@@ -8,12 +8,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use commonhold_proto::{Answer, Election, Fault, FlagAction, Request, Verb, codec};
 
-use super::{Core, GivenUp, InFlight, Reply};
+use super::{Core, GivenUp, InFlight, Reply, repeat};
 use crate::client::error::Error;
+use crate::client::grants;
 use crate::client::inbox::Body;
+use crate::client::limits::Limits;
 use crate::client::target::Target;
 
 /// How a request is tied to the connection that it was begun on.
@@ -172,6 +175,32 @@ impl Core {
         self.unsent.extend(later);
     }
 
+    /// Begins a request that waits in the daemon until something is free.
+    pub(in crate::client) fn begin_wait(&mut self, limits: Limits, verb: Verb<'_>) -> Result<u64, Error> {
+        let id = self.begin(grants::waiting_ms(limits.whole()), verb)?;
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.waits = Some(limits);
+        }
+        Ok(id)
+    }
+
+    /// Whether the daemon of this connection has been asked, and may answer yet.
+    pub(in crate::client) fn waits_on(&self, id: u64, connection: u64) -> bool {
+        let is_asked = |request: &InFlight| request.sent > 0 && request.outcome.is_none();
+        connection == self.holds.connection() && self.holds.is_up && self.requests.get(&id).is_some_and(is_asked)
+    }
+
+    /// What is waited for by a request that waits and whose time is up.
+    pub(in crate::client) fn waits_for(&self, id: u64) -> &'static str {
+        if self.is_settled(id) {
+            grants::TO_BE_FREE
+        } else if self.waits_on(id, self.holds.connection()) {
+            "the daemon's answer; it may be stopped or very busy"
+        } else {
+            "a daemon to connect to, to be asked for it again"
+        }
+    }
+
     /// Cancels a request whose outcome is still waited for.
     pub(in crate::client) fn cancel(&mut self, id: u64) {
         if self.requests.get(&id).is_some_and(|request| request.sent > 0 && request.outcome.is_none()) {
@@ -252,6 +281,16 @@ impl Core {
             _ => {}
         }
     }
+}
+
+/// Makes a request that waits, and is to be sent on another connection than it was begun for, one that waits no longer than its
+/// caller does.
+pub(super) fn cut(frame: &mut Vec<u8>, waits: Limits) -> Result<(), Error> {
+    let left = waits.left();
+    if left == Some(Duration::ZERO) {
+        return Err(Error::TimedOut { waited: waits.began.elapsed(), waiting_for: grants::TO_BE_FREE });
+    }
+    Ok(repeat::with_deadline(frame, grants::waiting_ms(left))?)
 }
 
 /// The name that the request in a frame elects for.

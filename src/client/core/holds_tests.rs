@@ -1,8 +1,11 @@
 //! What the core promises of grants, with byte strings alone: none is lost, and none outlives its connection.
 
+use std::time::{Duration, Instant};
+
 use commonhold_proto::{Election, FlagAction, LockWish, Place};
 
 use super::*;
+use crate::client::limits::Limits;
 use crate::client::target::Target;
 
 fn lock() -> Verb<'static> {
@@ -114,6 +117,33 @@ fn a_wait_is_sent_again_on_the_next_connection_and_what_gives_back_is_not() {
     assert_eq!(ids(&send(&mut core, usize::MAX)), [wish]);
     receive(&mut core, &answer(wish, &LOCKED));
     assert_eq!(core.take(wish).unwrap().unwrap().connection(), 1);
+}
+
+#[test]
+fn a_wait_that_is_sent_again_has_only_what_is_left_of_its_time_and_is_not_sent_when_that_is_over() {
+    let mut core = Core::new(7);
+    core.connected(4, 1, |_| {});
+    let began = Instant::now().checked_sub(Duration::from_secs(40)).expect("the machine runs longer than that");
+    let within = |seconds| Limits { began, deadline: Some(began + Duration::from_secs(seconds)) };
+    let for_ever = core.begin_wait(Limits { began, deadline: None }, lock()).unwrap();
+    let wish = core.begin_wait(within(100), lock()).unwrap();
+    let late = core.begin_wait(within(30), lock()).unwrap();
+    assert_eq!(ids(&send(&mut core, usize::MAX)), [for_ever, wish, late]);
+    assert!(core.waits_on(wish, 0) && lose(&mut core).is_empty() && !core.waits_on(wish, 0));
+    let unsent = core.begin_wait(within(30), ELECT).unwrap();
+    let mut settled = Vec::new();
+    core.connected(4, 2, |id| settled.push(id));
+    assert_eq!(settled, [late, unsent]);
+    let error = core.take(late).unwrap().unwrap_err();
+    assert!(matches!(error, Error::TimedOut { waited, .. } if waited >= Duration::from_secs(40)), "{error}");
+    let again = send(&mut core, usize::MAX);
+    assert_eq!(ids(&again), [for_ever, wish]);
+    let (_, body, first) = frame::split(&again).unwrap().unwrap();
+    assert_eq!(codec::decode_request(body).unwrap().deadline_ms, 0);
+    let (_, body, _) = frame::split(&again[first..]).unwrap().unwrap();
+    let request = codec::decode_request(body).unwrap();
+    assert!((1..=60_000).contains(&request.deadline_ms) && request.verb == lock(), "{request:?}");
+    assert!(core.waits_on(wish, 1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! which gives back what was granted before the cancel came.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use commonhold_proto::Verb;
@@ -13,7 +14,6 @@ use super::{Answering, Session};
 use crate::client::asynchronous::driver::State;
 use crate::client::core::{Core, Reply};
 use crate::client::error::Error;
-use crate::client::grants;
 use crate::client::limits::{Limits, deadline_ms};
 use crate::client::target::Target;
 
@@ -24,7 +24,14 @@ impl Session {
         verb: Verb<'_>,
         timeout: Option<Duration>,
     ) -> Result<Answering, Error> {
-        self.begin_with(grants::waiting(timeout), |core| core.begin(grants::waiting_ms(timeout), verb))
+        let limits = Limits::starting_now(timeout);
+        let mut connection = 0;
+        let mut answering = self.begin_with(limits, |core| {
+            connection = core.connection_number().load(Ordering::Acquire);
+            core.begin_wait(limits, verb)
+        })?;
+        answering.grace = Some(connection);
+        Ok(answering)
     }
 
     /// Begins a request about something that was granted on this connection.
@@ -80,7 +87,7 @@ impl Session {
         let mut state = self.wire.state.lock();
         let id = begin(&mut state.core)?;
         Self::push_and_wake(state);
-        Ok(Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true })
+        Ok(Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true, grace: None })
     }
 
     fn change(&self, change: impl FnOnce(&mut Core)) {

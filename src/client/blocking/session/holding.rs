@@ -1,37 +1,53 @@
 //! Requests that wait for others to give something back, and those that give back: they have a time limit of their own,
 //! and nothing that was granted may be lost in them.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use commonhold_proto::Verb;
+use parking_lot::MutexGuard;
 
-use super::{Session, Until};
+use super::{Session, State, Until};
 use crate::client::core::Reply;
 use crate::client::error::Error;
-use crate::client::grants::{self, LAST_WORD};
+use crate::client::grants::{LAST_WORD, LATER};
 use crate::client::limits::{Limits, deadline_ms};
 use crate::client::target::Target;
 
 impl Session {
     /// Sends a request that waits in the daemon, for at most `timeout`, and waits for its answer.
     ///
-    /// A caller whose time is up cancels it and hears what the daemon says to that: nobody may read from the connection for
-    /// long after, and what was granted meanwhile would be held by nobody.
+    /// A caller whose time is up cancels it and hears for a moment what the daemon says to that: nobody may read from the
+    /// connection for long after, and what was granted meanwhile would be held by nobody. Where the connection was lost
+    /// meanwhile nothing is heard any more, and what another one grants too late is given back.
     pub(in crate::client::blocking) fn wait_for(
         &self,
         verb: Verb<'_>,
         timeout: Option<Duration>,
     ) -> Result<Reply, Error> {
-        let limits = grants::waiting(timeout);
+        let limits = Limits::starting_now(timeout);
         let mut state = self.state.lock();
-        let id = state.core.begin(grants::waiting_ms(timeout), verb)?;
-        if !self.drive(&mut state, id, limits, Until::Settled) {
-            state.core.cancel(id);
-            if !self.drive(&mut state, id, Limits::starting_now(Some(LAST_WORD)), Until::Settled) {
-                return Err(self.give_up(&mut state, id, limits));
-            }
+        let id = state.core.begin_wait(limits, verb)?;
+        let connection = state.core.connection_number().load(Ordering::Acquire);
+        if self.drive(&mut state, id, limits, Until::Settled) || self.hears_late(&mut state, id, connection, limits) {
+            return state.core.take(id).expect("drive finds only what is settled");
         }
-        state.core.take(id).expect("drive finds only what is settled")
+        let waiting_for = state.core.waits_for(id);
+        self.give_up(&mut state, id, limits);
+        Err(Error::TimedOut { waited: limits.began.elapsed(), waiting_for })
+    }
+
+    /// Whether an answer comes a moment after the time was up, on the connection on which the request was begun.
+    fn hears_late(&self, state: &mut MutexGuard<'_, State>, id: u64, connection: u64, limits: Limits) -> bool {
+        if state.core.waits_on(id, connection) && self.drive(state, id, limits.and(LATER), Until::Settled) {
+            return true;
+        }
+        let now = state.core.connection_number().load(Ordering::Acquire);
+        if !state.core.waits_on(id, now) {
+            return false;
+        }
+        state.core.cancel(id);
+        self.drive(state, id, limits.and(LATER + LAST_WORD), Until::Settled) && now == connection
     }
 
     /// Sends a request about something that was granted on this connection, and waits for its answer.
