@@ -10,12 +10,14 @@ mod daemon_support;
 mod slow_disk;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use commonhold::blocking::{Batch, Client, ConnectOptions};
 use commonhold::daemon::Daemon;
 use commonhold::engine::map::{Map, Record};
 use commonhold::engine::{Store, StoreOptions, Surroundings};
@@ -30,6 +32,11 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 /// The largest single request since it was last set to 0.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// How often memory was asked for: by the whole process, and by this thread.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static CALLS_HERE: Cell<usize> = const { Cell::new(0) };
+}
 /// Held while something is counted, so that nobody else allocates meanwhile.
 static COUNTING: Mutex<()> = Mutex::new(());
 
@@ -44,6 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         MOST.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
+        count_call();
         // SAFETY: the caller keeps `alloc`'s contract, which is `System`'s.
         unsafe { System.alloc(layout) }
     }
@@ -58,9 +66,16 @@ unsafe impl GlobalAlloc for Counting {
         MOST.fetch_max(HELD.fetch_add(size, Relaxed) + size, Relaxed);
         HELD.fetch_sub(layout.size(), Relaxed);
         LARGEST.fetch_max(size, Relaxed);
+        count_call();
         // SAFETY: as in `dealloc`; `size` is the caller's promise.
         unsafe { System.realloc(pointer, layout, size) }
     }
+}
+
+fn count_call() {
+    CALLS.fetch_add(1, Relaxed);
+    // A thread that is ending may have none any more.
+    let _ = CALLS_HERE.try_with(|calls| calls.set(calls.get() + 1));
 }
 
 const RECORDS: usize = 1_000_000;
@@ -80,6 +95,57 @@ fn numbered(text: &mut String, number: usize) -> Record {
 /// Bytes a record beside key and value, by the allocator's count.
 fn each(before: usize, map: &Map) -> usize {
     (HELD.load(Relaxed) - before - map.bytes()) / map.len()
+}
+
+/// How often one call asks for memory: on this thread, which is the client's, and on all others, which are the daemon's.
+fn calls_of_each(calls: usize, mut call: impl FnMut(usize)) -> (f64, f64) {
+    // The first ones make what is kept.
+    (0..calls).for_each(&mut call);
+    let (all, here) = (CALLS.load(Relaxed), CALLS_HERE.get());
+    (0..calls).for_each(&mut call);
+    let here = CALLS_HERE.get() - here;
+    let all = CALLS.load(Relaxed) - all;
+    (here as f64 / calls as f64, (all - here) as f64 / calls as f64)
+}
+
+#[test]
+fn requests_ask_for_memory_a_few_times_each() {
+    const CALLS_EACH: usize = 1_000;
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = Place::new();
+    let _daemon = place.serve();
+    let value = format!("{{\"content\":\"{}\"}}", "x".repeat(800));
+    let keys: Vec<String> = (0..CALLS_EACH).map(|number| format!("chunk-{number:08}")).collect();
+    let connect = |options: ConnectOptions| Client::connect_with(place.path(), options).unwrap();
+    let (cached, asking) = (connect(ConnectOptions::new()), connect(ConnectOptions::new().cache_bytes(0)));
+    let (near, far) = (cached.namespace("chunks").unwrap(), asking.namespace("chunks").unwrap());
+    let batch = keys.iter().try_fold(Batch::new(), |batch, key| batch.put_raw(&far, key, &value)).unwrap();
+    asking.write(&batch).unwrap();
+    let is_near = near.get_raw(&keys[0]).is_ok() && cached.cache_stats().on;
+    let mut wrong = Vec::new();
+    let mut judge = |what: &str, records: f64, (client, daemon): (f64, f64), most: (f64, f64)| {
+        let (client, daemon) = (client / records, daemon / records);
+        println!("{what}: the client asks for memory {client:.2} times, the daemon {daemon:.2} times");
+        if client > most.0 || daemon > most.1 {
+            wrong.push(format!("{what}: {client:.2} and {daemon:.2}, at most {most:?}"));
+        }
+    };
+    // The daemon's other threads, as the tick, ask for a little now and then.
+    let get = calls_of_each(CALLS_EACH, |number| drop(far.get_raw(&keys[number]).unwrap()));
+    judge("a get", 1.0, get, (2.1, 0.2));
+    if is_near {
+        let hit = calls_of_each(CALLS_EACH, |number| drop(near.get_raw(&keys[number]).unwrap()));
+        judge("a get from the near cache", 1.0, hit, (0.0, 0.2));
+    }
+    let put = calls_of_each(CALLS_EACH, |number| {
+        far.put_raw(&keys[number], &value).unwrap();
+    });
+    judge("a put", 1.0, put, (3.1, 16.2));
+    let many = calls_of_each(5, |_| {
+        asking.write(&batch).unwrap();
+    });
+    judge("a record of a batch of 1,000", CALLS_EACH as f64, many, (0.1, 1.2));
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -442,6 +442,9 @@ impl Session {
 
     fn refuse_overdue(&mut self) {
         let queue = &mut self.queue;
+        if queue.askers.iter().all(|asker| asker.overdue().is_none()) {
+            return;
+        }
         let mut overdue = queue.askers.iter().map(Asker::overdue).collect::<Vec<_>>().into_iter();
         let mut again = overdue.clone();
         queue.requests.retain(|_| overdue.next().is_some_and(|waited| waited.is_none()));

@@ -52,6 +52,10 @@ pub(super) struct Evaluated {
 impl Evaluated {
     /// Leaves out the namespaces that nothing happens to, so that they do not become dirty.
     fn drop_unused_tables(&mut self) {
+        if self.tables.len() == 1 && self.effects.iter().any(|effect| effect.kind.is_some()) {
+            // Nearly always: the only one there is.
+            return;
+        }
         let mut renumbered = vec![u16::MAX; self.tables.len()];
         let mut used = Vec::with_capacity(self.tables.len());
         for effect in self.effects.iter_mut().filter(|effect| effect.kind.is_some()) {

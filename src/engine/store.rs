@@ -225,7 +225,9 @@ impl Store {
         let asks_more = |request: &WriteRequest| {
             request.durability == Some(Durability::Synced) && self.options.durability != Durability::Synced
         };
-        let more: Vec<bool> = requests.iter().map(asks_more).collect();
+        // Nearly never does one: then there is nothing to remember.
+        let more: Vec<bool> =
+            if requests.iter().any(asks_more) { requests.iter().map(asks_more).collect() } else { Vec::new() };
         let mut results = self.turn.submit(Batch(requests), Writer::commit);
         let last = results.iter().zip(&more).filter(|(_, more)| **more).filter_map(|(result, _)| result.as_ref().ok());
         if let Some(last) = last.map(|written| written.seq).max()

@@ -215,10 +215,16 @@ impl Writer {
         evaluation.add(request, alone)?;
         let index = evaluation.requests.len() - 1;
         let evaluated = &evaluation.requests[index];
-        let places: Vec<_> = evaluated.tables.iter().map(|table| table.place()).collect();
-        let recorded = self
-            .appender
-            .record(Kind::Write, |out| encode_write(out, evaluated.head, &places, evaluated.effect_refs()));
+        let encode = |out: &mut Vec<u8>| {
+            let effects = evaluated.effect_refs();
+            if let [table] = &evaluated.tables[..] {
+                encode_write(out, evaluated.head, &[table.place()], effects);
+            } else {
+                let places: Vec<_> = evaluated.tables.iter().map(|table| table.place()).collect();
+                encode_write(out, evaluated.head, &places, effects);
+            }
+        };
+        let recorded = self.appender.record(Kind::Write, encode);
         match recorded {
             Ok(seq) => {
                 evaluation.requests[index].seq = seq;
