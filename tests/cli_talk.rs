@@ -347,6 +347,22 @@ fn watch(store: &Store, arguments: &[&str]) -> (Child, impl Iterator<Item = Stri
     (child, printed.lines().map(|line| line.expect("UTF-8")))
 }
 
+#[test]
+fn a_watch_that_finds_no_daemon_any_more_ends_with_3() {
+    let store = Store::new();
+    let daemon = store.serve();
+    let mut watch = command(store.dir());
+    watch.args(["watch", "a"]).env("COMMONHOLD_TIMEOUT", "300ms").stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().expect("the binary runs");
+    let mut said = BufReader::new(watch.stderr.take().expect("piped")).lines().map(|line| line.expect("UTF-8"));
+    let begins = said.next().expect("it begins");
+    assert!(begins.starts_with("watching a after "), "{begins}");
+    daemon.kill();
+    assert_eq!(watch.wait().expect("a child of ours").code(), Some(3));
+    let why = said.next().expect("it says why");
+    assert!(why.contains("commonhold serve"), "{why}");
+}
+
 /// The write that a command says it has done.
 fn seq(answer: &str) -> u64 {
     let told: serde_json::Value = serde_json::from_str(answer).expect("JSON");

@@ -116,6 +116,9 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Durati
 /// The least time that a try to connect again is given.
 pub(super) const LAST_TRY: Duration = Duration::from_secs(1);
 
+/// The same, for a caller who does not want to wait.
+const SHORT_TRY: Duration = Duration::from_millis(200);
+
 /// Tries to connect again until it succeeds, or the time for it (`give_up`), or the caller's (`deadline`), is up, or nobody wants
 /// the connection any more.
 pub(super) fn establish_again(
@@ -152,6 +155,51 @@ pub(super) fn open_stream(
     let give_up = limits.began + options.reconnect_for;
     let Connected { stream, .. } = establish_again(name, client, give_up, limits.deadline, is_wanted)
         .map_err(|refused| in_words(name, refused.error))?;
+    asked(name, options, stream, frame, limits)
+}
+
+/// A daemon that is looked for by several calls of a caller who waits only a little in each.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Until when, in all; none when nobody looks for one.
+    give_up: Option<Instant>,
+}
+
+/// The same, for a caller who waits until `deadline`; one try is made at the least. None if there is no connection by then and
+/// the `search` is to go on.
+pub(super) fn open_stream_by(
+    name: &SocketName,
+    client: u128,
+    options: &ConnectOptions,
+    frame: &[u8],
+    search: &mut Search,
+    deadline: Option<Instant>,
+) -> Result<Option<Stream>, Error> {
+    let limits = Limits::starting_now(options.timeout);
+    let give_up = *search.give_up.get_or_insert(limits.began + options.reconnect_for);
+    let by = deadline.map(|deadline| deadline.max(limits.began + SHORT_TRY));
+    let by = by.into_iter().chain(limits.deadline).min();
+    let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+    match establish_again(name, client, give_up, by, &in_time) {
+        Ok(Connected { stream, .. }) => {
+            search.give_up = None;
+            asked(name, options, stream, frame, limits).map(Some)
+        }
+        Err(NotConnected { may_pass: true, .. }) if !in_time() && Instant::now() < give_up => Ok(None),
+        Err(refused) => {
+            search.give_up = None;
+            Err(in_words(name, refused.error))
+        }
+    }
+}
+
+fn asked(
+    name: &SocketName,
+    options: &ConnectOptions,
+    stream: Stream,
+    frame: &[u8],
+    limits: Limits,
+) -> Result<Stream, Error> {
     stream.set_read_timeout(options.timeout).map_err(|e| unreachable(&e))?;
     let deadline = limits.deadline.unwrap_or(limits.began + UNLIMITED);
     write_all(&stream, frame, deadline).map_err(|e| broke_off(name, &e.to_string()))?;

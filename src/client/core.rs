@@ -99,6 +99,10 @@ impl Broken {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something else of the request, and any may be so with any"
+)]
 struct InFlight {
     /// The whole frame while it may have to be sent (again); empty after that.
     frame: Vec<u8>,

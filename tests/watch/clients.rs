@@ -1,7 +1,7 @@
 //! The clients' watches and mirrors.
 
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold::blocking::{self, Change, ConnectOptions, Error, Fault, Seq, WatchEvent, WatchOptions};
 
@@ -85,6 +85,49 @@ fn a_mirror_is_what_the_namespace_is_through_restarts() {
     live.refresh().unwrap();
     let never = mirror.wait_for(Seq(put.seq.0 + 1_000_000), Duration::from_millis(10));
     assert!(matches!(never, Err(Error::TimedOut { .. })), "{never:?}");
+}
+
+#[test]
+fn who_asks_for_what_is_there_does_not_wait_for_a_daemon_and_is_told_when_none_was_found() {
+    let place = Place::new();
+    let daemon = place.serve();
+    let client = blocking::Client::connect_with(place.path(), options()).unwrap();
+    let docs = client.namespace("docs").unwrap();
+    let first = docs.put("a", &1).unwrap().seq;
+    let mut mirror = client.mirror(&docs).unwrap();
+    let mut watch = docs.watch(WatchOptions::new().after(first));
+    watch.begin().unwrap();
+    let impatient = ConnectOptions::new().reconnect_for(Duration::from_millis(300));
+    let impatient = blocking::Client::connect_with(place.path(), impatient).unwrap();
+    let mut short = impatient.namespace("docs").unwrap().watch(WatchOptions::new().after(first));
+    short.begin().unwrap();
+    drop(daemon);
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(watch.next_timeout(Duration::ZERO).unwrap(), None);
+        assert_eq!(watch.next_timeout(Duration::from_millis(20)).unwrap(), None);
+        mirror.refresh().unwrap();
+    }
+    // One look for a daemon takes as long as a client has for it.
+    assert!(began.elapsed() < PATIENCE / 4, "{:?}", began.elapsed());
+    // And many short ones together take no longer.
+    let began = Instant::now();
+    let error = loop {
+        match short.next_timeout(Duration::from_millis(10)) {
+            Ok(None) => assert!(began.elapsed() < PATIENCE / 2, "it is never told"),
+            Ok(Some(event)) => panic!("{event:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::NoDaemon { .. }) && began.elapsed() >= Duration::from_millis(250), "{error}");
+    assert!(!short.is_over());
+    let _daemon = place.serve();
+    let second = docs.put("b", &1).unwrap().seq;
+    for watch in [&mut watch, &mut short] {
+        assert_eq!(keys(&watch.next_timeout(PATIENCE).unwrap().unwrap()).0, second);
+    }
+    mirror.wait_for(second, PATIENCE).unwrap();
+    assert_eq!(mirror.resyncs(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,13 @@
 //! Every record of a namespace as they all were at one moment, without holding all of them.
 
 use std::io::{ErrorKind, Read as _};
+use std::time::Instant;
 
 use commonhold_proto::{Seq, Verb};
 
 use super::own_line::OwnLine;
 use super::{Entry, Error, Namespace};
+use crate::client::connect::{Search, ask_for_stream};
 use crate::client::parts::{Arriving, Next};
 
 /// The records of a namespace in insertion order, all as they were at one moment: an iterator.
@@ -37,6 +39,15 @@ impl GetAll {
     /// The last write that the records have seen; none before the first part has arrived.
     pub fn seq(&self) -> Option<Seq> {
         self.arriving.seq()
+    }
+
+    /// Makes the connection by this deadline. False if there was none in time.
+    pub(super) fn connect(&mut self, search: &mut Search, deadline: Option<Instant>) -> Result<bool, Error> {
+        let session = self.namespace.client().session();
+        let verb = Verb::GetAll { space: self.namespace.target().space(), values: self.values };
+        let frame = ask_for_stream(session.options(), verb)?;
+        self.line = session.open_stream_by(&frame, search, deadline)?.map(OwnLine::over);
+        Ok(self.line.is_some())
     }
 
     /// Reads once from the connection, which it makes before if there is none.

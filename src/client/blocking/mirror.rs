@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use commonhold_proto::Seq;
 
 use super::{Error, Namespace, Value, Watch, WatchEvent, WatchOptions};
+use crate::client::connect::Search;
 use crate::client::mirrored::{Mirrored, is_gap};
 
 /// All records of a namespace in this process: [`get_all`](Namespace::get_all) once, and a [`Watch`] from there.
@@ -30,19 +31,26 @@ pub struct Mirror {
     resyncs: u64,
     /// What it holds may lack something that cannot be told any more.
     is_stale: bool,
+    /// For a daemon to read them from.
+    search: Search,
 }
 
 impl Mirror {
     pub(super) fn new(namespace: Namespace) -> Result<Self, Error> {
         let watch = Watch::new(namespace.clone(), WatchOptions::new());
-        let mut mirror = Self { namespace, records: Mirrored::default(), watch, resyncs: 0, is_stale: true };
-        mirror.read_all()?;
+        let (records, search) = (Mirrored::default(), Search::default());
+        let mut mirror = Self { namespace, records, watch, resyncs: 0, is_stale: true, search };
+        mirror.read_all(None)?;
         Ok(mirror)
     }
 
-    fn read_all(&mut self) -> Result<(), Error> {
+    /// Reads all records, if there is a daemon by this deadline; says whether it has.
+    fn read_all(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
         let mut records = Mirrored::default();
         let mut all = self.namespace.get_all();
+        if !all.connect(&mut self.search, deadline)? {
+            return Ok(false);
+        }
         for entry in all.by_ref() {
             records.add(&entry?);
         }
@@ -51,13 +59,14 @@ impl Mirror {
         self.records = records;
         self.watch = Watch::new(self.namespace.clone(), WatchOptions::new().after(seq));
         self.is_stale = false;
-        Ok(())
+        Ok(true)
     }
 
-    /// Takes over what has arrived, without waiting for more.
+    /// Takes over what has arrived, without waiting for more. Where all records have to be read again it waits for them, and not
+    /// for a daemon.
     ///
     /// # Errors
-    /// As for any read; what it holds is as it was, and the next call tries again.
+    /// As for [`Watch::next_timeout`] and any read; what it holds is as it was, and the next call tries again.
     pub fn refresh(&mut self) -> Result<(), Error> {
         while self.step(Duration::ZERO)? {}
         Ok(())
@@ -81,9 +90,9 @@ impl Mirror {
     /// Takes one event over, if it comes in time; says whether something was done.
     fn step(&mut self, time: Duration) -> Result<bool, Error> {
         if self.is_stale {
-            self.read_all()?;
-            self.resyncs += 1;
-            return Ok(true);
+            let is_read = self.read_all(Some(Instant::now() + time))?;
+            self.resyncs += u64::from(is_read);
+            return Ok(is_read);
         }
         match self.watch.next_timeout(time) {
             Ok(Some(WatchEvent::Changes(set))) => self.records.apply(set),

@@ -28,8 +28,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{
-    self, Connected, First, NotConnected, ask_for_stream, broke_off, establish_again, in_words, open_stream,
-    unreachable,
+    self, Connected, First, NotConnected, Search, ask_for_stream, broke_off, establish_again, in_words, open_stream,
+    open_stream_by, unreachable,
 };
 use crate::client::core::{Broken, Core, Reply, TOGETHER_BYTES};
 use crate::client::identity::random_client_id;
@@ -315,12 +315,17 @@ impl Session {
 
     /// A connection beside this session's, on which this verb has been sent.
     pub(super) fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
-        self.open_stream_for(&ask_for_stream(&self.options, verb)?)
+        open_stream(&self.name, self.client, &self.options, &ask_for_stream(&self.options, verb)?, &|| true)
     }
 
-    /// The same, with this frame sent.
-    pub(super) fn open_stream_for(&self, frame: &[u8]) -> Result<Stream, Error> {
-        open_stream(&self.name, self.client, &self.options, frame, &|| true)
+    /// The same, by this deadline, or none if the search is to go on.
+    pub(super) fn open_stream_by(
+        &self,
+        frame: &[u8],
+        search: &mut Search,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Stream>, Error> {
+        open_stream_by(&self.name, self.client, &self.options, frame, search, deadline)
     }
 
     /// What ended such a connection before its stream was whole.

@@ -7,6 +7,7 @@ use commonhold_proto::Seq;
 
 use super::own_line::OwnLine;
 use super::{Error, Namespace, WatchEvent, WatchOptions};
+use crate::client::connect::Search;
 use crate::client::limits::deadline_ms;
 use crate::client::watching::{Next, Watching};
 use crate::ipc::Wanted;
@@ -25,11 +26,12 @@ pub struct Watch {
     namespace: Namespace,
     watching: Watching,
     line: Option<OwnLine>,
+    search: Search,
 }
 
 impl Watch {
     pub(super) fn new(namespace: Namespace, options: WatchOptions) -> Self {
-        Self { namespace, watching: Watching::new(options), line: None }
+        Self { namespace, watching: Watching::new(options), line: None, search: Search::default() }
     }
 
     /// Everything through this write was given: where to go on with another watch. None before it is known from where on this
@@ -48,6 +50,7 @@ impl Watch {
         let timeout = self.namespace.client().session().options().timeout;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         while !self.watching.has_begun() {
+            self.connect(None)?;
             if !self.read(deadline)? {
                 return Err(Error::TimedOut {
                     waited: timeout.unwrap_or_default(),
@@ -58,10 +61,12 @@ impl Watch {
         Ok(self.watching.through().unwrap_or_default())
     }
 
-    /// The next event, if it comes within `time`; zero takes only what is there.
+    /// The next event, if it comes within `time`; zero takes only what is there. Where there is no connection, one try to make
+    /// it is made in any case, for a fifth of a second at the most.
     ///
     /// # Errors
-    /// See [`Watch`].
+    /// See [`Watch`]. That no daemon can be reached is an error when one has been looked for as long as
+    /// [`reconnect_for`](super::ConnectOptions::reconnect_for) says, in this call and those before it; until then it answers none.
     pub fn next_timeout(&mut self, time: Duration) -> Result<Option<WatchEvent>, Error> {
         let deadline = Instant::now() + time;
         loop {
@@ -69,7 +74,7 @@ impl Watch {
                 Next::Give(event) => return Ok(Some(event)),
                 Next::End => return Ok(None),
                 Next::Read => {
-                    if !self.read(Some(deadline))? {
+                    if !self.connect(Some(deadline))? || !self.read(Some(deadline))? {
                         return Ok(None);
                     }
                 }
@@ -82,14 +87,19 @@ impl Watch {
         self.watching.is_over()
     }
 
-    /// Reads once from the connection, which it makes before if there is none. False if nothing came in time.
+    /// Makes a connection if there is none. False if there was none in time.
+    fn connect(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
+        if self.line.is_none() {
+            let session = self.namespace.client().session();
+            let frame = self.watching.ask(deadline_ms(session.options().timeout), self.namespace.target())?;
+            self.line = session.open_stream_by(&frame, &mut self.search, deadline)?.map(OwnLine::over);
+        }
+        Ok(self.line.is_some())
+    }
+
+    /// Reads once from the connection. False if nothing came in time.
     fn read(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
         let session = self.namespace.client().session();
-        if self.line.is_none() {
-            let frame = self.watching.ask(deadline_ms(session.options().timeout), self.namespace.target())?;
-            let stream = session.open_stream_for(&frame)?;
-            self.line = Some(OwnLine::over(stream));
-        }
         let Some(up) = &mut self.line else { return Ok(true) };
         if !up.is_ours() {
             return Err(self.watching.end(Error::Forked));
@@ -136,7 +146,7 @@ impl Iterator for Watch {
                 Next::Give(event) => return Some(Ok(event)),
                 Next::End => return None,
                 Next::Read => {
-                    if let Err(error) = self.read(None) {
+                    if let Err(error) = self.connect(None).and_then(|_| self.read(None)) {
                         return Some(Err(error));
                     }
                 }
