@@ -66,7 +66,9 @@ impl Store {
     pub(super) fn release_segments(&self) {
         let Some(next) = self.turn.exclusive(|writer| writer.appender.releasable()) else { return self.hold(None) };
         self.hold(Some(&next));
-        self.turn.exclusive(|writer| writer.appender.release_segments(next.through));
+        let nameless = self.turn.exclusive(|writer| writer.appender.release_segments(next.through));
+        // Not under the turn.
+        drop(nameless);
     }
 
     /// The same where nothing is written: in memory, as far as a start would do it with the `oldest` first segments.

@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::appender::Appender;
 use super::shrink::{self, Holding};
+use crate::engine::disk::{DiskFile, How};
 
 /// A segment whose records may still be needed.
 #[derive(Debug)]
@@ -112,12 +113,19 @@ impl Appender {
     ///
     /// A segment that cannot be removed is only kept longer: what is in it is applied again by nobody, because the
     /// files' cuts are above it.
-    pub(crate) fn release_segments(&mut self, through: u64) {
+    ///
+    /// They lose their names here and their room on the disk with what this returns, which takes far longer, tens of milliseconds
+    /// where the system tells the disk of each block: to be dropped where nobody waits for the turn.
+    #[must_use = "it is to be dropped without the turn"]
+    pub(crate) fn release_segments(&mut self, through: u64) -> Vec<Box<dyn DiskFile>> {
+        let mut nameless = Vec::new();
         let kept = self.segments.len();
         while let Some(segment) = self.segments.front()
             && segment.number <= through
             && !self.is_waited_for(segment)
         {
+            // One that cannot be opened gives its room back at once.
+            nameless.extend(self.disk.open(&segment.path, &How::READ));
             if let Err(error) = self.disk.remove(&segment.path) {
                 tracing::warn!(segment = %segment.path.display(), %error, "a journal segment that is no longer needed stays");
                 break;
@@ -127,6 +135,7 @@ impl Appender {
         if self.segments.len() < kept {
             self.tell_extent();
         }
+        nameless
     }
 
     /// Lets go, in memory, of what a start would remove.
