@@ -308,6 +308,20 @@ fn send(pid: u32, signal: rustix::process::Signal) {
 }
 
 #[test]
+fn a_locked_key_is_the_stores_whatever_the_workspace() {
+    let store = Store::new();
+    let _daemon = store.serve();
+    let mut holder = lock(&store, &["k", "--workspace", "tenant_a", "--", "cat"]);
+    until(&store, "k", (1, 0));
+    let other = ["--workspace", "tenant_b", "lock", "k", "--timeout", "0s", "--", "true"];
+    store.run(&other).refused(124, &["true was not run"]);
+    let listed = store.ok(&["--workspace", "tenant_b", "locks"]);
+    assert!(listed.contains("has it"), "{listed}");
+    drop(holder.stdin.take());
+    assert!(holder.wait().expect("it ends").success());
+}
+
+#[test]
 fn lock_waits_no_longer_than_it_was_told_whatever_becomes_of_the_daemon() {
     use rustix::process::Signal;
     let store = Store::new();

@@ -196,6 +196,17 @@ fn status_says_that_all_is_on_the_platter_when_it_is() {
 }
 
 #[test]
+fn a_flush_of_a_volatile_name_is_refused_and_no_trouble_of_the_daemons() {
+    let store = Store::new();
+    let daemon = store.serve();
+    store.ok(&["put", "--volatile", "live", "k", "1"]);
+    store.run(&["flush", "live"]).refused(4, &["live", "volatile"]);
+    store.ok(&["flush"]);
+    let log = daemon.log();
+    assert!(!log.contains("flush failed") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
 fn one_thing_is_told_as_one() {
     let store = Store::new();
     fs::write(store.file("torn"), "{").expect("written");

@@ -41,7 +41,7 @@ pub(super) struct Global {
         hide_env_values = true
     )]
     pub(super) store: PathBuf,
-    /// The workspace (a subdirectory of the store); without it, the store's own directory.
+    /// The workspace (a subdirectory of the store); without it, the store's own directory. Locks and slots are the whole store's.
     #[arg(long, global = true, value_name = "W")]
     pub(super) workspace: Option<String>,
     /// Answers and errors as JSON, as docs/cli.md describes it.
@@ -150,13 +150,13 @@ pub(super) enum Command {
     /// List who is connected, or end a session.
     #[command(after_help = examples::SESSIONS)]
     Sessions(sessions::SessionsArgs),
-    /// List who holds locks, and who waits for them.
+    /// List who holds locks, and who waits for them, of the whole store.
     #[command(after_help = examples::LOCKS)]
     Locks,
     /// List the update flags of all sessions.
     #[command(after_help = examples::FLAGS)]
     Flags,
-    /// List the groups of slots, who has some, and who waits.
+    /// List the groups of slots of the whole store, who has some, and who waits.
     #[command(after_help = examples::SLOTS)]
     Slots,
     /// Run a command under a lock, which lives as long as it does.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use commonhold_proto::limits::MAX_OPERATIONS;
 use commonhold_proto::names::check_key;
-use commonhold_proto::{Condition, Durability, Number, Op, Verb};
+use commonhold_proto::{Condition, Durability, Fault, Number, Op, Verb};
 use serde::Serialize;
 
 use super::error::Error;
@@ -40,6 +40,8 @@ pub struct Batch {
     operations: Vec<Operation>,
     durability: Option<Durability>,
     if_token: Option<u64>,
+    /// Another token that was asked for, too, which no write can be.
+    other_token: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,7 +144,7 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](commonhold_proto::Fault::WrongType) for a value that is no
+    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](Fault::WrongType) for a value that is no
     /// object.
     pub fn put_stamped<T: Serialize + ?Sized>(
         self,
@@ -193,8 +195,8 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](commonhold_proto::Fault::WrongType) when the record, or
-    /// `fields`, is no object, and [`Fault::TooLarge`](commonhold_proto::Fault::TooLarge) when the value is or becomes longer than
+    /// As for [`put`](Self::put). The daemon answers [`Fault::WrongType`](Fault::WrongType) when the record, or
+    /// `fields`, is no object, and [`Fault::TooLarge`](Fault::TooLarge) when the value is or becomes longer than
     /// [`MAX_CHANGED_VALUE_BYTES`](commonhold_proto::limits::MAX_CHANGED_VALUE_BYTES).
     pub fn merge<T: Serialize + ?Sized>(
         self,
@@ -235,8 +237,8 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::Name`] and [`Error::TooLarge`] for a key over its limit or too many operations. The daemon answers
-    /// [`Fault::WrongType`](commonhold_proto::Fault::WrongType) when the record is no object or the field no number, and
-    /// [`Fault::Overflow`](commonhold_proto::Fault::Overflow) for a whole sum beyond 64 bits and
+    /// [`Fault::WrongType`](Fault::WrongType) when the record is no object or the field no number, and
+    /// [`Fault::Overflow`](Fault::Overflow) for a whole sum beyond 64 bits and
     /// for a float that is not finite.
     pub fn increment(
         self,
@@ -278,7 +280,7 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// As for [`merge`](Self::merge); [`Fault::WrongType`](commonhold_proto::Fault::WrongType) also when the field is no list.
+    /// As for [`merge`](Self::merge); [`Fault::WrongType`](Fault::WrongType) also when the field is no list.
     pub fn append<T: Serialize>(
         self,
         namespace: &impl AsRef<Target>,
@@ -344,14 +346,18 @@ impl Batch {
     }
 
     /// Only if the grant with this fencing token is still live when the write takes effect; if it is not, nothing is done.
+    ///
+    /// A write has one token: a batch that is given another one, too, is refused with
+    /// [`Fault::Invalid`](Fault::Invalid) when it is written. What needs several keys takes them in one lock.
     #[must_use]
     pub fn if_token(mut self, token: u64) -> Self {
-        self.if_token = Some(token);
+        let first = *self.if_token.get_or_insert(token);
+        self.other_token = self.other_token.or((token != first).then_some(token));
         self
     }
 
     /// Only while this lock is held: [`if_token`](Self::if_token) with its token. If the lock was lost, nothing of the batch
-    /// is done, and the daemon answers [`Fault::TokenNotLive`](commonhold_proto::Fault::TokenNotLive).
+    /// is done, and the daemon answers [`Fault::TokenNotLive`](Fault::TokenNotLive). One lock for each batch.
     ///
     /// ```no_run
     /// # use commonhold::blocking::{Batch, Client};
@@ -389,10 +395,16 @@ impl Batch {
     }
 
     /// The request; the driver's core fills in who sends it and as what number.
-    pub(super) fn to_verb(&self) -> Verb<'_> {
+    pub(super) fn to_verb(&self) -> Result<Verb<'_>, Error> {
+        if let (Some(token), Some(other)) = (self.if_token, self.other_token) {
+            return Err(Error::Fault(Fault::Invalid {
+                what: format!("a write that is fenced by two locks, of tokens {token} and {other},"),
+                rule: "a batch has one token: take all keys in one lock".to_owned(),
+            }));
+        }
         let spaces = self.targets.iter().map(Target::space).collect();
         let ops = self.operations.iter().map(|operation| self.to_op(operation)).collect();
-        verbs::write(spaces, ops, self.durability, self.if_token)
+        Ok(verbs::write(spaces, ops, self.durability, self.if_token))
     }
 
     fn to_op(&self, Operation { space, what }: &Operation) -> Op<'_> {
@@ -443,7 +455,7 @@ mod tests {
             .and_then(|batch| batch.delete_if(&at("a"), "l", Condition::IfAbsent))
             .unwrap()
             .durability(Durability::Synced);
-        let Verb::Write(write) = batch.to_verb() else { panic!("a batch is a write") };
+        let Verb::Write(write) = batch.to_verb().unwrap() else { panic!("a batch is a write") };
         let names: Vec<_> = write.spaces.iter().map(|space| space.namespace).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(
@@ -468,7 +480,7 @@ mod tests {
             .and_then(|batch| batch.append(&volatile, "k", "l", &["é", "f"], Some(3)))
             .unwrap()
             .if_token(11);
-        let Verb::Write(write) = batch.to_verb() else { panic!("a batch is a write") };
+        let Verb::Write(write) = batch.to_verb().unwrap() else { panic!("a batch is a write") };
         assert_eq!((write.if_token, write.spaces.len(), write.spaces[0].kind), (Some(11), 1, Kind::Volatile));
         let (space, key, condition) = (0, "k", Condition::Always);
         assert_eq!(
@@ -481,6 +493,15 @@ mod tests {
                 Op::Append { space, key, field: "l", items: r#"["é","f"]"#, keep_last: Some(3), condition },
             ]
         );
+    }
+
+    #[test]
+    fn a_batch_has_one_token_and_another_one_is_refused_when_it_is_written() {
+        let batch = Batch::new().delete(&at("a"), "k").unwrap().if_token(5).if_token(5);
+        assert!(batch.to_verb().is_ok());
+        let error = batch.if_token(7).if_token(5).to_verb().unwrap_err();
+        assert!(matches!(error, Error::Fault(Fault::Invalid { .. })), "{error}");
+        assert!(error.to_string().contains("of tokens 5 and 7, is not possible"), "{error}");
     }
 
     #[test]

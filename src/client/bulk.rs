@@ -356,7 +356,7 @@ mod tests {
             give(load, "k", "1");
             load.sends_to(1);
             let Todo::Send(batch) = load.next_step(Towards::Platter).unwrap() else { panic!("it is sent") };
-            let commonhold_proto::Verb::Write(write) = batch.to_verb() else { panic!("it is a write") };
+            let commonhold_proto::Verb::Write(write) = batch.to_verb().unwrap() else { panic!("it is a write") };
             assert_eq!(write.durability, holds.then_some(Durability::Buffered));
             load.settle_oldest(Ok(WRITTEN)).unwrap();
             let Todo::Commit(stored) = load.next_step(Towards::Platter).unwrap() else { panic!("it is committed") };

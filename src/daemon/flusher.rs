@@ -323,7 +323,12 @@ impl Flusher {
     fn answer_all(&self, asks: Vec<Ask>, place: &Place, outcome: Result<engine::Flushed, engine::Error>) {
         let outcome = outcome
             .map(|flushed| Done { rewritten: u32::from(flushed.rewritten), seq: flushed.cut })
-            .inspect_err(|error| tracing::error!(%place, "flush failed: {}", with_causes(error)))
+            .inspect_err(|error| {
+                // Only a name that was asked for wrongly, and whoever asked is told.
+                if !matches!(error, engine::Error::Volatile { .. }) {
+                    tracing::error!(%place, "flush failed: {}", with_causes(error));
+                }
+            })
             .map_err(|error| flush_failed(place, &error));
         match &outcome {
             Ok(_) => self.store.flush_ended(place, None),

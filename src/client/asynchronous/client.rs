@@ -130,7 +130,7 @@ impl Client {
     /// out after a byte was sent, or no daemon that knows what became of it could be reached any more. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
     /// sent: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub async fn write(&self, batch: &Batch) -> Result<Written, Error> {
-        read::written(&self.call(batch.to_verb()).await?)
+        read::written(&self.call(batch.to_verb()?).await?)
     }
 
     /// Sends a batch without waiting for its answer, so that a task can have many in flight.
@@ -148,7 +148,7 @@ impl Client {
     /// As [`begin`](Self::begin), without keeping to the pace of the daemon.
     pub(super) fn begin_now(&self, batch: &Batch) -> Result<Pending<Written>, Error> {
         let session = self.session();
-        Ok(Pending::new(session.begin(batch.to_verb(), session.options().timeout)?, read::written))
+        Ok(Pending::new(session.begin(batch.to_verb()?, session.options().timeout)?, read::written))
     }
 
     /// Puts every write that was acknowledged before on the platter; returns the last Seq that this covers.

@@ -10,7 +10,8 @@ use crate::client::read;
 
 impl Namespace {
     /// An update flag of this namespace, for this object alone: it begins cleared, and is set by
-    /// [`set_all_flags`](Self::set_all_flags) and by every write to the namespace, of any client, this one included.
+    /// [`set_all_flags`](Self::set_all_flags) and by every write to the namespace, of any client, this one included. Of a volatile
+    /// namespace only `set_all_flags` sets it: a [`watch`](Self::watch) tells of writes to that.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), commonhold::Error> {

@@ -133,7 +133,7 @@ impl Client {
     /// out after a byte was sent, or no daemon that knows what became of it could be reached any more. [`Error::TooLarge`] if it does not fit into a frame. Otherwise it was not
     /// sent: [`Error::NoDaemon`], [`Error::Lost`], [`Error::TimedOut`].
     pub fn write(&self, batch: &Batch) -> Result<Written, Error> {
-        read::written(&self.call(batch.to_verb())?)
+        read::written(&self.call(batch.to_verb()?)?)
     }
 
     /// Sends a batch without waiting for its answer, so that a thread can have many in flight.
@@ -145,7 +145,7 @@ impl Client {
     /// As for [`write`](Self::write); those that the daemon answers come from [`Pending::wait`].
     pub fn begin(&self, batch: &Batch) -> Result<Pending<Written>, Error> {
         let session = self.session();
-        let begun = session.begin(batch.to_verb(), session.options().timeout)?;
+        let begun = session.begin(batch.to_verb()?, session.options().timeout)?;
         Ok(Pending::new(session, begun, read::written))
     }
 
