@@ -359,6 +359,17 @@ fn client_and_daemon_in_different_pid_namespaces_speak_with_each_other() {
     eventually("a session ends with its connection", || pids(&mut first) == [None]);
     assert_eq!(first.call(Verb::Stop).answer(), Answer::Done);
     assert!(served.wait().expect("it runs").success());
+
+    // The number that the daemon has there is no process here, or another one: nobody waits for the end of that.
+    let mut served = run_apart(&place, &["serve", "--quiet"]).spawn().expect("it was there a moment ago");
+    eventually("it serves again", || {
+        commonhold::ipc::Stream::connect(place.path(), Instant::now() + Duration::from_secs(1)).is_ok()
+    });
+    let mut stop = std::process::Command::new(env!("CARGO_BIN_EXE_commonhold"));
+    let began = Instant::now();
+    let stopped = stop.arg("--store").arg(place.path()).arg("stop").output().expect("the binary runs");
+    assert!(stopped.status.success() && began.elapsed() < Duration::from_secs(60), "{stopped:?}");
+    assert!(served.wait().expect("it runs").success());
 }
 
 /// A command that closes what it has inherited keeps its lock all the same.

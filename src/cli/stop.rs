@@ -39,13 +39,18 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     };
     let status: Value = serde_json::from_str(&status).unwrap_or_default();
     let pid = status["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
-    let process = pid.and_then(Process::find);
+    // By what the socket says: the daemon's own word for it is another process here if it lives in another pid namespace.
+    let seen = client.daemon_pid().and_then(|pid| i32::try_from(pid).ok());
+    let process = seen.and_then(Process::find);
     let left = LeftAlone::of(&status);
     let outcome = client.stop();
     drop(client);
     if outcome.as_ref().err().is_none_or(daemon_ends) && !is_gone_within(END_TIMEOUT, context, process.as_ref()) {
-        let (pid, seconds) = (pid.unwrap_or_default(), END_TIMEOUT.as_secs());
-        let still_there = format!("process {pid} is still there after {seconds} s: see its log");
+        let seconds = END_TIMEOUT.as_secs();
+        let still_there = match seen.filter(|_| process.is_some()) {
+            Some(pid) => format!("process {pid} is still there after {seconds} s: see its log"),
+            None => format!("it still owns the store after {seconds} s: see its log"),
+        };
         return Err(match outcome {
             Ok(()) => Failure::new(Exit::TimedOut, format!("the daemon has flushed everything but {still_there}")),
             Err(error) => Failure::from(error).and(format!("; {still_there}")),
@@ -130,7 +135,7 @@ fn daemon_ends(error: &client::Error) -> bool {
     }
 }
 
-/// Waits until the daemon's process has ended; where there is no way to see it, until it has given the store up.
+/// Waits until the daemon's process has ended; where it cannot be seen, as in another pid namespace, until it has given the store up.
 fn is_gone_within(timeout: Duration, context: &Context, process: Option<&Process>) -> bool {
     match process {
         Some(process) => process.ends_within(timeout),

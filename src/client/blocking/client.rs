@@ -262,6 +262,12 @@ impl Client {
         read::done(&self.call_long(Verb::Stop)?)
     }
 
+    /// The daemon's process, as this one sees it; none in another pid namespace, and where nobody tells.
+    #[cfg(all(unix, feature = "daemon"))]
+    pub(crate) fn daemon_pid(&self) -> Option<u32> {
+        self.session().daemon_pid()
+    }
+
     /// What this client keeps of the values it has read, and how often that has spared a question. Its clones share it.
     ///
     /// ```no_run

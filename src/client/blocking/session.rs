@@ -313,6 +313,14 @@ impl Session {
         }
     }
 
+    /// The process that listens, where there is a connection and the operating system tells: as this process sees it.
+    #[cfg(all(unix, feature = "daemon"))]
+    pub(super) fn daemon_pid(&self) -> Option<u32> {
+        let state = self.state.lock();
+        let Line::Up(stream) = &state.line else { return None };
+        stream.peer().ok()?.pid
+    }
+
     /// A connection beside this session's, on which this verb has been sent.
     pub(super) fn open_stream(&self, verb: Verb<'_>) -> Result<Stream, Error> {
         open_stream(&self.name, self.client, &self.options, &ask_for_stream(&self.options, verb)?, &|| true)
