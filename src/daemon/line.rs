@@ -12,9 +12,12 @@
 //!   it was held. So do those that are about everything sent before them: a commit, a flush of all, a listing of namespaces.
 //! - Nothing that changes anything passes one that gives back, whatever namespace it names: who sees the change may
 //!   count on what was given back before it. Only what looks at records does, and what tells how the daemon is just now.
+//!   Those that stand behind it for that are done one after the other, and what changes anything and comes later behind them.
 //! - One that *asks for* something that sessions hold, or lists who holds it, also waits for those before it that do the
 //!   same, and for writes that depend on a lock. It holds up others no longer than until it has begun: then it waits
 //!   elsewhere, perhaps for ever, and those that are to end its waiting are not behind it.
+//!
+//! A listing of namespaces or flags that waits may show what was sent after it and passed it.
 //!
 //! So each waits for earlier ones only, and whatever is in line is carried out when its loads have ended. Nothing passes
 //! one that merely takes long: its session waits until it has taken effect, as one with a thread of its own does.
@@ -90,6 +93,7 @@ pub(super) struct Standing {
 }
 
 /// A request that stands in line.
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of it, and most go together")]
 struct Waiting {
     id: u64,
     request: AsideRequest,
@@ -100,6 +104,8 @@ struct Waiting {
     loading: Vec<Place>,
     /// A helper was asked to carry it out.
     runs: bool,
+    /// Its client no longer wants it, and said so when a helper was asked already.
+    cancelled: bool,
     /// Nothing of its session is served before it has taken effect.
     holds: bool,
     /// It is not given up.
@@ -170,8 +176,11 @@ impl Line {
         let give_up = |deadline| self.daemon.runtime().spawn(expire(line, number, deadline)).abort_handle();
         let expiry = deadline.map(give_up);
         let loads: Vec<Place> = loading.iter().filter(|place| state.loads.insert((*place).clone())).cloned().collect();
-        let runs = false;
-        state.add(number, Waiting { id, request, answer, touches, loading, runs, holds, gives_back, bytes, expiry });
+        let (runs, cancelled) = (false, false);
+        state.add(
+            number,
+            Waiting { id, request, answer, touches, loading, runs, cancelled, holds, gives_back, bytes, expiry },
+        );
         self.length.store(state.waiting.len(), Ordering::Release);
         let is_free = state.begin(number);
         drop(state);
@@ -229,15 +238,24 @@ impl Line {
         let mut state = self.state.lock();
         let Some(waiting) = state.waiting.get_mut(&number) else { return Vec::new() };
         let Some(answer) = waiting.answer.take() else { return Vec::new() };
+        let (id, cancelled) = (waiting.id, waiting.cancelled);
         let AsideRequest { deadline_ms, read_at, counts, ref fence, .. } = waiting.request;
         let (fence, body) = (fence.clone(), std::mem::take(&mut waiting.request.body));
         let request = AsideRequest { body, deadline_ms, read_at, counts, fence };
         drop(state);
-        let outcome = carry_out(&self.daemon, &self.outbox, answer.id(), &request);
-        outcome.give(&self.daemon, answer, &request);
+        if cancelled {
+            answer.give(&Answer::Fault(Fault::Cancelled));
+        } else {
+            let outcome = carry_out(&self.daemon, &self.outbox, id, &request);
+            outcome.give(&self.daemon, answer, &request);
+        }
         let mut state = self.state.lock();
-        let (_, free) = self.remove(&mut state, number);
+        let (waiting, free) = self.remove(&mut state, number);
         drop(state);
+        if waiting.is_some_and(|waiting| waiting.cancelled) {
+            // It may have begun to wait for other sessions since its cancel was looked for there.
+            self.daemon.cancel_wait(&self.outbox, id);
+        }
         self.outbox.tell();
         free
     }
@@ -282,7 +300,18 @@ impl Line {
 
     /// The client no longer wants request `id`. False if it does not wait here.
     pub(super) fn cancel(self: &Arc<Self>, id: u64) -> bool {
-        !self.is_empty() && self.give_up(|state| state.ids.get(&id).copied(), |_| Fault::Cancelled)
+        if self.is_empty() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let State { waiting, ids, .. } = &mut *state;
+        if let Some(waiting) = ids.get(&id).and_then(|number| waiting.get_mut(number))
+            && !waiting.gives_back
+        {
+            waiting.cancelled = true;
+        }
+        drop(state);
+        self.give_up(|state| state.ids.get(&id).copied(), |_| Fault::Cancelled)
     }
 
     fn expired(self: &Arc<Self>, number: u64) {

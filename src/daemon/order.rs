@@ -46,7 +46,9 @@ impl Touches {
 pub(super) struct Order {
     all: BTreeSet<u64>,
     of_place: HashMap<Place, VecDeque<u64>>,
-    changes: BTreeSet<u64>,
+    /// What changes something and came behind one that gives back, or behind another of these: they keep their order, for
+    /// otherwise those that came together to their turn would be done in any.
+    held: BTreeSet<u64>,
     fenced: BTreeSet<u64>,
     holdings: BTreeSet<u64>,
     give_backs: BTreeSet<u64>,
@@ -63,6 +65,9 @@ impl Order {
             }
         }
         self.all.insert(number);
+        if matches!(touches, Touches::Changes { .. }) && !(self.give_backs.is_empty() && self.held.is_empty()) {
+            self.held.insert(number);
+        }
         for set in self.sets_of(touches) {
             set.insert(number);
         }
@@ -72,10 +77,12 @@ impl Order {
     /// [`is_free`](Self::is_free).
     pub(super) fn remove(&mut self, number: u64, touches: &Touches) -> Vec<u64> {
         self.all.remove(&number);
+        self.held.remove(&number);
         for set in self.sets_of(touches) {
             set.remove(&number);
         }
-        let mut next: Vec<u64> = self.all.first().into_iter().chain(self.holdings.first()).copied().collect();
+        let firsts = [&self.all, &self.holdings, &self.held];
+        let mut next: Vec<u64> = firsts.into_iter().filter_map(BTreeSet::first).copied().collect();
         for place in touches.places() {
             let Some(numbers) = self.of_place.get_mut(place) else { continue };
             if let Ok(at) = numbers.binary_search(&number) {
@@ -86,27 +93,17 @@ impl Order {
                 self.of_place.remove(place);
             }
         }
-        if *touches == Touches::GivesBack {
-            // Those behind the next one wait for that, too: each is looked at once.
-            let until = self.give_backs.range(number..).next().copied().unwrap_or(u64::MAX);
-            next.extend(self.changes.range(number..until));
-        }
         next
     }
 
     fn sets_of(&mut self, touches: &Touches) -> impl Iterator<Item = &mut BTreeSet<u64>> {
-        let (changes, fenced, holdings, give_backs) = match touches {
-            Touches::Nothing | Touches::Reads(_) | Touches::Everything => (false, false, false, false),
-            Touches::Changes { fenced, .. } => (true, *fenced, false, false),
-            Touches::Holdings => (false, false, true, false),
-            Touches::GivesBack => (false, false, false, true),
+        let (fenced, holdings, give_backs) = match touches {
+            Touches::Nothing | Touches::Reads(_) | Touches::Everything => (false, false, false),
+            Touches::Changes { fenced, .. } => (*fenced, false, false),
+            Touches::Holdings => (false, true, false),
+            Touches::GivesBack => (false, false, true),
         };
-        let sets = [
-            (changes, &mut self.changes),
-            (fenced, &mut self.fenced),
-            (holdings, &mut self.holdings),
-            (give_backs, &mut self.give_backs),
-        ];
+        let sets = [(fenced, &mut self.fenced), (holdings, &mut self.holdings), (give_backs, &mut self.give_backs)];
         sets.into_iter().filter_map(|(is_in, set)| is_in.then_some(set))
     }
 
@@ -120,8 +117,13 @@ impl Order {
         match touches {
             Touches::Nothing => true,
             Touches::Reads(places) => places.iter().all(is_first_of),
-            Touches::Changes { places, .. } => none_before(&self.give_backs) && places.iter().all(is_first_of),
-            Touches::Holdings => [&self.give_backs, &self.fenced, &self.holdings].into_iter().all(none_before),
+            Touches::Changes { places, .. } => {
+                let is_held = [&self.give_backs, &self.held].into_iter().any(|set| !none_before(set));
+                !is_held && places.iter().all(is_first_of)
+            }
+            Touches::Holdings => {
+                [&self.give_backs, &self.held, &self.fenced, &self.holdings].into_iter().all(none_before)
+            }
             Touches::Everything | Touches::GivesBack => none_before(&self.all),
         }
     }
@@ -143,10 +145,18 @@ mod tests {
 
     use super::*;
 
+    /// Who stands in line, and whether it is a change that came behind a give-back, or behind such a change.
+    type Line = BTreeMap<u64, (Touches, bool)>;
+
+    fn is_held(line: &Line, touches: &Touches) -> bool {
+        let holds = |(earlier, held): &(Touches, bool)| *held || *earlier == Touches::GivesBack;
+        matches!(touches, Touches::Changes { .. }) && line.values().any(holds)
+    }
+
     /// The rule, in words of its own: whether `later` waits for `earlier`.
-    fn waits(later: &Touches, earlier: &Touches) -> bool {
+    fn waits(later: &Touches, (earlier, is_held): &(Touches, bool)) -> bool {
         let shares = later.places().iter().any(|place| earlier.places().contains(place));
-        let gave_back = *earlier == Touches::GivesBack;
+        let gave_back = *earlier == Touches::GivesBack || *is_held;
         match later {
             Touches::Nothing => false,
             Touches::Reads(_) => shares,
@@ -177,10 +187,10 @@ mod tests {
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
-            let (mut order, mut line, mut begun) = (Order::default(), BTreeMap::new(), BTreeSet::new());
+            let (mut order, mut line, mut begun) = (Order::default(), Line::new(), BTreeSet::new());
             for number in 1..100 {
                 let touches = any(&mut rng);
-                let is_free = |line: &BTreeMap<u64, Touches>, number, touches: &Touches| {
+                let is_free = |line: &Line, number, touches: &Touches| {
                     !line.range(..number).any(|(_, earlier)| waits(touches, earlier))
                 };
                 assert_eq!(order.lets_pass(&touches), is_free(&line, number, &touches), "{touches:?} behind {line:?}");
@@ -188,18 +198,19 @@ mod tests {
                 if order.is_free(number, &touches) {
                     begun.insert(number);
                 }
-                line.insert(number, touches);
+                let held = is_held(&line, &touches);
+                line.insert(number, (touches, held));
                 // Any of them may leave: it was carried out, or given up before it began.
                 while line.len() > rng.usize(..12) {
                     let leaving = *line.keys().nth(rng.usize(..line.len())).unwrap();
-                    let touches = line.remove(&leaving).unwrap();
+                    let (touches, _) = line.remove(&leaving).unwrap();
                     for next in order.remove(leaving, &touches) {
-                        if order.is_free(next, &line[&next]) {
+                        if order.is_free(next, &line[&next].0) {
                             begun.insert(next);
                         }
                     }
                     begun.remove(&leaving);
-                    let free = line.iter().filter(|(number, touches)| is_free(&line, **number, touches));
+                    let free = line.iter().filter(|(number, (touches, _))| is_free(&line, **number, touches));
                     let free: BTreeSet<u64> = free.map(|(number, _)| *number).collect();
                     assert_eq!(begun, free, "after {leaving} left {line:?}");
                 }

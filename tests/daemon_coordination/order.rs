@@ -15,6 +15,7 @@ crate::however_sessions_are_served! {
     nothing_under_a_lock_is_done_after_it_was_given_back_behind_a_load,
     a_change_is_seen_only_when_what_was_given_back_before_it_is_free,
     what_is_asked_for_behind_a_load_is_asked_for_in_the_order_sent,
+    what_changes_behind_a_give_back_keeps_its_order,
     a_wait_without_end_holds_up_nothing_that_follows_it,
     a_listing_shows_what_was_written_before_it,
     what_gives_back_is_done_however_late_and_whoever_still_wants_it,
@@ -136,6 +137,28 @@ fn a_change_is_seen_only_when_what_was_given_back_before_it_is_free(place: &Plac
     assert_eq!(told[0].value().as_deref(), Some("\"file\""));
     assert!(matches!(told[3].answer(), Answer::Flag { set: true, .. }));
     assert_eq!(told[4].value().as_deref(), Some("\"k is free\""));
+}
+
+fn what_changes_behind_a_give_back_keeps_its_order(place: &Place) {
+    let (_daemon, held) = serve_slow(place);
+    let mut peer = place.connect();
+    let names: Vec<String> = (0..8).map(|number| format!("warm{number}")).collect();
+    for name in &names {
+        peer.call(put(name, "k", "0"));
+    }
+    let lock = take(&mut peer, &["k"]);
+    let first = [peer.ask(get("slow", "a")), peer.ask(Verb::Unlock { token: lock })];
+    let mut ids: Vec<u64> = names.iter().map(|name| peer.ask(put(name, "k", "1"))).collect();
+    // It comes behind those that wait, and sees them done: what it gets is not given before.
+    let again = peer.ask(try_lock(&["k"]));
+    drop(held);
+    // Some come when the give-back has left, perhaps, and others still stand behind it.
+    ids.extend(names.iter().map(|name| peer.ask(put(name, "k", "2"))));
+    let all: Vec<u64> = first.into_iter().chain(ids.iter().copied()).chain([again]).collect();
+    let told = answers(&mut peer, &all);
+    let seqs: Vec<Seq> = told[2..2 + ids.len()].iter().map(seq).collect();
+    assert!(seqs.is_sorted(), "{seqs:?}");
+    assert!(token(told[2 + ids.len()].answer()) > seqs[7].0, "{seqs:?}");
 }
 
 fn what_is_asked_for_behind_a_load_is_asked_for_in_the_order_sent(place: &Place) {
