@@ -411,14 +411,15 @@ impl Core {
         self.unsent.front().copied()
     }
 
-    /// Nobody waits for the answer to this request, which is sent in its turn, and again where a write must be, if it was not sent
-    /// before. False if it was.
+    /// Nobody waits for the answer to this request, which is sent in its turn, and again where a write must be. False if it is
+    /// sent already, or only its rest is to be.
     pub(super) fn forget_gathered(&mut self, id: u64) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return true };
-        let is_gathered = request.first.is_none() && request.outcome.is_none() && !request.is_sent();
-        request.unattended |= is_gathered;
-        self.some_unattended |= is_gathered;
-        is_gathered
+        let is_write = request.number.is_some() && request.tie == Tie::None;
+        let is_kept = (request.first.is_none() || is_write) && request.outcome.is_none() && !request.is_sent();
+        request.unattended |= is_kept;
+        self.some_unattended |= is_kept;
+        is_kept
     }
 
     /// Whether answers may come for which nobody waits, and which are to be read all the same.
