@@ -111,7 +111,7 @@ fn locked(args: &LockArgs, context: &Context) -> Result<(LockGuard, Vec<Outer>),
     let mut options = Context::in_time(ConnectOptions::new())?;
     if let Some(timeout) = args.timeout {
         // Who does not want to wait is given the moment that connecting takes.
-        options = options.timeout_at_most(if timeout.is_zero() { CONNECTING } else { timeout });
+        options = options.timeout_at_most(timeout.max(CONNECTING));
     }
     let client = context.connect_with(&options)?;
     let directory = fs::metadata(context.store()).map_err(|error| {
