@@ -1,10 +1,10 @@
-//! A map from numbers that nobody else can choose: those of requests, which this client gives itself, and hashes with a secret of
-//! its own. So it needs no hasher that withstands chosen keys, and a look-up costs a multiplication.
+//! A map from the numbers of requests, which this client gives itself: nobody else chooses them, so it needs no hasher that
+//! withstands chosen keys, and a look-up costs a multiplication.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// What is kept by such a number.
+/// What is kept by the number of a request.
 pub(super) type IdMap<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
 
 /// See the head of this file.
@@ -23,6 +23,6 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only numbers are looked up");
+        unreachable!("only numbers of requests are looked up");
     }
 }

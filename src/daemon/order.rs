@@ -68,8 +68,8 @@ impl Order {
         if matches!(touches, Touches::Changes { .. }) && !(self.give_backs.is_empty() && self.held.is_empty()) {
             self.held.insert(number);
         }
-        for set in self.sets_of(touches) {
-            set.insert(number);
+        if let Some(kind) = self.kind_of(touches) {
+            kind.insert(number);
         }
     }
 
@@ -78,8 +78,8 @@ impl Order {
     pub(super) fn remove(&mut self, number: u64, touches: &Touches) -> Vec<u64> {
         self.all.remove(&number);
         self.held.remove(&number);
-        for set in self.sets_of(touches) {
-            set.remove(&number);
+        if let Some(kind) = self.kind_of(touches) {
+            kind.remove(&number);
         }
         let firsts = [&self.all, &self.holdings, &self.held];
         let mut next: Vec<u64> = firsts.into_iter().filter_map(BTreeSet::first).copied().collect();
@@ -96,15 +96,14 @@ impl Order {
         next
     }
 
-    fn sets_of(&mut self, touches: &Touches) -> impl Iterator<Item = &mut BTreeSet<u64>> {
-        let (fenced, holdings, give_backs) = match touches {
-            Touches::Nothing | Touches::Reads(_) | Touches::Everything => (false, false, false),
-            Touches::Changes { fenced, .. } => (*fenced, false, false),
-            Touches::Holdings => (false, true, false),
-            Touches::GivesBack => (false, false, true),
-        };
-        let sets = [(fenced, &mut self.fenced), (holdings, &mut self.holdings), (give_backs, &mut self.give_backs)];
-        sets.into_iter().filter_map(|(is_in, set)| is_in.then_some(set))
+    /// Where those of its kind are kept.
+    fn kind_of(&mut self, touches: &Touches) -> Option<&mut BTreeSet<u64>> {
+        match touches {
+            Touches::Nothing | Touches::Reads(_) | Touches::Changes { fenced: false, .. } | Touches::Everything => None,
+            Touches::Changes { fenced: true, .. } => Some(&mut self.fenced),
+            Touches::Holdings => Some(&mut self.holdings),
+            Touches::GivesBack => Some(&mut self.give_backs),
+        }
     }
 
     /// Whether nobody who stands before this number has to be waited for.
