@@ -9,7 +9,7 @@ mod slow_disk;
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::daemon::{Daemon, Running};
@@ -35,6 +35,7 @@ however_sessions_are_served! {
     a_client_of_an_older_or_newer_version_is_spoken_to_in_a_common_one,
     clients_that_take_a_little_now_and_then_do_not_hold_back_all_others,
     a_client_that_waits_to_send_a_large_request_is_given_the_answers_that_it_is_owed,
+    a_client_that_writes_and_takes_no_answers_holds_up_no_other_that_writes,
 }
 
 fn clients_that_take_a_little_now_and_then_do_not_hold_back_all_others(place: &Place) {
@@ -69,6 +70,40 @@ fn clients_that_take_a_little_now_and_then_do_not_hold_back_all_others(place: &P
     assert!(daemon.daemon().session_count() > count / 2, "only as many as must be");
     over.store(true, Ordering::Relaxed);
     taking.join().unwrap();
+}
+
+fn a_client_that_writes_and_takes_no_answers_holds_up_no_other_that_writes(place: &Place) {
+    const WRITES: u64 = 100_000;
+    let _daemon = place.serve();
+    let mut other = place.connect();
+    other.call(put("docs", "first", "1"));
+    let mut deaf = place.connect();
+    let (stream, sent) = (Arc::clone(&deaf.stream), Arc::new(AtomicU64::new(0)));
+    let counting = Arc::clone(&sent);
+    let sender = std::thread::spawn(move || {
+        let sender = Peer::over(stream);
+        for id in 1..=WRITES {
+            sender.send(&frame_of(id, put("docs", "deaf", &id.to_string())));
+            counting.store(id, Ordering::Relaxed);
+        }
+    });
+    // Until nothing more is taken of the one, over many writes of the other.
+    let (mut seen, mut since) = (0, 0);
+    eventually("no more is taken of who takes no answers", || {
+        assert!(matches!(other.call(put("docs", "other", "1")).answer(), Answer::Written { .. }));
+        let now = sent.load(Ordering::Relaxed);
+        since = if now == seen { since + 1 } else { 0 };
+        seen = now;
+        now > 0 && since > 1_000
+    });
+    assert!(seen < WRITES, "its answers wait, and so does it");
+    for id in 1..=WRITES {
+        let reply = deaf.next();
+        assert_eq!(reply.id, id, "answers to writes come in their order");
+        assert!(matches!(reply.answer(), Answer::Written { .. }));
+    }
+    sender.join().unwrap();
+    assert_eq!(other.call(get("docs", "deaf")).value(), Some(WRITES.to_string()));
 }
 
 fn a_client_that_waits_to_send_a_large_request_is_given_the_answers_that_it_is_owed(place: &Place) {

@@ -1,9 +1,9 @@
-//! Writes that a session's thread has left to the committer, because somebody else was just writing.
+//! Writes that a session's thread has left to somebody else, who is just committing.
 //!
 //! A thread that waited for the writer's turn would have to be woken when its writes are done, and once more by its
-//! client's next request. So it hands its writes over and goes back to its socket, and whoever commits them answers them
-//! together with those of all others who came meanwhile. Until then the session serves nothing further: what it would be
-//! asked next was sent after these writes, and must see them.
+//! client's next request. So it leaves its writes to the [`committer`](super::committer)'s leader and goes back to its socket, and
+//! whoever commits them answers them together with those of all others who came meanwhile. Until then the session serves nothing
+//! further: what it would be asked next was sent after these writes, and must see them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -14,7 +14,7 @@ use super::handshake::{Greeting, greet};
 use super::inbox::{Inbox, THREAD_BYTES};
 use super::registry::Guest;
 use super::running::RELIEF;
-use super::session::{Session, Want};
+use super::session::{Committing, Session, Want};
 
 /// Serves a connection from its first byte to its last.
 pub(super) fn serve(daemon: &Arc<Daemon>, guest: &Arc<Guest>) {
@@ -80,11 +80,21 @@ fn run(daemon: &Arc<Daemon>, guest: &Arc<Guest>, stream: &Stream) {
                 }
             }
             Want::Commit => {
-                if let Some(requests) = session.take_queue()
-                    && let Some(requests) = session.hand_over(requests)
-                {
-                    frees |= requests.iter().any(WriteRequest::may_replace_many);
-                    session.committed(daemon.commit(requests));
+                let Some(requests) = session.take_queue() else { continue };
+                match session.find_committer(daemon, requests) {
+                    Committing::Left => {}
+                    Committing::Alone(requests) => {
+                        frees |= requests.iter().any(WriteRequest::may_replace_many);
+                        session.committed(daemon.commit(requests));
+                    }
+                    Committing::Leads(mut lead, requests) => {
+                        session.committed(lead.commit(requests));
+                        let sent = outbox.write_at_once(&mut session.replies);
+                        lead.answer_others();
+                        if !sent && outbox.write(&[]).is_err() {
+                            break;
+                        }
+                    }
                 }
             }
             Want::Send => {

@@ -99,6 +99,17 @@ impl Outbox {
         self.wake();
     }
 
+    /// Sends the session's own answers as far as the client takes them at once, by a thread that others wait for. False if some
+    /// have left in part: the rest goes before anything else, and [`write`](Self::write) waits for it.
+    pub(super) fn write_at_once(&self, replies: &mut Replies) -> bool {
+        debug_assert!(replies.rest.is_none(), "the rest of an answer leaves before anything is committed");
+        let left = self.begin(&replies.bytes, 0);
+        if left != Left::Nothing {
+            replies.sent();
+        }
+        left != Left::Part
+    }
+
     /// Writes what the socket takes without waiting for the client, or for whoever is writing. The rest of a frame that
     /// has left in part is kept for whoever writes next.
     fn begin(&self, frames: &[u8], answers: usize) -> Left {

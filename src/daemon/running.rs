@@ -6,7 +6,7 @@
 //! | session (one each) | serves one of the first connections | its stream ends |
 //! | late-answers | what such a session's client did not take at once | it has left, or the session is over |
 //! | runtime | serves all further connections | the daemon ends |
-//! | commit, commit-sync | the writes of those | the daemon ends |
+//! | commit, commit-sync | the writes of those, and what a session that commits has left undone | the daemon ends |
 //! | load, aside | what a session does not wait for itself: a load, and what waited for it | the daemon ends |
 //! | flush, sync | the requests that are answered later | nothing is asked any more |
 //! | watch | tells watchers | the daemon ends |

@@ -17,6 +17,7 @@ use crate::proto::{Answer, Event, Fault, Place, Request, Space, Verb};
 
 use super::Daemon;
 use super::again::{self, NUMBERS_COUNT_SINCE};
+use super::committer::{Kind, Lead, Leader, weight_of};
 use super::coordinate;
 use super::coordination::{Asking, Stay};
 use super::dispatch::{gives_back, may_take_long, place_to_flush, prepare_write, read, spaces, touches};
@@ -38,8 +39,8 @@ const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Since this version of the wire there are locks, and writes that depend on them.
 const LOCKS_SINCE: u16 = 4;
 
-/// Writes that weigh more are never handed over: who sends them waits for them.
-const HANDED_BYTES: usize = 256 * 1024;
+/// Writes that weigh more are committed by their own thread, without others'.
+const SHARED_BYTES: usize = 256 * 1024;
 
 /// A session that shares its thread serves no longer than this before others get their turn.
 const SLICE: Duration = Duration::from_millis(1);
@@ -83,6 +84,16 @@ pub(super) struct Session {
     wants: Wanting,
     /// It takes no further request, and waits for those that were good.
     ends: bool,
+}
+
+/// Who commits a session's writes.
+pub(super) enum Committing<'a> {
+    /// The session, with what others have left.
+    Leads(Lead<'a>, Vec<WriteRequest>),
+    /// The session, without others.
+    Alone(Vec<WriteRequest>),
+    /// Somebody else.
+    Left,
 }
 
 /// What a request waits for before it is looked at.
@@ -404,21 +415,33 @@ impl Session {
         (!requests.is_empty()).then_some(requests)
     }
 
-    /// Leaves the writes of [`take_queue`](Self::take_queue) to the committer, if that spares waiting; else they come back.
-    pub(super) fn hand_over(&mut self, requests: Vec<WriteRequest>) -> Option<Vec<WriteRequest>> {
-        let store = self.daemon.store();
-        let weight: usize = requests.iter().map(WriteRequest::weight).sum();
-        let may_wait = |request: &WriteRequest| request.is_volatile() || !store.needs_no_sync_of_its_own(request);
-        // Answers to what came before leave before these.
-        let is_first = self.replies.is_empty();
-        if !is_first || weight > HANDED_BYTES || requests.iter().any(may_wait) || !store.is_writing() {
-            return Some(requests);
+    /// Finds who commits the writes of [`take_queue`](Self::take_queue): this session, with those of others or alone, or somebody
+    /// else, who answers them as well.
+    pub(super) fn find_committer<'a>(&mut self, daemon: &'a Daemon, mut requests: Vec<WriteRequest>) -> Committing<'a> {
+        let store = daemon.store();
+        if weight_of(&requests) > SHARED_BYTES
+            || requests.iter().any(|request| request.is_volatile() || store.is_first_write(request))
+        {
+            return Committing::Alone(requests);
         }
-        let ids = self.queue.askers.drain(..).map(|asker| asker.id).collect();
-        // From here on they are owed.
-        self.guest.in_commit.store(0, Ordering::Relaxed);
-        self.daemon.committer().take_over(requests, Handed::new(&self.guest, ids, &self.stay));
-        None
+        let is_quick = requests.iter().all(|request| store.needs_no_sync_of_its_own(request));
+        // Answers to what came before leave before these.
+        let may_leave = self.replies.is_empty();
+        let (queue, guest, stay) = (&mut self.queue, &self.guest, &self.stay);
+        let hand = || {
+            may_leave.then(|| {
+                let ids = queue.askers.drain(..).map(|asker| asker.id).collect();
+                // From here on they are owed.
+                guest.in_commit.store(0, Ordering::Relaxed);
+                (std::mem::take(&mut requests), Handed::new(guest, ids, stay))
+            })
+        };
+        let kind = if is_quick { Kind::Quick } else { Kind::Patient };
+        match daemon.committer().lead_or_leave(daemon, kind, hand) {
+            Leader::Session(lead) => Committing::Leads(lead, requests),
+            Leader::Other => Committing::Left,
+            Leader::Busy => Committing::Alone(requests),
+        }
     }
 
     /// Whether writes of this session are being committed by somebody else.

@@ -254,11 +254,6 @@ impl Store {
         self.shared.memory.free_replaced();
     }
 
-    /// Whether somebody has the writer's turn just now, so that who writes would have to wait.
-    pub fn is_writing(&self) -> bool {
-        self.turn.is_taken()
-    }
-
     /// Whether it is the first to a namespace that was loaded: the journal is then told of the file, and synced, before it.
     pub fn is_first_write(&self, request: &WriteRequest) -> bool {
         !request.is_volatile() && request.tables.iter().any(|table| !table.is_announced())

@@ -96,11 +96,6 @@ impl<W, B: Weight, R> Turn<W, B, R> {
         Some(result)
     }
 
-    /// Whether somebody has it.
-    pub(super) fn is_taken(&self) -> bool {
-        self.state.lock().taken
-    }
-
     fn enter(&self, batch: Option<B>) -> Entered<B, R> {
         let mut state = self.state.lock();
         if !state.taken {
