@@ -5,6 +5,7 @@
 mod daemon_support;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -17,8 +18,8 @@ use commonhold::ipc::{SocketName, Stream};
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::{HELLO_BYTES, Hello};
 use commonhold::proto::limits::HELLO_TIMEOUT_MS;
-use commonhold::proto::{Answer, Event, Fault, StoreIdentity, Verb, codec, frame};
-use daemon_support::{PATIENCE, Peer, Place, busy_for, eventually, frame_of, get, put};
+use commonhold::proto::{Answer, Condition, Event, Fault, Op, StoreIdentity, Verb, codec, frame};
+use daemon_support::{PATIENCE, Peer, Place, busy_for, eventually, frame_of, get, put, write};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
@@ -225,6 +226,46 @@ fn a_million_tiny_requests_in_one_go_are_answered_in_order_in_little_memory() {
 }
 
 /// The limit of a daemon that may open nothing more; its hard limit stays what this process's is.
+#[test]
+fn records_of_other_sizes_take_the_room_of_those_they_replace_and_a_cleared_namespace_gives_it_back() {
+    const RECORDS: u32 = 100_000;
+    let place = Place::new();
+    let text = "x".repeat(1_300);
+    let mut file = String::from("{");
+    for n in 0..RECORDS {
+        let comma = if n == 0 { "" } else { "," };
+        write!(file, "{comma}\n  \"doc-{n:010}\": \"{}\"", &text[..828]).unwrap();
+    }
+    file.push_str("\n}\n");
+    std::fs::write(place.file("docs"), &file).unwrap();
+    let daemon = Killed::serve(&place, &[]);
+    let empty_kib = daemon.status("VmRSS");
+    let mut peer = place.connect();
+    // Loaded by several threads, and written by one of another kind.
+    assert!(peer.call(get("docs", "doc-0000000000")).value().is_some());
+    let loaded_kib = daemon.status("VmRSS") - empty_kib;
+    let mut random = fastrand::Rng::with_seed(20_261_124);
+    for _ in 0..4 * RECORDS / 1_000 {
+        let records: Vec<(String, String)> = (0..1_000)
+            .map(|_| {
+                (format!("doc-{:010}", random.u32(0..RECORDS)), format!("\"{}\"", &text[..random.usize(400..1_256)]))
+            })
+            .collect();
+        let put = |(key, value)| Op::Put { space: 0, key, value, condition: Condition::Always };
+        let ops = records.iter().map(|(key, value)| put((key.as_str(), value.as_str()))).collect();
+        let reply = peer.call(write("docs", ops));
+        assert!(matches!(reply.answer(), Answer::Written { .. }), "{reply:?}");
+    }
+    let replaced_kib = daemon.status("VmRSS") - empty_kib;
+    println!("{loaded_kib} KiB loaded, {replaced_kib} KiB when all were replaced");
+    assert!(
+        replaced_kib < loaded_kib * 3 / 2,
+        "as many bytes as before take {replaced_kib} KiB instead of {loaded_kib}"
+    );
+    assert!(matches!(peer.call(write("docs", vec![Op::Clear { space: 0 }])).answer(), Answer::Written { .. }));
+    eventually("what was cleared is given back", || daemon.status("VmRSS") < empty_kib + loaded_kib / 4);
+}
+
 fn only(current: u64) -> Rlimit {
     Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) }
 }

@@ -115,6 +115,7 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
         LogFormat::Json => daemon::LogFormat::Json,
     };
     let preload = preload(&args.preload)?;
+    daemon::use_one_heap();
     daemon::set_up_logging(format, level);
     daemon::install_panic_hook();
     let mut options = ServeOptions::new(dir);

@@ -44,6 +44,7 @@ mod fault;
 mod flusher;
 mod handed;
 mod handshake;
+mod heap;
 mod helpers;
 mod holdings;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -82,6 +83,7 @@ mod watches;
 
 pub use error::Error;
 pub(crate) use fault::with_causes;
+pub use heap::use_one_heap;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use hostile::{end_held, frames_in_pieces};
 pub use log::{LogFormat, install_panic_hook, set_up_logging};

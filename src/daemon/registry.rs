@@ -145,6 +145,11 @@ impl Sessions {
         self.open.insert(guest.outbox.session, guest);
     }
 
+    /// How many requests those that are open have sent, and how many they are.
+    pub(super) fn asked(&self) -> (u64, usize) {
+        (self.open.values().map(|guest| guest.requests.load(Ordering::Relaxed)).sum(), self.open.len())
+    }
+
     /// The session has ended; its process.
     pub(super) fn remove(&mut self, number: u64, on_thread: bool) -> Option<u32> {
         self.on_threads -= usize::from(on_thread);

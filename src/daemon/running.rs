@@ -38,6 +38,7 @@ use super::crew::Crew;
 use super::deaths::Deaths;
 use super::flusher::Flusher;
 use super::handshake::Host;
+use super::heap::GiveBack;
 use super::helpers::Helpers;
 use super::large::LargeFrames;
 use super::late::LateAnswer;
@@ -285,7 +286,7 @@ impl Daemon {
     }
 
     fn tick(&self) {
-        let (mut chores, mut slow) = (Chores::default(), SlowClients::default());
+        let (mut chores, mut slow, mut heap) = (Chores::default(), SlowClients::default(), GiveBack::default());
         let mut due = Instant::now() + self.until_next_tick();
         loop {
             let look = slow.next_look();
@@ -307,6 +308,7 @@ impl Daemon {
             let forgotten = self.store.forget_blank();
             tracing::trace!(forgotten, "namespaces that were only asked for");
             chores.for_the_engine(self);
+            heap.look(self);
         }
     }
 
