@@ -141,7 +141,7 @@ fn requests_ask_for_memory_a_few_times_each() {
     let put = calls_of_each(CALLS_EACH, |number| {
         far.put_raw(&keys[number], &value).unwrap();
     });
-    judge("a put", 1.0, put, (3.1, 16.2));
+    judge("a put", 1.0, put, (3.1, 8.2));
     let many = calls_of_each(5, |_| {
         asking.write(&batch).unwrap();
     });

@@ -6,6 +6,8 @@
 
 use std::cell::LazyCell;
 
+use smallvec::SmallVec;
+
 use crate::engine::{Record, ScanQuery, Snapshot, Store, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
@@ -233,7 +235,7 @@ impl Parts for Listing {
 pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
     check_count("operations", write.ops.len())?;
     check_count("namespaces", write.spaces.len())?;
-    let mut spaces = Vec::with_capacity(write.spaces.len());
+    let mut spaces: SmallVec<[_; 1]> = SmallVec::with_capacity(write.spaces.len());
     for space in &write.spaces {
         spaces.push(tables.get(space)?.clone());
     }
@@ -244,6 +246,7 @@ pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<
         })
     };
     let mut request = WriteRequest::new(write.client, write.number);
+    request.read_with(tables.reading.take());
     request.durability(write.durability);
     if let Some(token) = write.if_token {
         request.under(daemon.grant_of(token)?);
@@ -269,7 +272,7 @@ pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<
         }
         .map_err(|error| Fault::from(&error))?;
     }
-    request.complete();
+    tables.reading = request.complete();
     Ok(request)
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Store, Table};
+use crate::engine::{Canonicalizer, Store, Table};
 use crate::proto::{Fault, Kind, Space};
 
 /// A session that uses more namespaces than this looks the others up in the store each time.
@@ -15,6 +15,8 @@ pub(super) struct Tables {
     noted: Vec<Noted>,
     /// The one of the request that is being served, where it has nothing in it.
     blank: Option<Arc<Table>>,
+    /// What reads the values of writes, kept from one to the next.
+    pub(super) reading: Option<Box<Canonicalizer>>,
 }
 
 struct Noted {
@@ -38,7 +40,7 @@ impl Noted {
 
 impl Tables {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, noted: Vec::new(), blank: None }
+        Self { store, noted: Vec::new(), blank: None, reading: None }
     }
 
     /// Whether [`get`](Self::get) would answer at once: the namespace is in memory, or known not to open.

@@ -17,7 +17,7 @@ use super::grant::Under;
 use super::journal::{EffectKind, EffectRef, WriteHead};
 use super::map::{Map, Record};
 use super::memory::Memory;
-use super::request::{Op, What, WriteRequest, Written};
+use super::request::{Few, Op, What, WriteRequest, Written};
 use super::seeded_fault::is_seeded;
 use super::table::Table;
 use std::hash::BuildHasher;
@@ -36,8 +36,8 @@ pub(super) struct Effect {
 #[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) head: WriteHead,
-    pub(super) tables: Vec<Arc<Table>>,
-    pub(super) effects: Vec<Effect>,
+    pub(super) tables: Few<Arc<Table>>,
+    pub(super) effects: Few<Effect>,
     pub(super) surrogates_removed: u64,
     /// Bytes of the values that its changes made, those that later ones replaced included.
     changed_bytes: usize,
@@ -57,7 +57,7 @@ impl Evaluated {
             return;
         }
         let mut renumbered = vec![u16::MAX; self.tables.len()];
-        let mut used = Vec::with_capacity(self.tables.len());
+        let mut used = Few::with_capacity(self.tables.len());
         for effect in self.effects.iter_mut().filter(|effect| effect.kind.is_some()) {
             let number = &mut renumbered[usize::from(effect.table)];
             if *number == u16::MAX {
@@ -199,7 +199,7 @@ impl<'a> Evaluation<'a> {
         let mut evaluated = Evaluated {
             head: request.head(),
             tables: request.tables,
-            effects: Vec::with_capacity(request.ops.len()),
+            effects: Few::with_capacity(request.ops.len()),
             surrogates_removed: request.surrogates_removed,
             changed_bytes: 0,
             growth: 0,

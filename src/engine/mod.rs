@@ -66,6 +66,7 @@ pub mod words;
 mod workspace;
 mod writer;
 
+pub use crate::json::Canonicalizer;
 pub use activity::{Costs, FailedFlush, LastFlush};
 pub use check::{Finding, Remedy, Report, Severity, check};
 pub use closing::{Closing, Why};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use commonhold_proto::limits::{MAX_CHANGED_VALUE_BYTES, MAX_NESTING, MAX_OPERATIONS, MAX_VALUE_BYTES};
 use commonhold_proto::names::check_key;
 use commonhold_proto::{Condition, Durability, Number, Seq};
+use smallvec::SmallVec;
 
 use super::change::{Change, How, Stamp, changed_bytes};
 use super::error::Error;
@@ -15,6 +16,9 @@ use super::once::{Fence, First, Numbered};
 use super::table::Table;
 use super::writer::FREED_LATER;
 use crate::json::{self, Canonical, Canonicalizer};
+
+/// A list that nearly always has one item, and then no memory of its own.
+pub(super) type Few<T> = SmallVec<[T; 1]>;
 
 /// An atomic write: all its operations take effect under one [`Seq`], or none does.
 #[derive(Debug)]
@@ -28,13 +32,13 @@ pub struct WriteRequest {
     /// It is done while this is live, or not at all.
     pub(super) grant: Option<Grant>,
     pub(super) durability: Option<Durability>,
-    pub(super) tables: Vec<Arc<Table>>,
-    pub(super) ops: Vec<Op>,
+    pub(super) tables: Few<Arc<Table>>,
+    pub(super) ops: Few<Op>,
     pub(super) surrogates_removed: u64,
     /// What its operations add to the journal, at most.
     weight: usize,
-    /// What reads its values; without memory of its own before the first and after the last of them.
-    reading: Canonicalizer,
+    /// What reads its values, from the first of them on.
+    reading: Option<Box<Canonicalizer>>,
 }
 
 /// An operation. Deletes carry a record without a value, so that every key lies in the same kind of place.
@@ -85,6 +89,9 @@ impl Written {
     }
 }
 
+/// What reads values is kept for the next request if it has no more memory than this.
+const KEPT_BYTES: usize = 64 * 1024;
+
 /// Longest piece of a key that an error repeats.
 const SHOWN_KEY_CHARS: usize = 80;
 
@@ -98,11 +105,11 @@ impl WriteRequest {
             fence: None,
             grant: None,
             durability: None,
-            tables: Vec::new(),
-            ops: Vec::new(),
+            tables: Few::new(),
+            ops: Few::new(),
             surrogates_removed: 0,
             weight: 0,
-            reading: Canonicalizer::default(),
+            reading: None,
         }
     }
 
@@ -111,9 +118,14 @@ impl WriteRequest {
         self.ops.reserve(operations.min(MAX_OPERATIONS));
     }
 
-    /// It has all its operations: lets go of what only reading them took.
-    pub fn complete(&mut self) {
-        self.reading = Canonicalizer::default();
+    /// Its values are read with this, which [`complete`](Self::complete) gives back.
+    pub fn read_with(&mut self, reading: Option<Box<Canonicalizer>>) {
+        self.reading = reading;
+    }
+
+    /// It has all its operations: gives back what only reading them took, unless that has become large.
+    pub fn complete(&mut self) -> Option<Box<Canonicalizer>> {
+        self.reading.take().filter(|reading| reading.bytes() <= KEPT_BYTES)
     }
 
     /// It is done once, however often it is sent under its number: a repeat is answered as the first one was. The client
@@ -326,7 +338,7 @@ impl WriteRequest {
 
     /// Names each table once, after some were replaced.
     pub(super) fn join_tables(&mut self) {
-        let mut joined: Vec<Arc<Table>> = Vec::with_capacity(self.tables.len());
+        let mut joined: Few<Arc<Table>> = Few::with_capacity(self.tables.len());
         let mut now_at = Vec::with_capacity(self.tables.len());
         for table in self.tables.drain(..) {
             let known = joined.iter().position(|known| Arc::ptr_eq(known, &table));
@@ -369,7 +381,7 @@ pub(super) fn behind(number: u64, settled: u64) -> u32 {
 
 /// The canonical text of a value or an operand, both within `limit`.
 fn checked<'a>(
-    reading: &mut Canonicalizer,
+    reading: &mut Option<Box<Canonicalizer>>,
     key: &str,
     text: &'a str,
     limit: usize,
@@ -379,7 +391,7 @@ fn checked<'a>(
     if text.len() > limit {
         return Err(Error::TooLarge { what: what(key), got: text.len() as u64, limit: limit as u64 });
     }
-    reading.canonical(text).map_err(|error| Error::InvalidJson {
+    reading.get_or_insert_default().canonical(text).map_err(|error| Error::InvalidJson {
         key: shown(key),
         offset: error.offset as u64,
         reason: error.reason(),

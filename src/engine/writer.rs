@@ -15,7 +15,7 @@ use super::map::{Cleared, Record};
 use super::memory::{Held, Memory};
 use super::once::Fence;
 use super::poison::Poison;
-use super::request::{WriteRequest, Written};
+use super::request::{Few, WriteRequest, Written};
 use super::seeded_fault::is_seeded;
 use super::turn::Weight;
 
@@ -291,10 +291,10 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     let tables = std::mem::take(&mut request.tables);
     // What is replaced is freed after the hold. Locks are taken in any order: only the turn's
     // holder takes several, and whoever has the orders of the volatile namespaces that it takes several of.
-    let mut replaced: Vec<Option<Record>> = Vec::with_capacity(request.effects.len());
+    let mut replaced: Few<Option<Record>> = Few::with_capacity(request.effects.len());
     let mut cleared = Vec::new();
     let mut telling = shared.feed.begin(&tables);
-    let mut maps: Vec<_> = tables.iter().map(|table| table.map.write()).collect();
+    let mut maps: Few<_> = tables.iter().map(|table| table.map.write()).collect();
     // Others who keep a value are told in the hold in which it changes.
     for effects in request.effects.chunk_by(|one, next| one.table == next.table) {
         // None of the tables is left where every effect is void.
@@ -341,7 +341,7 @@ pub(super) fn apply_one(shared: &Shared, request: &mut Evaluated) {
     }
     request.tables = tables;
     if replaced.len() >= FREED_LATER {
-        shared.memory.free_later(replaced);
+        shared.memory.free_later(replaced.into_vec());
     }
     for cleared in cleared {
         shared.discard(cleared);

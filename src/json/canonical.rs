@@ -66,6 +66,13 @@ impl Canonicalizer {
     }
 }
 
+impl Canonicalizer {
+    /// How much memory it keeps.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
 impl fmt::Debug for Canonicalizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Canonicalizer").finish_non_exhaustive()

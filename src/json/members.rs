@@ -75,6 +75,13 @@ pub(super) struct Members {
 }
 
 impl Members {
+    /// How much memory they keep.
+    pub(super) fn bytes(&self) -> usize {
+        let slots: usize = self.tables.iter().map(Table::bytes).sum();
+        let twins = self.twins.capacity() * size_of::<(usize, usize)>();
+        self.list.capacity() * size_of::<Member>() + self.edits.capacity() * size_of::<Edit>() + twins + slots
+    }
+
     /// Forgets everything but keeps the memory, also after a text that ended in the middle.
     pub(super) fn reset(&mut self) {
         self.list.clear();
@@ -203,6 +210,10 @@ struct Table {
 }
 
 impl Table {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<u64>()
+    }
+
     /// Begins anew, small: what an earlier, larger object needed must not be cleared for each small one after it.
     fn restart(&mut self) {
         self.slots.clear();

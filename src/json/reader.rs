@@ -29,6 +29,12 @@ impl Scratch {
         if self.members.has_edits() { &self.without_duplicates } else { &self.out }
     }
 
+    /// How much memory it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.out.capacity() + self.without_duplicates.capacity();
+        texts + self.open.capacity() * size_of::<Open>() + self.members.bytes()
+    }
+
     pub(super) fn into_written(self) -> String {
         if self.members.has_edits() { self.without_duplicates } else { self.out }
     }

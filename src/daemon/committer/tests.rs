@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use crate::blocking::{Client, Namespace};
 use crate::proto::{Condition, Kind as SpaceKind, Op, Space, Write};
 
 use super::super::dispatch::prepare_write;
@@ -8,25 +7,13 @@ use super::super::tables::Tables;
 use super::super::{Running, ServeOptions};
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// A daemon with a namespace that has been written to, so that nothing is a first write.
-fn serve() -> (tempfile::TempDir, Running, Arc<Daemon>, Namespace) {
+fn serve() -> (tempfile::TempDir, Running, Arc<Daemon>) {
     let dir = tempfile::tempdir().expect("a directory can be made");
     let running = Daemon::start(ServeOptions::new(dir.path())).expect("the daemon starts");
-    let client = Client::connect(dir.path()).expect("the daemon serves");
-    let docs = client.namespace("docs").expect("the name is good");
-    docs.put("first", &0).expect("it is put");
     let daemon = Arc::clone(&running.daemon);
-    (dir, running, daemon, docs)
+    assert!(matches!(&daemon.commit(a_put(&daemon, "first")).expect("it takes writes")[..], [Ok(_)]));
+    (dir, running, daemon)
 }
 
 /// A put of a session that is none.
@@ -38,45 +25,33 @@ fn a_put(daemon: &Daemon, key: &str) -> Vec<WriteRequest> {
     vec![prepare_write(daemon, &mut tables, &write).expect("it is a good write")]
 }
 
-fn lead(daemon: &Daemon, kind: Kind) -> Lead<'_> {
-    let mut found = None;
-    eventually("nobody leads", || {
-        match daemon.committer().lead_or_leave(daemon, kind, || None) {
-            Leader::Session(lead) => found = Some(lead),
-            Leader::Other | Leader::Busy => {}
-        }
-        found.is_some()
-    });
-    found.expect("it was found")
+fn leave(lane: &Lane, requests: Vec<WriteRequest>, alone: bool) -> oneshot::Receiver<Outcomes> {
+    let (sender, receiver) = oneshot::channel();
+    lane.add(Job::new(requests, Asker::Task(sender), alone));
+    receiver
 }
 
-fn waiting(daemon: &Daemon, kind: Kind) -> usize {
-    daemon.committer().lane(kind).state.lock().jobs.len()
+fn lead<'a>(committer: &'a Committer, daemon: &'a Daemon, kind: Kind) -> Lead<'a> {
+    match committer.lead_or_leave(daemon, kind, || None) {
+        Leader::Session(lead) => lead,
+        Leader::Other | Leader::Busy => panic!("nobody else leads"),
+    }
 }
 
+/// So many sessions leave a write each while the test leads; whatever it does then, all are answered.
 fn left_while_led<T>(by: usize, then: impl FnOnce(&Daemon, Lead<'_>) -> T) -> T {
-    let (dir, running, daemon, docs) = serve();
-    let lead = lead(&daemon, Kind::Quick);
-    let result = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..by)
-            .map(|n| {
-                let dir = dir.path();
-                scope.spawn(move || {
-                    let docs = Client::connect(dir)?.namespace("docs")?;
-                    docs.put(&n.to_string(), &n)
-                })
-            })
-            .collect();
-        eventually("all have left their writes", || waiting(&daemon, Kind::Quick) == by);
-        let result = then(&daemon, lead);
-        for writer in writers {
-            writer.join().expect("a writer does not panic").expect("its write is answered");
-        }
-        result
-    });
-    assert_eq!(waiting(&daemon, Kind::Quick), 0);
-    for n in 0..by {
-        assert_eq!(docs.get::<usize>(&n.to_string()).expect("it can be read"), Some(n));
+    let (_dir, running, daemon) = serve();
+    let committer = daemon.committer();
+    let lead = lead(committer, &daemon, Kind::Quick);
+    let left: Vec<_> =
+        (0..by).map(|n| leave(committer.lane(Kind::Quick), a_put(&daemon, &n.to_string()), false)).collect();
+    let result = then(&daemon, lead);
+    let mut last = None;
+    for receiver in left {
+        let outcomes = receiver.blocking_recv().expect("it is answered").expect("the daemon takes writes");
+        let [Ok(written)] = &outcomes[..] else { panic!("one request has one outcome: {outcomes:?}") };
+        assert!(last < Some(written.seq), "they are committed in the order in which they were left");
+        last = Some(written.seq);
     }
     running.stop().expect("it stops");
     result
@@ -114,23 +89,15 @@ fn what_a_leader_has_that_panics_is_committed_by_the_next() {
 
 #[test]
 fn a_stop_waits_for_who_leads_and_for_what_was_left_to_it() {
-    let (_dir, running, daemon, _docs) = serve();
+    let (_dir, running, daemon) = serve();
     let committer = Committer::default();
     let lane = committer.lane(Kind::Patient);
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| committer.run(&daemon, Kind::Patient));
-        let Leader::Session(lead) = committer.lead_or_leave(&daemon, Kind::Patient, || None) else {
-            panic!("nobody else leads")
-        };
-        let mut left = Vec::new();
-        for key in ["a", "b"] {
-            let (sender, receiver) = oneshot::channel();
-            lane.add(Job::new(a_put(&daemon, key), Asker::Task(sender), false));
-            left.push(receiver);
-        }
+        let lead = lead(&committer, &daemon, Kind::Patient);
+        let left = ["a", "b"].map(|key| leave(lane, a_put(&daemon, key), false));
         committer.close();
-        let (sender, late) = oneshot::channel();
-        lane.add(Job::new(a_put(&daemon, "late"), Asker::Task(sender), false));
+        let late = leave(lane, a_put(&daemon, "late"), false);
         assert!(late.blocking_recv().is_err(), "what comes after the end is refused at once");
         assert!(!thread.is_finished(), "the lane is led");
         drop(lead);
@@ -145,19 +112,12 @@ fn a_stop_waits_for_who_leads_and_for_what_was_left_to_it() {
 
 #[test]
 fn no_more_is_committed_in_one_call_than_it_may_take() {
-    let (_dir, running, daemon, _docs) = serve();
+    let (_dir, running, daemon) = serve();
     let committer = Committer::default();
-    let Leader::Session(lead) = committer.lead_or_leave(&daemon, Kind::Quick, || None) else {
-        panic!("nobody else leads")
-    };
-    let leave = |count: usize, alone: bool| {
-        let requests = (0..count).flat_map(|_| a_put(&daemon, "k")).collect();
-        let (sender, receiver) = oneshot::channel();
-        lead.lane.add(Job::new(requests, Asker::Task(sender), alone));
-        receiver
-    };
-    let _receivers = [(600, false), (424, false), (1, false), (1, true), (1, false), (2_000, false)]
-        .map(|(count, alone)| leave(count, alone));
+    let lead = lead(&committer, &daemon, Kind::Quick);
+    let puts = |count| (0..count).flat_map(|_| a_put(&daemon, "k")).collect();
+    let _left = [(600, false), (424, false), (1, false), (1, true), (1, false), (2_000, false)]
+        .map(|(count, alone)| leave(lead.lane, puts(count), alone));
     let taken = |own, bytes| lead.take(own, bytes).iter().map(|job| job.requests.len()).collect::<Vec<_>>();
     assert_eq!(taken(1_024, 0), [0; 0], "the leader's own are as many as one call takes");
     assert_eq!(taken(1, MOST_BYTES), [0; 0], "or weigh as much");
