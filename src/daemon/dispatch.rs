@@ -5,10 +5,9 @@
 //! on before it comes here.
 
 use std::cell::LazyCell;
+use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use crate::engine::{Record, ScanQuery, Snapshot, Store, WriteRequest};
+use crate::engine::{Record, ScanQuery, Snapshot, Store, Table, WriteRequest};
 use crate::proto::limits::{MAX_OPERATIONS, REPLY_PART_BYTES, SCAN_PAGE_BYTES};
 use crate::proto::names::check_key;
 use crate::proto::{
@@ -235,23 +234,35 @@ impl Parts for Listing {
 pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<'_>) -> Result<WriteRequest, Fault> {
     check_count("operations", write.ops.len())?;
     check_count("namespaces", write.spaces.len())?;
-    let mut spaces: SmallVec<[_; 1]> = SmallVec::with_capacity(write.spaces.len());
-    for space in &write.spaces {
-        spaces.push(tables.get(space)?.clone());
-    }
-    tables.let_go();
-    let table = |index: u32| {
-        spaces.get(index as usize).ok_or_else(|| Fault::Malformed {
-            reason: format!("an operation names namespace {index} of the {} that the request lists", spaces.len()),
-        })
-    };
     let mut request = WriteRequest::new(write.client, write.number);
-    request.read_with(tables.reading.take());
     request.durability(write.durability);
     if let Some(token) = write.if_token {
         request.under(daemon.grant_of(token)?);
     }
     request.expect(write.ops.len());
+    request.read_with(tables.reading.take());
+    let added = match &write.spaces[..] {
+        // Nearly always. The count of those who have it is all sessions', and each look at it takes it away from another processor.
+        [space] => {
+            tables.get(space).and_then(|table| add_ops(daemon, &mut request, std::slice::from_ref(table), write))
+        }
+        spaces => {
+            let cloned: Result<Vec<_>, _> = spaces.iter().map(|space| tables.get(space).map(Arc::clone)).collect();
+            cloned.and_then(|cloned| add_ops(daemon, &mut request, &cloned, write))
+        }
+    };
+    tables.let_go();
+    tables.reading = request.complete();
+    added.map(|()| request)
+}
+
+/// Adds the operations of a write to `request`; they name the namespaces by their places in `spaces`.
+fn add_ops(daemon: &Daemon, request: &mut WriteRequest, spaces: &[Arc<Table>], write: &Write<'_>) -> Result<(), Fault> {
+    let table = |index: u32| {
+        spaces.get(index as usize).ok_or_else(|| Fault::Malformed {
+            reason: format!("an operation names namespace {index} of the {} that the request lists", spaces.len()),
+        })
+    };
     // One moment for all that the request stamps.
     let now_s = LazyCell::new(|| daemon.store().unix_s());
     for op in &write.ops {
@@ -272,8 +283,7 @@ pub(super) fn prepare_write(daemon: &Daemon, tables: &mut Tables, write: &Write<
         }
         .map_err(|error| Fault::from(&error))?;
     }
-    tables.reading = request.complete();
-    Ok(request)
+    Ok(())
 }
 
 /// The one namespace that a flush means.
