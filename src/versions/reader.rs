@@ -24,7 +24,7 @@ impl Reader {
         (nonce != 0).then(|| shelves().iter().find_map(|shelf| Self::at(&shelf.join(&name), uid, nonce))).flatten()
     }
 
-    fn at(path: &Path, uid: u32, nonce: u64) -> Option<Self> {
+    pub(super) fn at(path: &Path, uid: u32, nonce: u64) -> Option<Self> {
         let (file, bytes) = shelf::open(path, uid, false).ok()?;
         let words = Words::of(Mapping::of(&file, bytes, Access::Read).ok()?)?;
         (words.nonce().load(Acquire) == nonce).then(|| Self { words, path: path.to_owned() })

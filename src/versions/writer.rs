@@ -58,17 +58,32 @@ impl Writer {
         if !cfg!(target_os = "linux") {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        Self::take_over_on(&shelves(), dir, identity, for_others)
+    }
+
+    fn take_over_on(shelves: &[PathBuf], dir: &Path, identity: StoreIdentity, for_others: bool) -> io::Result<Self> {
         // On all of them, before there is one: a killed daemon's clients must find its epoch gone, wherever its table lies.
-        let mut found = None;
-        let shelves = shelves();
-        for (at, shelf) in shelves.iter().enumerate().filter(|(_, shelf)| is_memory_at(shelf)) {
-            let taken = clear_away(shelf, identity, found.is_none())?;
-            found = taken.map(|taken| (at, taken)).or(found);
+        let (mut found, mut unseen) = (None, None);
+        for shelf in memory_among(shelves) {
+            match clear_away(shelf, identity, found.is_none()) {
+                Ok(taken) => found = found.or(taken),
+                Err(error) => unseen = Some(error),
+            }
+        }
+        match (found, unseen) {
+            (None, None) => {}
+            // Where it lies, also where another directory would come first now: its clients look at it.
+            (Some(found), None) => return Self::begin(found, for_others),
+            (found, Some(error)) => {
+                if let Some((_, path, file)) = found {
+                    make_dead(&path, &file);
+                }
+                return Err(error);
+            }
         }
         let mut error = io::Error::other("there is no directory for it");
-        for (at, shelf) in shelves.iter().enumerate() {
-            let found = found.take_if(|(of, _)| *of == at).map(|(_, found)| found);
-            match Self::take_over_in(shelf, found, dir, identity, for_others) {
+        for shelf in shelves {
+            match found_table(shelf, dir, identity).and_then(|founded| Self::begin(founded, for_others)) {
                 Ok(table) => return Ok(table),
                 Err(why) => error = io::Error::new(why.kind(), format!("{}: {why}", shelf.display())),
             }
@@ -76,28 +91,16 @@ impl Writer {
         Err(error)
     }
 
-    fn take_over_in(
-        shelf: &Path,
-        found: Option<Found>,
-        dir: &Path,
-        identity: StoreIdentity,
-        for_others: bool,
-    ) -> io::Result<Self> {
-        if !is_memory(&File::open(shelf)?) {
-            return Err(io::Error::other("it is no tmpfs"));
-        }
-        let mode = if for_others { 0o644 } else { 0o600 };
-        let (words, path, file) = match found {
-            Some(found) => found,
-            None => found_table(shelf, dir, identity)?,
-        };
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    /// A daemon begins with this table.
+    fn begin((words, path, file): Found, for_others: bool) -> io::Result<Self> {
         // No client finds an entry while there is no epoch, and none that has found one believes it afterwards.
         words.epoch().store(DEAD, Release);
         for entry in 0..NAMESPACES {
             words.vacate(entry);
             words.flag_word(entry).store(0, Release);
         }
+        let mode = if for_others { 0o644 } else { 0o600 };
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         let epoch = random()?;
         words.epoch().store(epoch, Release);
         let nonce = words.nonce().load(Acquire);
@@ -241,8 +244,18 @@ impl Entry {
 /// A table that an earlier daemon has left, its path, and its file.
 type Found = (Words, PathBuf, File);
 
-fn is_memory_at(shelf: &Path) -> bool {
-    File::open(shelf).is_ok_and(|shelf| is_memory(&shelf))
+/// Those that are on a tmpfs, each once: two paths may lead to one, and its table is not to be found there again and taken for
+/// another.
+fn memory_among(shelves: &[PathBuf]) -> Vec<&PathBuf> {
+    let mut seen = Vec::new();
+    let is_new_memory = |shelf: &&PathBuf| {
+        let opened = File::open(shelf).ok().filter(is_memory);
+        let found = opened.and_then(|opened| opened.metadata().ok()).map(|found| (found.dev(), found.ino()));
+        let is_new = found.is_some_and(|found| !seen.contains(&found));
+        seen.extend(found);
+        is_new
+    };
+    shelves.iter().filter(is_new_memory).collect()
 }
 
 fn is_memory(file: &File) -> bool {
@@ -264,6 +277,9 @@ fn random() -> io::Result<u64> {
 
 /// Makes a new table, all of it allocated.
 fn found_table(shelf: &Path, dir: &Path, identity: StoreIdentity) -> io::Result<Found> {
+    if !is_memory(&File::open(shelf)?) {
+        return Err(io::Error::other("it is no tmpfs"));
+    }
     let nonce = random()?;
     let path = shelf.join(shelf::file_name(own_uid(), identity, nonce));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;

@@ -168,3 +168,75 @@ fn a_table_that_is_none_any_more_is_dead_before_it_is_removed_and_what_never_was
     assert!(!second.is_there(), "who connects now does not find it");
     second.retire();
 }
+
+/// Two directories on a tmpfs, as `/dev/shm` and a user's runtime directory are.
+fn two_shelves() -> ([tempfile::TempDir; 2], Vec<PathBuf>) {
+    let shelf = || tempfile::Builder::new().prefix("commonhold-test-shelf.").tempdir_in("/dev/shm").unwrap();
+    let dirs = [shelf(), shelf()];
+    let paths = dirs.iter().map(|shelf| shelf.path().to_owned()).collect();
+    (dirs, paths)
+}
+
+fn tables_on(shelf: &Path) -> usize {
+    fs::read_dir(shelf).unwrap().count()
+}
+
+#[test]
+fn a_table_on_another_shelf_than_the_first_is_taken_over_where_it_lies() {
+    let ((dir, identity), (_dirs, shelves)) = (store(), two_shelves());
+    // For the first daemon there was no room on the first shelf.
+    let first = Arc::new(Writer::take_over_on(&shelves[1..], dir.path(), identity, false).unwrap());
+    assert_eq!(first.path().parent(), Some(&*shelves[1]));
+    let old = Reader::at(first.path(), own_uid(), first.nonce()).unwrap();
+    let (docs, name) = (first.entry(&place("docs")).unwrap(), Name::of(&place("docs")));
+    let (tag, entry, slot) = (docs.tag("k"), old.entry_of(name).unwrap(), old.slot_of(name, "k"));
+    let path = first.path().to_owned();
+    drop((docs, first)); // As a kill does.
+    assert!(old.is_current(&tag, entry, slot));
+    let second = Writer::take_over_on(&shelves, dir.path(), identity, false).unwrap();
+    assert!(!old.is_current(&tag, entry, slot), "what the killed daemon told is void");
+    assert_eq!((second.path(), second.nonce()), (&*path, old.nonce()));
+    assert_eq!(shelves.iter().map(|shelf| tables_on(shelf)).collect::<Vec<_>>(), [0, 1]);
+    second.retire();
+}
+
+#[test]
+fn of_tables_on_two_shelves_one_is_taken_over_and_the_other_is_dead() {
+    let ((dir, identity), (_dirs, shelves)) = (store(), two_shelves());
+    // As two daemons leave them, of which the second did not see the directory that the first one used.
+    let left = [0, 1].map(|at| Writer::take_over_on(&shelves[at..=at], dir.path(), identity, false).unwrap());
+    let old = left.each_ref().map(|left| Reader::at(left.path(), own_uid(), left.nonce()).unwrap());
+    let epochs = old.each_ref().map(|old| old.epoch().unwrap());
+    drop(left);
+    let next = Writer::take_over_on(&shelves, dir.path(), identity, false).unwrap();
+    assert_eq!(next.nonce(), old[0].nonce());
+    assert!(old[0].epoch().is_some_and(|epoch| epoch != epochs[0]));
+    assert_eq!(old[1].epoch(), None, "nobody goes on with it");
+    assert_eq!(shelves.iter().map(|shelf| tables_on(shelf)).collect::<Vec<_>>(), [1, 0]);
+    next.retire();
+}
+
+#[test]
+fn a_shelf_that_two_paths_lead_to_is_looked_through_once() {
+    let ((dir, identity), (dirs, shelves)) = (store(), two_shelves());
+    let again = dirs[1].path().join("again");
+    std::os::unix::fs::symlink(&shelves[0], &again).unwrap();
+    let shelves = [shelves[0].clone(), again];
+    let first = Writer::take_over_on(&shelves, dir.path(), identity, false).unwrap();
+    let nonce = first.nonce();
+    drop(first);
+    let second = Writer::take_over_on(&shelves, dir.path(), identity, false).unwrap();
+    assert!(second.nonce() == nonce && second.is_there(), "who connects now finds it");
+    second.retire();
+}
+
+#[test]
+fn a_shelf_that_is_no_memory_is_passed_over() {
+    let ((dir, identity), (_dirs, shelves)) = (store(), two_shelves());
+    let shelves = [PathBuf::from("/proc"), dir.path().join("none"), shelves[0].clone()];
+    let table = Writer::take_over_on(&shelves, dir.path(), identity, false).unwrap();
+    assert_eq!(table.path().parent(), Some(&*shelves[2]));
+    table.retire();
+    let error = Writer::take_over_on(&shelves[..1], dir.path(), identity, false).unwrap_err();
+    assert_eq!(error.to_string(), "/proc: it is no tmpfs");
+}
