@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{BINARY, DEADLINE, Daemon, Ran, Store, command, ran, wait_for};
+use commonhold::blocking::{Client, ConnectOptions};
 use commonhold::proto::frame::FrameKind;
 use commonhold::proto::hello::{HELLO_BYTES, Hello};
 use commonhold::proto::{Event, Fault, StoreIdentity, codec};
@@ -356,6 +357,88 @@ fn another_users_process_is_told_that_it_may_not_come_in_also_where_every_mode_l
     // Neither did it learn anything nor is anybody else kept out.
     assert_eq!(store.ok(&["get", "s", "a"]), "1\n");
     assert!(daemon.log().contains(&format!("user {STRANGER} may not use this store")), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// Where the daemon's version table lies.
+fn table_of(owner: &Client) -> PathBuf {
+    let status: serde_json::Value = serde_json::from_str(&owner.status().unwrap()).unwrap();
+    PathBuf::from(status["near_cache"]["table"].as_str().expect("a Linux has a tmpfs"))
+}
+
+#[test]
+fn a_user_who_is_let_in_keeps_values_by_a_table_that_it_cannot_change() {
+    if !can_be_others("a near cache of another user") {
+        return;
+    }
+    let store = Store::new();
+    let_all_through(&store);
+    let daemon = store.serve_with(&["--allow-uid", &STRANGER.to_string()]);
+    let owner = Client::connect(store.dir()).unwrap();
+    let options = || ConnectOptions::new().reconnect_for(Duration::from_millis(200));
+    let guest = as_user(STRANGER, || options().connect(store.dir()).unwrap());
+    let (owners, guests) = (owner.namespace("docs").unwrap(), guest.namespace("docs").unwrap());
+    assert!(guest.cache_stats().on, "it has the table");
+    for n in 0..200_u64 {
+        // Each sees what the other was told of, whatever it keeps.
+        let (writes, reads) = if n % 2 == 0 { (&owners, &guests) } else { (&guests, &owners) };
+        writes.put("k", &n).unwrap();
+        for _ in 0..3 {
+            assert_eq!(reads.get::<u64>("k").unwrap(), Some(n));
+        }
+    }
+    assert!(guest.cache_stats().hits >= 200, "{:?}", guest.cache_stats());
+    let table = table_of(&owner);
+    let found = fs::metadata(&table).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o644));
+    let refused = as_user(STRANGER, || {
+        let written = fs::OpenOptions::new().write(true).open(&table).map(drop);
+        [written, fs::remove_file(&table)].map(|done| done.unwrap_err().kind())
+    });
+    assert_eq!(refused, [ErrorKind::PermissionDenied; 2]);
+
+    // The next daemon does not let it in: what it keeps is void, though it has the file mapped.
+    daemon.kill();
+    let daemon = store.serve();
+    assert_eq!(mode(&table), 0o600, "the table that was taken over is for its owner alone");
+    let refused = as_user(STRANGER, || guests.get::<u64>("k")).unwrap_err();
+    assert!(refused.to_string().contains("Permission denied"), "{refused}");
+    assert_eq!(owners.get::<u64>("k").unwrap(), Some(199));
+    daemon.stop();
+}
+
+#[test]
+fn a_user_who_cannot_read_the_table_asks_for_every_value() {
+    if !can_be_others("a near cache of another user") {
+        return;
+    }
+    let store = Store::new();
+    let_all_through(&store);
+    let closed = store.serve();
+    let owner = Client::connect(store.dir()).unwrap();
+    let table = table_of(&owner);
+    assert_eq!(mode(&table), 0o600);
+    let refused =
+        as_user(STRANGER, || (fs::File::open(&table).unwrap_err(), Client::connect(store.dir()).unwrap_err()));
+    assert_eq!(refused.0.kind(), ErrorKind::PermissionDenied);
+    assert!(!refused.1.is_no_daemon(), "{}", refused.1);
+    closed.stop();
+
+    let daemon = store.serve_with(&["--allow-uid", &STRANGER.to_string()]);
+    let owner = Client::connect(store.dir()).unwrap();
+    let owners = owner.namespace("docs").unwrap();
+    set_mode(&table_of(&owner), 0o600);
+    let guest = as_user(STRANGER, || Client::connect(store.dir()).unwrap());
+    let guests = guest.namespace("docs").unwrap();
+    for n in 0..20_u64 {
+        owners.put("k", &n).unwrap();
+        for _ in 0..3 {
+            assert_eq!(guests.get::<u64>("k").unwrap(), Some(n));
+            assert_eq!(guests.get_many::<u64>(&["k", "none"]).unwrap(), [Some(n), None]);
+        }
+    }
+    let stats = guest.cache_stats();
+    assert!(!stats.on && stats.hits == 0, "{stats:?}");
     daemon.stop();
 }
 

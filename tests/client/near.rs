@@ -1,6 +1,10 @@
 //! The near cache of both clients, against the real daemon: what is read again is served without asking, and never after it
 //! was changed, by whomever and however.
 
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use commonhold::blocking::{Client, ConnectOptions, Namespace};
@@ -145,6 +149,62 @@ fn a_killed_daemons_values_are_served_no_more_and_the_next_ones_are() {
     // A clean stop, after which the file is another program's.
     store.restart().unwrap();
     assert_eq!(warm(&docs), Some(json!(2)));
+}
+
+/// A daemon whose user has this runtime directory; killed when dropped.
+struct Serving(Child);
+
+impl Serving {
+    fn start(store: &Path, runtime_dir: &Path) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--announce", "--"]).arg(store).env("XDG_RUNTIME_DIR", runtime_dir);
+        command.env_remove("COMMONHOLD_STORE").env_remove("RUST_LOG");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut word = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut word).unwrap();
+        assert_eq!(word.trim(), "ready");
+        Self(child)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_killed_daemons_table_in_the_runtime_directory_is_the_next_ones() {
+    let table_of = |client: &Client| -> PathBuf {
+        let status: Value = serde_json::from_str(&client.status().unwrap()).unwrap();
+        status["near_cache"]["table"].as_str().expect("there is a table").into()
+    };
+    let epoch_in = |table: &Path| fs::read(table).unwrap()[16..24].to_vec();
+    let dir = tempfile::tempdir().unwrap();
+    let runtime_dir = tempfile::Builder::new().prefix("commonhold-test-shelf.").tempdir_in("/dev/shm").unwrap();
+    let daemon = Serving::start(dir.path(), runtime_dir.path());
+    let own = Client::connect(dir.path()).unwrap();
+    let docs = own.namespace("docs").unwrap();
+    docs.put("k", &1).unwrap();
+    warm(&docs);
+    let (first, name) = (table_of(&own), table_of(&own).file_name().unwrap().to_owned());
+    let epoch = epoch_in(&first);
+    drop(daemon);
+    // As if `/dev/shm` had been full when it was made: the file is the same, and its clients have it mapped.
+    let left = runtime_dir.path().join(name);
+    fs::rename(&first, &left).unwrap();
+    let _daemon = Serving::start(dir.path(), runtime_dir.path());
+    assert_ne!(epoch_in(&left), epoch, "who has it mapped sees that the killed daemon's epoch is gone");
+    let other = Client::connect(dir.path()).unwrap();
+    other.namespace("docs").unwrap().put("k", &2).unwrap();
+    assert_eq!(docs.get::<u64>("k").unwrap(), Some(2));
+    assert_eq!(table_of(&other), left);
+    assert!(!first.exists(), "there is one table");
+    // Who has the file goes on with it; who does not find it, as this process does not know that directory, asks.
+    assert_eq!(warm(&docs), Some(json!(2)));
+    assert!(own.cache_stats().on && !other.cache_stats().on);
+    other.stop().unwrap();
 }
 
 #[test]
