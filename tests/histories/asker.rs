@@ -73,6 +73,14 @@ impl Asker {
         Ok(Self::Blocking { client, spaces })
     }
 
+    /// Another one with the same client, for another thread; none of the async client, whose runtime is its asker's.
+    pub(crate) fn shared(&self) -> Result<Option<Self>, Error> {
+        match self {
+            Self::Blocking { client, .. } => Self::blocking(client.clone()).map(Some),
+            Self::Async { .. } => Ok(None),
+        }
+    }
+
     /// The namespaces of an object.
     pub(crate) fn targets(&self, at: usize) -> Vec<Target> {
         match self {

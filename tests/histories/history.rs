@@ -116,6 +116,19 @@ impl History {
         self.boots.iter().filter_map(|boot| boot.gone).any(|(begun, over)| over >= from && begun <= to)
     }
 
+    /// How many reads a process sent of an object while it waited for the answer to a write of its own to that.
+    pub(crate) fn reads_behind_own_writes(&self) -> u64 {
+        let is_read = |one: &&Operation| matches!(one.outcome, Outcome::Read(_));
+        let is_behind = |read: &&Operation| {
+            let is_open_write = |one: &Operation| {
+                let is_own = (one.process, &one.object) == (read.process, &read.object);
+                is_own && matches!(one.outcome, Outcome::Written { .. }) && (one.call..one.until).contains(&read.call)
+            };
+            self.operations.iter().any(is_open_write)
+        };
+        self.operations.iter().filter(is_read).filter(is_behind).count() as u64
+    }
+
     /// The operations on each object, with the ends of daemons that concern it.
     pub(crate) fn partitions(&self) -> Vec<Partition> {
         let from_memory = self.boots.iter().any(|boot| boot.memory);

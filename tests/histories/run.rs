@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::asker::{Asker, connect};
 use super::history::{Boot, History};
 use super::recorder::{Failure, now};
-use super::worker::{Worker, passes};
+use super::worker::{READERS, Worker, log_of_reader, passes};
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -340,10 +340,7 @@ impl Run<'_> {
         worker.child.kill()?;
         worker.child.wait()?;
         let over = now();
-        // One that was killed before it began has recorded nothing.
-        if worker.log.exists() {
-            self.logs.push((worker.number, worker.log, Some(over)));
-        }
+        self.add_logs(worker.number, worker.log, Some(over));
         self.blows.workers_killed += 1;
         self.start_worker()
     }
@@ -360,11 +357,15 @@ impl Run<'_> {
                 let errors = fs::read_to_string(log.with_extension("err")).unwrap_or_default();
                 return Err(format!("worker {number} ended with {status}: {errors}").into());
             }
-            if log.exists() {
-                self.logs.push((number, log, None));
-            }
+            self.add_logs(number, log, None);
         }
         Ok(())
+    }
+
+    /// What a worker has recorded, and its reading thread. One that was killed before it began has recorded nothing.
+    fn add_logs(&mut self, number: u32, log: PathBuf, gone: Option<u64>) {
+        let both = [(READERS + number, log_of_reader(&log)), (number, log)];
+        self.logs.extend(both.into_iter().filter(|(_, log)| log.exists()).map(|(number, log)| (number, log, gone)));
     }
 
     /// Reads everything, as it is and as the next daemon has it.

@@ -37,6 +37,8 @@ struct Totals {
     operations: u64,
     unknown: u64,
     refused: u64,
+    /// Reads of what the same process was writing: sent before the write was answered, and answered.
+    behind: u64,
     /// Histories of which the checker could not tell in the steps it has.
     undecided: u64,
     explored: u64,
@@ -134,6 +136,7 @@ fn checked(history: &History, totals: &mut Totals) -> Result<(), Failure> {
     let count = |outcome: &Outcome| history.operations.iter().filter(|one| one.outcome == *outcome).count() as u64;
     totals.unknown += count(&Outcome::Unknown);
     totals.refused += count(&Outcome::Refused);
+    totals.behind += history.reads_behind_own_writes();
     totals.explored += explored;
     totals.most_explored = totals.most_explored.max(explored);
     match contradiction {
@@ -169,6 +172,7 @@ impl Totals {
         println!("histories             {}", self.histories);
         println!("operations            {}, of which {} of unknown outcome", self.operations, self.unknown);
         println!("refused conditions    {}", self.refused);
+        println!("read behind writes    {}, before these were answered", self.behind);
         println!("daemons killed        {}, of which {} at a point", blows.daemons_killed, blows.at_points);
         println!("daemons ended         {}", blows.daemons_ended);
         println!("workers killed        {}", blows.workers_killed);

@@ -22,8 +22,12 @@ const IMPATIENCE: Duration = Duration::from_millis(60);
 const CROWDED_NS: u64 = 15_000_000;
 /// Requests that are sent over one connection without waiting for each other.
 const PIPELINED: u64 = 6;
+/// Writes to one object that are sent, and read behind, before any is waited for.
+const UNREAD: u64 = 3;
 /// Items of a list that are kept.
 const KEPT: u32 = 6;
+/// What the number of a worker's reading thread is greater by than its own: in a history it is a process of its own.
+pub(crate) const READERS: u32 = 1_000;
 /// A killed worker's last so many steps are not counted among its hits.
 const STEPS_BETWEEN_TELLING: u64 = 16;
 
@@ -67,12 +71,28 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         connect(store, timeout, &over)?.map(Asker::blocking).transpose()?
     };
     let Some(asker) = asker else { return Ok(()) };
-    let mut worker = Worker::new(asker, number, seed.parse()?, Path::new(log))?;
+    let seed = seed.parse()?;
+    let reading = asker.shared()?.map(|asker| {
+        let (log, over) = (log_of_reader(Path::new(log)), Arc::clone(&over));
+        thread::spawn(move || Worker::new(asker, READERS + number, seed, &log)?.read_until(&over))
+    });
+    let mut worker = Worker::new(asker, number, seed, Path::new(log))?;
     while !over.load(Ordering::Relaxed) {
         worker.step()?;
         worker.tell_hits(false)?;
+        if reading.as_ref().is_some_and(thread::JoinHandle::is_finished) {
+            break;
+        }
+    }
+    if let Some(reading) = reading {
+        reading.join().map_err(|_| "the reading thread panicked")??;
     }
     worker.tell_hits(true)
+}
+
+/// Where the reading thread of the worker with this log records.
+pub(crate) fn log_of_reader(log: &Path) -> PathBuf {
+    log.with_extension("reader.log")
 }
 
 /// Becomes true when standard input ends: the supervisor closes it, or is no more.
@@ -104,7 +124,19 @@ impl Worker {
         Ok(())
     }
 
-    /// One request, or a few at once, and perhaps a pause.
+    /// Reads by chance, beside a worker that has the same client: what that keeps and fills, and writes meanwhile.
+    fn read_until(&mut self, over: &AtomicBool) -> Result<(), Failure> {
+        while !over.load(Ordering::Relaxed) {
+            let at = self.choose();
+            let space = self.random.usize(..self.places[at].object.spaces.len());
+            for _ in 0..self.random.u32(1..4) {
+                self.get(at, space)?;
+            }
+            thread::sleep(Duration::from_micros(self.random.u64(..20_000)));
+        }
+        Ok(())
+    }
+
     /// Leaves beside the log, now and then and at the end, how often the near cache has answered.
     fn tell_hits(&mut self, at_the_end: bool) -> Result<(), Failure> {
         self.steps += 1;
@@ -115,11 +147,13 @@ impl Worker {
         Ok(())
     }
 
+    /// One request, or a few at once, and perhaps a pause.
     fn step(&mut self) -> Result<(), Failure> {
         let at = self.choose();
         match self.places[at].object.kind {
             _ if self.random.u32(..60) == 0 => self.commit()?,
             _ if self.random.u32(..40) == 0 => self.pipeline()?,
+            _ if self.random.u32(..25) == 0 => self.read_behind(at)?,
             Kind::Key | Kind::Volatile => self.use_key(at)?,
             Kind::Tally if self.random.u32(..4) == 0 => self.get(at, 0)?,
             Kind::Tally => self.change(at, &Action::Increment { by: 1 }, When::Always)?,
@@ -214,9 +248,44 @@ impl Worker {
                 }
                 _ => Action::Increment { by: 1 },
             };
-            let (id, batch) = self.begin(at, action.clone(), When::Always)?;
-            begun.push(Sent::Write { at, id, action, written: self.asker.begin(&batch) });
+            begun.push(self.send(at, action)?);
         }
+        self.take_answers(begun)
+    }
+
+    /// Writes to an object that are not waited for, and behind each of them a read of it that is: it comes after what was
+    /// sent before it, though something older is kept and is current still. Reads of others come between, which may be served
+    /// from what is kept.
+    fn read_behind(&mut self, at: usize) -> Result<(), Failure> {
+        let space = self.random.usize(..self.places[at].object.spaces.len());
+        // Kept from here on, unless somebody writes.
+        self.get(at, space)?;
+        let mut begun = Vec::new();
+        for _ in 0..self.random.u64(1..=UNREAD) {
+            let action = match (self.places[at].object.kind, self.random.u32(..10)) {
+                (Kind::Tally, _) => Action::Increment { by: 1 },
+                (Kind::Wiped, 0) => Action::Clear,
+                (_, 0..3) => Action::Delete,
+                (Kind::Key | Kind::Volatile, 3..6) => Action::Append { item: self.stamp(), keep_last: KEPT as usize },
+                _ => Action::Put { stamp: self.stamp() },
+            };
+            begun.push(self.send(at, action)?);
+            if self.random.u32(..3) == 0 {
+                let other = self.choose();
+                self.get(other, 0)?;
+            }
+            self.get(at, space)?;
+        }
+        self.take_answers(begun)
+    }
+
+    /// Sends a write whose answer is not waited for yet.
+    fn send(&mut self, at: usize, action: Action) -> Result<Sent, Failure> {
+        let (id, batch) = self.begin(at, action.clone(), When::Always)?;
+        Ok(Sent::Write { at, id, action, written: self.asker.begin(&batch) })
+    }
+
+    fn take_answers(&mut self, begun: Vec<Sent>) -> Result<(), Failure> {
         for sent in begun {
             match sent {
                 Sent::Write { at, id, action, written } => {
