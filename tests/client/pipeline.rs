@@ -1,4 +1,4 @@
-//! Requests of a blocking client that are gathered to leave together.
+//! Requests that leave together: those of a blocking client that gathers them, and those of tasks that ask at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -6,8 +6,54 @@ use std::time::{Duration, Instant};
 
 use commonhold::blocking::{Client, ConnectOptions, Error, Namespace};
 
+use tokio::runtime::Builder;
+
 use crate::fake::{Connection, FakeDaemon, encoded};
 use crate::{WRITTEN, got, serve};
+
+#[test]
+fn tasks_that_are_answered_together_ask_together() {
+    const TASKS: usize = 32;
+    let runtimes = [Builder::new_multi_thread().worker_threads(1).enable_all().build(), {
+        Builder::new_current_thread().enable_all().build()
+    }];
+    for runtime in runtimes {
+        let runtime = runtime.unwrap();
+        let daemon = |mut connection: Connection| {
+            let mut asked: Vec<_> = (0..TASKS).map(|_| connection.request().id).collect();
+            for _ in 0..10 {
+                connection.send(&asked.iter().flat_map(|&id| encoded(id, &got("1"))).collect::<Vec<_>>());
+                asked = vec![connection.request().id];
+                assert_eq!(connection.waiting(), TASKS - 1, "they are there with the first");
+                asked.extend((1..TASKS).map(|_| connection.request().id));
+            }
+            for id in asked {
+                connection.answer(id, &got("1"));
+            }
+        };
+        let fake = FakeDaemon::start();
+        thread::scope(|scope| {
+            scope.spawn(|| daemon(fake.accept(1)));
+            runtime.block_on(async {
+                let client = commonhold::Client::connect(fake.dir()).await.unwrap();
+                let namespace = client.namespace("n").unwrap();
+                let tasks: Vec<_> = (0..TASKS)
+                    .map(|task| {
+                        let namespace = namespace.clone();
+                        tokio::spawn(async move {
+                            for _ in 0..11 {
+                                namespace.get_raw(&task.to_string()).await.unwrap().unwrap();
+                            }
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            });
+        });
+    }
+}
 
 /// A client whose daemon is told what to do by the test itself, in the same thread.
 fn connected(options: ConnectOptions) -> (FakeDaemon, Connection, Client) {

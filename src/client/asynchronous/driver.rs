@@ -7,10 +7,11 @@
 //! takes them, and what they do, they do to the line they have found, under the lock. A driver ends with its runtime, and
 //! those who wait elsewhere are woken to find another; or with the last clone of the client.
 
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -52,8 +53,7 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// Who waits for which request.
     pub(super) sleepers: IdMap<Waker>,
-    /// Something was sent since a driver last looked.
-    pub(super) is_ahead: bool,
+    pub(super) pace: Pace,
     /// Where short requests come together to be sent.
     pub(super) together: Vec<u8>,
 }
@@ -65,6 +65,21 @@ pub(super) enum Line {
     Ending(Arc<Stream>),
     /// Until when it is tried to make the connection again; none until somebody tries.
     Down(Option<Instant>),
+}
+
+/// What is done with a request that may leave together with those that follow at once.
+///
+/// It stays `Called` no longer than until the first of the drivers that were called has its turn, and each of them sends what
+/// there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is sent at once: nothing was, since a driver last looked.
+    #[default]
+    AtOnce,
+    /// The drivers are called to send it, and what has come until then.
+    Gather,
+    /// They have been called, and will send it.
+    Called,
 }
 
 /// What the driver does next.
@@ -129,6 +144,10 @@ impl Woken {
         self.0.extend(sleepers.remove(&id));
     }
 
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn wake(self) {
         self.0.into_iter().for_each(Waker::wake);
     }
@@ -136,8 +155,8 @@ impl Woken {
 
 /// What a driver has read.
 enum Read {
-    /// Bytes; whether there may be more right now.
-    Some { more: bool },
+    /// Bytes; whether there may be more right now, and how many requests they have settled.
+    Some { more: bool, settled: usize },
     /// Nothing more will come of this connection.
     Over,
 }
@@ -172,12 +191,15 @@ impl State {
 
     /// Sends what there is room for, or has a driver send it: after one request, those that follow at once leave together.
     pub(super) fn push_soon(&mut self) -> Woken {
-        if self.is_ahead && self.drivers.are_there() {
-            self.drivers.ring();
-            return Woken::default();
+        if self.pace == Pace::AtOnce || !self.drivers.are_there() {
+            self.pace = Pace::Gather;
+            return self.push();
         }
-        self.is_ahead = true;
-        self.push()
+        if self.pace == Pace::Gather {
+            self.pace = Pace::Called;
+            self.drivers.ring();
+        }
+        Woken::default()
     }
 
     fn lose(&mut self, broken: &Broken, woken: &mut Woken) {
@@ -211,6 +233,9 @@ impl Wire {
             return Step::End;
         }
         let unsent = state.core.has_unsent();
+        if !unsent {
+            state.pace = Pace::AtOnce;
+        }
         let State { core, line, .. } = &mut *state;
         match line {
             Line::Up(stream) => Step::Serve { stream: Arc::clone(stream), unsent },
@@ -239,13 +264,17 @@ impl Wire {
             Err(error) => Err(Broken::Ended(format!("reading from the daemon failed ({error})"))),
             Ok(0) => Err(Broken::Ended("the daemon closed the connection".to_owned())),
             Ok(read) => {
-                state.is_ahead = false;
                 let State { core, sleepers, .. } = &mut *state;
                 core.receive(&buffer[..read], |id| woken.add(sleepers, id)).map(|()| read)
             }
         };
         let read = match read {
-            Ok(read) => Read::Some { more: read == buffer.len() },
+            Ok(read) => {
+                let settled = woken.count();
+                // Several who go on now ask for their next together; see `serve`.
+                state.pace = if settled > 1 { Pace::Gather } else { Pace::AtOnce };
+                Read::Some { more: read == buffer.len(), settled }
+            }
             Err(broken) => {
                 self.near.lost();
                 state.lose(&broken, &mut woken);
@@ -348,27 +377,52 @@ pub(super) async fn drive(driver: Driver) {
 async fn serve(wire: &Wire, post: &Post, stream: &Arc<Stream>, line: &AsyncStream, unsent: bool, buffer: &mut [u8]) {
     let room = || {
         let mut state = wire.state.lock();
-        state.is_ahead = false;
+        state.pace = Pace::AtOnce;
         let woken = state.push();
         let done = !state.core.has_unsent() || !matches!(state.line, Line::Up(_));
         drop(state);
         woken.wake();
         Ok(done)
     };
+    let mut settled = 0;
     let read = |_: &Stream| {
         wire.read(stream, buffer).map(|read| match read {
-            Read::Some { more } => (1, more),
+            Read::Some { more, settled: some } => {
+                settled = some;
+                (1, more)
+            }
             Read::Over => (0, false),
         })
     };
-    tokio::select! {
-        read = line.read_with(read) => if let Err(e) = read {
-            wire.lose(stream, &Broken::Ended(format!("reading from the daemon failed ({e})")));
-        },
+    let called = tokio::select! {
+        read = line.read_with(read) => {
+            if let Err(e) = read {
+                wire.lose(stream, &Broken::Ended(format!("reading from the daemon failed ({e})")));
+            }
+            false
+        }
         // What goes wrong there shows in the line's state.
-        _ = line.write_with(room), if unsent => {}
-        () = post.bell.notified() => {}
+        _ = line.write_with(room), if unsent => false,
+        () = post.bell.notified() => true,
+    };
+    if called || settled > 1 {
+        behind_others().await;
     }
+}
+
+/// Lets all tasks run that are ready, so that what they ask for leaves together. A task that is woken by another one would be
+/// the next to run on a runtime with threads, and would send the requests of a crowd one by one.
+async fn behind_others() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        // A task that wakes itself goes to the end of its queue, from where any thread may take it.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Held by the driver's task, wherever it ends: those who wait then look for another.

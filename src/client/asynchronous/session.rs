@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Sleep;
 
-use super::driver::{Driver, Drivers, Line, State, Wire, drive};
+use super::driver::{Driver, Drivers, Line, Pace, State, Wire, drive};
 use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{self, Connected, First};
 use crate::client::core::{Core, Reply};
@@ -85,7 +85,7 @@ impl Session {
             drivers: Drivers::default(),
             closed: false,
             sleepers: IdMap::default(),
-            is_ahead: false,
+            pace: Pace::default(),
             together: Vec::new(),
         };
         let wire = Wire {
