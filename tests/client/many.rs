@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use commonhold::blocking::{ConnectOptions, Error};
 use commonhold::proto::Answer;
 
+use tokio::runtime::Builder;
+
 use crate::driver::{Driver, Later, Records, promises};
-use crate::fake::{Connection, encoded};
+use crate::fake::{Connection, FakeDaemon, encoded};
 use crate::{WRITTEN, got, serve, with};
 
 fn threads_share_a_client_and_each_gets_its_own_answers_in_any_order<D: Driver>() {
@@ -148,6 +150,56 @@ fn a_reader_that_times_out_leaves_its_place_to_who_waits_longer<D: Driver>() {
             told.send(()).unwrap();
             assert!(committing.join().unwrap().is_ok());
         });
+    });
+}
+
+#[test]
+fn each_task_times_out_by_its_own_clock_and_where_the_runtime_that_reads_is_held_up() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let first = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let second = Builder::new_current_thread().enable_all().build().unwrap();
+    let fake = FakeDaemon::start();
+    thread::scope(|scope| {
+        // It answers the first request and no other.
+        let daemon = scope.spawn(|| {
+            let mut connection = fake.accept(1);
+            let id = connection.request().id;
+            connection.answer(id, &got("1"));
+            connection
+        });
+        let options = ConnectOptions::new().timeout(Some(LIMIT));
+        let client = first.block_on(commonhold::Client::connect_with(fake.dir(), options)).unwrap();
+        let namespace = client.namespace("n").unwrap();
+        let get = |namespace: commonhold::Namespace| async move {
+            let began = Instant::now();
+            (namespace.get_raw("a").await, began.elapsed())
+        };
+        assert!(first.block_on(get(namespace.clone())).0.is_ok());
+        let connection = daemon.join().unwrap();
+        let timed_out = |(outcome, took): (Result<_, Error>, Duration)| {
+            assert!(matches!(outcome, Err(Error::TimedOut { .. })));
+            assert!(took >= LIMIT && took < LIMIT * 50, "{took:?}");
+        };
+        let tasks: Vec<_> = (0..5)
+            .map(|_| {
+                thread::sleep(LIMIT / 8);
+                first.spawn(get(namespace.clone()))
+            })
+            .collect();
+        for task in tasks {
+            timed_out(first.block_on(task).unwrap());
+        }
+        // From here on the task that reads cannot run, and is not needed for that.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (tell_held, held) = std::sync::mpsc::channel();
+        first.spawn(async move {
+            tell_held.send(()).unwrap();
+            // Until it is released.
+            let _ = released.recv();
+        });
+        held.recv().unwrap();
+        timed_out(second.block_on(get(namespace.clone())));
+        drop((release, connection));
     });
 }
 

@@ -20,9 +20,9 @@ use tokio::sync::Notify;
 
 use super::ConnectOptions;
 use super::session::waiting_allowed;
+use super::sleepers::{Sleepers, Woken, now};
 use crate::client::connect::{Connected, LAST_TRY, NotConnected, PAUSE, establish, in_words};
 use crate::client::core::{Broken, Core, GivenUp};
-use crate::client::ids::IdMap;
 use crate::client::near::Near;
 use crate::client::process::Process;
 use crate::ipc::{AsyncStream, SocketName, Stream};
@@ -51,8 +51,7 @@ pub(super) struct State {
     pub(super) line: Line,
     pub(super) drivers: Drivers,
     pub(super) closed: bool,
-    /// Who waits for which request.
-    pub(super) sleepers: IdMap<Waker>,
+    pub(super) sleepers: Sleepers,
     pub(super) pace: Pace,
     /// Where short requests come together to be sent.
     pub(super) together: Vec<u8>,
@@ -102,19 +101,35 @@ pub(super) struct Post {
     has_threads: bool,
     /// Tells it that there is something to do.
     bell: Notify,
+    /// Tells it that the alarm goes off earlier than it knew.
+    clock: Notify,
+}
+
+/// Who does for a caller what has to be waited for.
+pub(super) enum Help {
+    /// Nobody yet: a driver is to be spawned at this post.
+    Wanted(Arc<Post>),
+    /// A driver on its runtime.
+    Here,
+    /// One on another runtime, which has threads.
+    Elsewhere,
 }
 
 impl Drivers {
-    /// A post on this runtime, if a caller there needs a driver.
-    pub(super) fn hire(&mut self, runtime: &Handle) -> Option<Arc<Post>> {
+    /// Who helps a caller on this runtime; if nobody does, there is a post from here on.
+    pub(super) fn help(&mut self, runtime: &Handle) -> Help {
         let here = runtime.id();
-        if self.0.iter().any(|post| post.has_threads || post.runtime == here) {
-            return None;
+        if self.0.iter().any(|post| post.runtime == here) {
+            return Help::Here;
+        }
+        if self.0.iter().any(|post| post.has_threads) {
+            return Help::Elsewhere;
         }
         let has_threads = !matches!(runtime.runtime_flavor(), RuntimeFlavor::CurrentThread);
-        let post = Arc::new(Post { runtime: here, has_threads, bell: Notify::new() });
+        let (bell, clock) = (Notify::new(), Notify::new());
+        let post = Arc::new(Post { runtime: here, has_threads, bell, clock });
         self.0.push(Arc::clone(&post));
-        Some(post)
+        Help::Wanted(post)
     }
 
     pub(super) fn are_there(&self) -> bool {
@@ -125,31 +140,17 @@ impl Drivers {
     pub(super) fn ring(&self) {
         self.0.iter().for_each(|post| post.bell.notify_one());
     }
+
+    /// Tells all of them that the alarm goes off earlier.
+    fn set_clocks(&self) {
+        self.0.iter().for_each(|post| post.clock.notify_one());
+    }
 }
 
 impl Line {
     /// Whether this is the connection.
     fn is(&self, stream: &Arc<Stream>) -> bool {
         matches!(self, Self::Up(own) | Self::Ending(own) if Arc::ptr_eq(own, stream))
-    }
-}
-
-/// Who is to be woken when the lock is free again.
-#[must_use]
-#[derive(Default)]
-pub(super) struct Woken(Vec<Waker>);
-
-impl Woken {
-    fn add(&mut self, sleepers: &mut IdMap<Waker>, id: u64) {
-        self.0.extend(sleepers.remove(&id));
-    }
-
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -202,6 +203,14 @@ impl State {
         Woken::default()
     }
 
+    /// Has this waker woken when the request is settled, and at this time; answers the one that was to be woken before.
+    pub(super) fn sleep(&mut self, id: u64, waker: Waker, deadline: Option<Instant>) -> Option<Waker> {
+        if deadline.is_some_and(|deadline| self.sleepers.is_first(deadline)) {
+            self.drivers.set_clocks();
+        }
+        self.sleepers.add(id, waker, deadline)
+    }
+
     fn lose(&mut self, broken: &Broken, woken: &mut Woken) {
         if let Line::Up(stream) | Line::Ending(stream) = &self.line {
             stream.shutdown();
@@ -218,13 +227,20 @@ impl State {
 impl Wire {
     pub(super) fn give_up(&self, id: u64, cancel: bool) -> GivenUp {
         let mut state = self.state.lock();
-        let sleeper = state.sleepers.remove(&id);
+        let sleeper = state.sleepers.remove(id);
         let how = state.core.give_up(id, cancel);
         let woken = state.push();
         drop(state);
         drop(sleeper);
         woken.wake();
         how
+    }
+
+    /// Wakes those whose time is up, and answers when the alarm goes off next.
+    fn wake_late(&self) -> Option<Instant> {
+        let (late, next) = self.state.lock().sleepers.take_late(now());
+        late.wake();
+        next
     }
 
     fn next_step(&self) -> Step {
@@ -337,6 +353,27 @@ impl Wire {
 
 pub(super) async fn drive(driver: Driver) {
     let Driver { wire, post } = &driver;
+    tokio::select! {
+        () = work(wire, post) => {}
+        () = keep_time(wire, post) => {}
+    }
+}
+
+/// Wakes those whose time is up, and never ends.
+async fn keep_time(wire: &Wire, post: &Post) {
+    loop {
+        let Some(next) = wire.wake_late() else {
+            post.clock.notified().await;
+            continue;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = post.clock.notified() => {}
+        }
+    }
+}
+
+async fn work(wire: &Arc<Wire>, post: &Post) {
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     let mut registered: Option<(Arc<Stream>, AsyncStream)> = None;
     let mut pause = PAUSE.0;
@@ -445,7 +482,7 @@ impl Drop for Driver {
         }
         let mut state = self.wire.state.lock();
         state.drivers.0.retain(|post| !Arc::ptr_eq(post, &self.post));
-        let woken = Woken(state.sleepers.drain().map(|(_, waker)| waker).collect());
+        let woken = state.sleepers.take_all();
         drop(state);
         woken.wake();
     }

@@ -50,6 +50,7 @@ mod own_line;
 mod pending;
 mod scan;
 mod session;
+mod sleepers;
 mod slots;
 mod watch;
 mod writing;

@@ -22,13 +22,13 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Sleep;
 
-use super::driver::{Driver, Drivers, Line, Pace, State, Wire, drive};
+use super::driver::{Driver, Drivers, Help, Line, Pace, State, Wire, drive};
+use super::sleepers::{Sleepers, has_passed};
 use super::{ConnectOptions, Error, OpenOptions};
 use crate::client::connect::{self, Connected, First};
 use crate::client::core::{Core, Reply};
 use crate::client::grants::{LAST_WORD, LATER};
 use crate::client::identity::random_client_id;
-use crate::client::ids::IdMap;
 use crate::client::launch;
 use crate::client::limits::{Limits, deadline_ms};
 use crate::client::near::Near;
@@ -84,7 +84,7 @@ impl Session {
             line,
             drivers: Drivers::default(),
             closed: false,
-            sleepers: IdMap::default(),
+            sleepers: Sleepers::default(),
             pace: Pace::default(),
             together: Vec::new(),
         };
@@ -159,7 +159,7 @@ impl Session {
             woken.wake();
             id
         };
-        Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true, grace: None }.await
+        Answering::new(self, id, limits).await
     }
 
     /// A connection beside this session's, on which this verb has been sent.
@@ -205,6 +205,9 @@ pub(super) struct Answering {
     /// None when it has been answered or given up.
     id: Option<u64>,
     limits: Limits,
+    /// It has been polled before, so its time may be up by now.
+    has_slept: bool,
+    /// Where no driver tells it that its time is up.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whether giving it up cancels it, too.
     cancel: bool,
@@ -214,6 +217,11 @@ pub(super) struct Answering {
 }
 
 impl Answering {
+    fn new(session: &Arc<Session>, id: u64, limits: Limits) -> Self {
+        let (has_slept, sleep, cancel, grace) = (false, None, true, None);
+        Self { session: Arc::clone(session), id: Some(id), limits, has_slept, sleep, cancel, grace }
+    }
+
     /// Being dropped, it does not keep the daemon from doing what was asked.
     pub(super) fn without_cancel(mut self) -> Self {
         self.cancel = false;
@@ -244,22 +252,31 @@ impl Answering {
         let wire = &self.session.wire;
         let mut state = wire.state.lock();
         if let Some(done) = done(&mut state.core) {
-            let sleeper = state.sleepers.remove(&id);
+            let sleeper = state.sleepers.remove(id);
             drop(state);
             drop(sleeper); // Outside the lock: the last reference to a task may go with it, and its futures with that.
             return Poll::Ready(Ok(done));
         }
-        let before = state.sleepers.insert(id, context.waker().clone());
-        // Before one is hired: outside a runtime this panics, and nobody would ever drive the connection.
+        let driver_tells = self.grace.is_none();
+        if std::mem::replace(&mut self.has_slept, true) && driver_tells && self.limits.deadline.is_some_and(has_passed)
+        {
+            drop(state);
+            return Poll::Ready(Err(self.late(id)));
+        }
+        // Before there is a post: outside a runtime this panics, and nobody would ever drive the connection.
         let runtime = Handle::current();
-        let hired = state.drivers.hire(&runtime);
+        state.sleepers.check_timers(self.limits.deadline);
+        let help = state.drivers.help(&runtime);
+        // One on another runtime may be held up there.
+        let driver_tells = driver_tells && !matches!(help, Help::Elsewhere);
+        let before = state.sleep(id, context.waker().clone(), self.limits.deadline.filter(|_| driver_tells));
         drop(state);
         drop(before);
-        if let Some(post) = hired {
+        if let Help::Wanted(post) = help {
             // Spawned outside the lock: a runtime that is ending drops the task at once, which takes the lock.
             runtime.spawn(drive(Driver::new(Arc::clone(wire), post)));
         }
-        let Some(deadline) = self.limits.deadline else { return Poll::Pending };
+        let Some(deadline) = self.limits.deadline.filter(|_| !driver_tells) else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         if sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
@@ -274,13 +291,19 @@ impl Answering {
                 return Poll::Pending;
             }
         }
+        Poll::Ready(Err(self.late(id)))
+    }
+
+    /// Gives the request up because its time is.
+    fn late(&mut self, id: u64) -> Error {
         self.id = None;
+        let wire = &self.session.wire;
         let waiting_for = self.grace.map(|_| wire.state.lock().core.waits_for(id));
         let how = wire.give_up(id, true);
-        Poll::Ready(Err(match waiting_for {
+        match waiting_for {
             Some(waiting_for) => Error::TimedOut { waited: self.limits.began.elapsed(), waiting_for },
             None => self.limits.given_up(how),
-        }))
+        }
     }
 }
 

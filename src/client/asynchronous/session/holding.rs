@@ -87,7 +87,7 @@ impl Session {
         let mut state = self.wire.state.lock();
         let id = begin(&mut state.core)?;
         Self::push_and_wake(state);
-        Ok(Answering { session: Arc::clone(self), id: Some(id), limits, sleep: None, cancel: true, grace: None })
+        Ok(Answering::new(self, id, limits))
     }
 
     fn change(&self, change: impl FnOnce(&mut Core)) {
