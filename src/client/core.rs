@@ -28,8 +28,12 @@ use holds::{Holds, Tie};
 
 mod holds;
 
-/// Buffers of sent requests that are kept for the next ones.
-const SPARE_BUFFERS: usize = 16;
+/// Buffers of sent requests that are kept for the next ones: so many, and bytes in all.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 1024 * 1024;
+
+/// A buffer has room for at least so many bytes: most requests that carry no value.
+const LEAST_FRAME_BYTES: usize = 128;
 
 /// A buffer that grew beyond this is not kept for each client but by [`spare`], for all.
 const SPARE_BUFFER_BYTES: usize = spare::LARGE_BYTES;
@@ -185,6 +189,7 @@ pub(super) struct Core {
     /// There may be requests for which nobody waits.
     some_unattended: bool,
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
     /// Of the last connection that was made.
     version: u16,
     boot: u64,
@@ -212,6 +217,7 @@ impl Core {
             given_up: IdMap::default(),
             some_unattended: false,
             spare: Vec::new(),
+            spare_bytes: 0,
             version: PROTOCOL_VERSION,
             boot: 0,
             greatest: Seq::ZERO,
@@ -310,9 +316,7 @@ impl Core {
             }
         }
         let id = self.last_id + 1;
-        let bytes = about_bytes(&verb);
-        let mut frame =
-            if bytes > SPARE_BUFFER_BYTES { spare::with_room(bytes) } else { self.spare.pop().unwrap_or_default() };
+        let mut frame = self.frame_of(about_bytes(&verb));
         if let Err(error) = codec::encode_request(&mut frame, id, &Request { deadline_ms, verb }) {
             self.recycle(frame);
             return Err(error.into());
@@ -324,6 +328,17 @@ impl Core {
         }
         self.enqueue(id, InFlight { tie, mark, ..InFlight::new(frame, repeatable, number) });
         Ok(id)
+    }
+
+    /// An empty buffer with room for so many bytes.
+    fn frame_of(&mut self, bytes: usize) -> Vec<u8> {
+        if bytes > SPARE_BUFFER_BYTES {
+            return spare::with_room(bytes);
+        }
+        let mut frame = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= frame.capacity();
+        frame.reserve(bytes.max(LEAST_FRAME_BYTES));
+        frame
     }
 
     fn enqueue(&mut self, id: u64, request: InFlight) {
@@ -648,7 +663,11 @@ impl Core {
     fn recycle(&mut self, mut frame: Vec<u8>) {
         if frame.capacity() > SPARE_BUFFER_BYTES {
             spare::keep(frame);
-        } else if frame.capacity() > 0 && self.spare.len() < SPARE_BUFFERS {
+        } else if frame.capacity() > 0
+            && self.spare.len() < SPARE_BUFFERS
+            && self.spare_bytes + frame.capacity() <= SPARE_BYTES
+        {
+            self.spare_bytes += frame.capacity();
             frame.clear();
             self.spare.push(frame);
         }

@@ -204,7 +204,7 @@ impl Core {
     /// Cancels a request whose outcome is still waited for.
     pub(in crate::client) fn cancel(&mut self, id: u64) {
         if self.requests.get(&id).is_some_and(|request| request.sent > 0 && request.outcome.is_none()) {
-            let mut frame = self.spare.pop().unwrap_or_default();
+            let mut frame = self.frame_of(0);
             codec::encode_cancel(&mut frame, id);
             self.last_id += 1;
             let own_id = self.last_id;
