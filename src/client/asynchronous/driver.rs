@@ -1,5 +1,5 @@
 //! The drivers: tasks that do for an async client what has to be waited for. A driver reads for all, sends what there was no
-//! room for, and makes a lost connection again.
+//! room for and what may leave together, wakes those whose time is up, and makes a lost connection again.
 //!
 //! It is spawned on the runtime of a caller that finds none to rely on: none on its own runtime, and none on one that has
 //! threads of its own. A runtime of the current thread runs only while somebody blocks on it, so its driver serves all who
